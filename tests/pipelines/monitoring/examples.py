@@ -5,16 +5,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.pipelines.monitoring.checks import judge
+from mlops_for_mle.pipelines.monitoring.checks import Metric, MonitoringRun, Severity, judge
 from mlops_for_mle.pipelines.monitoring.counting import Rated, Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.record import (
-    Metric,
-    MonitoringRun,
-    RetrainingDecision,
-    Severity,
-)
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
+from mlops_for_mle.pipelines.monitoring.retraining import RetrainingDecision
 from mlops_for_mle.releases.manifest import SnapshotFacts
 from tests.releases import iris_release
 

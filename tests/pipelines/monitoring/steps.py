@@ -4,11 +4,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from mlops_for_mle.pipelines.monitoring.checks import judge
+from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun, judge
 from mlops_for_mle.pipelines.monitoring.counting import PredictionLog, Window, count_window
 from mlops_for_mle.pipelines.monitoring.datasets import PredictionLogDataset
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.record import MonitoringRun
 from mlops_for_mle.pipelines.monitoring.reference import Deployed, Reference, describe_reference
 from mlops_for_mle.pipelines.monitoring.report import write_report
 from mlops_for_mle.releases.manifest import Release

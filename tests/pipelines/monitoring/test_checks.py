@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from mlops_for_mle.pipelines.monitoring.checks import confirm, performance_limit
+from mlops_for_mle.pipelines.monitoring.checks import Metric, confirm, performance_limit
 from mlops_for_mle.pipelines.monitoring.counting import Rated, Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.record import Metric
 from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation
 from tests.pipelines.monitoring.examples import (
     CONTRACT,

@@ -16,9 +16,10 @@ from sqlalchemy import text
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.rules import read_time
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.pipelines.monitoring.counting import count_window, labelled_rows
+from mlops_for_mle.pipelines.monitoring.counting import count_window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
+from mlops_for_mle.pipelines.monitoring.retraining import labelled_rows
 from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.monitoring.examples import DECISION, metric, severe
 from tests.pipelines.monitoring.steps import look, prediction_log
@@ -319,5 +320,31 @@ def test_labelled_predictions_are_rows_of_the_table_since_a_moment(
     pd.testing.assert_frame_equal(newest, ask(None).tail(20).reset_index(drop=True))
     assert ask(datetime.now(UTC)).empty
     # Of what it belongs to a prediction tells nothing.
-    contract = Contract.model_validate({**contract.model_dump(), "group": "shop"})
+    raw = contract.model_dump()
+    contract = Contract.model_validate({**raw, "group": "shop"})
     assert ask(None)["shop"].isna().all()
+
+
+def test_labelled_predictions_are_read_as_the_contract_says_by_now(
+    database_url: str, iris: Release
+) -> None:
+    raw, target = iris.manifest.contract.model_dump(), iris.manifest.contract.target
+    truth = Traffic(database_url, iris, seed=35, start=START).serve(40).rows["target"]
+    log(database_url, iris, "[1, 2]")
+    query(
+        database_url,
+        "INSERT INTO feedback (prediction_id, revision, contract, target) "
+        "VALUES (:id, 1, 'iris', 0)",
+        id=f"{iris.manifest.release}-000",
+    )
+
+    def read(classes: Any) -> list[Any]:
+        changed = Contract.model_validate({**raw, "target": {**raw["target"], "classes": classes}})
+        log_of, options = prediction_log(database_url), RetrainingOptions()
+        return labelled_rows(DECISION, log_of, changed, options)["target"].tolist()
+
+    assert read(raw["target"]["classes"]) == truth.tolist()
+    # A class that is no longer known, and others that are text now, in another order.
+    assert read(raw["target"]["classes"][:2]) == truth[truth < 2].tolist()
+    texts = [{"value": target.labels[code]} for code in (2, 0, 1)]
+    assert read(texts) == truth.map(target.labels).tolist()

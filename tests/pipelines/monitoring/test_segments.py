@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 
 from mlops_for_mle.errors import ConfigurationError
-from mlops_for_mle.pipelines.monitoring.checks import judge
+from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun, judge
 from mlops_for_mle.pipelines.monitoring.counting import Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.record import MonitoringRun
 from mlops_for_mle.pipelines.monitoring.reference import Deployed, describe_reference
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.monitoring.examples import rated, reference, widths, window

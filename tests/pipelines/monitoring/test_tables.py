@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from mlops_for_mle.errors import NotCalledForError
+from mlops_for_mle.pipelines.monitoring.checks import Metric, Status
 from mlops_for_mle.pipelines.monitoring.datasets import (
     MonitoringHistoryDataset,
     MonitoringRunDataset,
     OpenDecisionDataset,
     RetrainingDecisionDataset,
 )
-from mlops_for_mle.pipelines.monitoring.record import Action, Metric, RetrainingDecision, Status
+from mlops_for_mle.pipelines.monitoring.options import Action
+from mlops_for_mle.pipelines.monitoring.retraining import RetrainingDecision
 from tests.expectations import refused
 from tests.pipelines.monitoring.examples import DECISION, run, window
 from tests.releases import iris_release

@@ -10,16 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-import pandas as pd
-
-from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.columns import check_columns
-from mlops_for_mle.pipelines.monitoring.options import (
-    MonitoringOptions,
-    RetrainingOptions,
-    SegmentOptions,
-)
-from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, SegmentOptions
 from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation, Reference
 
 # Answers statements, each with its parameters, by their rows; all of them see the same moment.
@@ -125,6 +116,7 @@ FROM (
 ) AS labelled
 GROUP BY segment, predicted, actual
 """
+_COUNTS = (_OVERVIEW, _COLUMNS, _RATED)
 _PLACE = "coalesce(array_position(CAST(:codes AS float8[]), {}), 0) - 1 AS {}"
 _CLASSES = f"{_PLACE.format('prediction', 'predicted')}, {_PLACE.format('target', 'actual')}"
 # Bounded, so that fourth powers stay within a double's range.
@@ -132,12 +124,6 @@ _ERROR = "least(greatest((prediction - target) / :scale, -1e50), 1e50)"
 _ERRORS = f"""
 -1 AS predicted, -1 AS actual,
 sum(abs({_ERROR})) AS absolute, sum({_ERROR} ^ 2) AS square, sum({_ERROR} ^ 4) AS fourth
-"""
-_LABELLED_ROWS = f"""
-SELECT features, target FROM predictions JOIN feedback USING (prediction_id)
-WHERE predictions.contract = :contract AND superseded_at IS NULL
-  AND predictions.created_at >= :since AND predictions.created_at <= now()
-{_NEWEST} LIMIT :most
 """
 
 
@@ -188,49 +174,34 @@ def count_window(
             rated=_CLASSES if codes else _ERRORS,
         )
         for segment, _ in segments
-        for statement in (_OVERVIEW, _COLUMNS, _RATED)
+        for statement in _COUNTS
     ]
-    found = prediction_log([(one, bound) for one in statements])
-    windows = {
-        name: _window(columns, *([row for row in rows if row.segment == key] for rows in answers))
-        for (_, names), *answers in zip(segments, found[::3], found[1::3], found[2::3], strict=True)
-        for key, name in names.items()
-    }
+    found = iter(prediction_log([(one, bound) for one in statements]))
+    windows = {}
+    for _, names in segments:
+        answers = [next(found) for _ in _COUNTS]
+        for key, name in names.items():
+            own = ([row for row in rows if row.segment == key] for rows in answers)
+            windows[name] = _window(columns, *own)
     return windows | {"": replace(windows[""], ahead=ahead)}
-
-
-def labelled_rows(
-    decision: RetrainingDecision,
-    prediction_log: PredictionLog,
-    contract: Contract,
-    retraining: RetrainingOptions,
-) -> pd.DataFrame:
-    """The newest labelled predictions since the first alarm, by any release, as table rows."""
-    since, most = decision.evidence_from or "-infinity", retraining.rows.maximum_labelled
-    bound = {"contract": contract.name, "since": since, "most": most}
-    [newest_first] = prediction_log([(_LABELLED_ROWS, bound)])
-    rows, target = newest_first[::-1], contract.target
-    columns = {name: [row.features.get(name) for row in rows] for name in contract.columns}
-    columns[target.column] = [
-        target.values[int(row.target)] if target.classes else row.target for row in rows
-    ]
-    return check_columns(pd.DataFrame(columns, dtype=object), contract.columns)[0]
 
 
 def _window(
     columns: Mapping[str, Column], overview: list[Any], buckets: list[Any], rated: list[Any]
 ) -> Window:
-    facts = {name: row._mapping[name] for row in overview for name in row._fields[1:]}
-    return Window(
+    window = Window(
         columns={
             name: _counts(one, [row for row in buckets if row.position == position])
             for position, (name, one) in enumerate(columns.items(), start=1)
         },
-        rated=tuple(Rated(**{one: row._mapping[one] for one in row._fields[3:]}) for row in rated),
+        rated=tuple(Rated(**{one: getattr(row, one) for one in row._fields[3:]}) for row in rated),
         labelled_from=min((row.labelled_from for row in rated), default=None),
         labelled_to=max((row.labelled_to for row in rated), default=None),
-        **facts,
     )
+    # There is no row where there is no prediction.
+    for row in overview:
+        window = replace(window, **{one: getattr(row, one) for one in row._fields[1:]})
+    return window
 
 
 def _counts(column: Column, rows: Sequence[Any]) -> Column:

@@ -15,11 +15,15 @@ from mlops_for_mle.database.engine import lock
 from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs, retraining_decisions
 from mlops_for_mle.errors import NotCalledForError, PrerequisiteError
 from mlops_for_mle.pipelines.dataset import ContractDataset
+from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun
 from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
 from mlops_for_mle.pipelines.monitoring.options import MOST_WINDOWS
-from mlops_for_mle.pipelines.monitoring.record import MonitoringRun, RetrainingDecision
 from mlops_for_mle.pipelines.monitoring.reference import Deployed
-from mlops_for_mle.pipelines.monitoring.retraining import WindowFinding, require_open
+from mlops_for_mle.pipelines.monitoring.retraining import (
+    RetrainingDecision,
+    WindowFinding,
+    require_open,
+)
 from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.store import ReleaseStore
 
@@ -123,8 +127,7 @@ class MonitoringRunDataset(ContractDataset):
         with self._engine.begin() as connection:
             made = _append(connection, monitoring_runs, data)
             metrics = [
-                {"run_id": made["id"], "is_alarm": one.is_alarm, **_row(monitoring_metrics, one)}
-                for one in data.metrics
+                {"run_id": made["id"], **_row(monitoring_metrics, one)} for one in data.metrics
             ]
             connection.execute(insert(monitoring_metrics), metrics)
         self._recorded = replace(data, **made)
@@ -235,7 +238,8 @@ def _newest(
 
 def _row(table: Table, record: Any) -> dict[str, Any]:
     """The columns of a record that a table has."""
-    return {name: value for name, value in vars(record).items() if name in table.c}
+    names = table.c.keys()
+    return {name: getattr(record, name) for name in names if hasattr(record, name)}
 
 
 def _append(connection: Connection, table: Table, record: Any) -> RowMapping:

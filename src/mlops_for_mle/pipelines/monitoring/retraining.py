@@ -1,19 +1,44 @@
 """Whether to retrain, on which rows, and what becomes of it: pure functions."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, NamedTuple
 
 import pandas as pd
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.columns import check_columns
 from mlops_for_mle.errors import NotCalledForError
-from mlops_for_mle.pipelines.monitoring.options import RetrainingOptions
-from mlops_for_mle.pipelines.monitoring.record import Action, MonitoringRun, RetrainingDecision
+from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun
+from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
+from mlops_for_mle.pipelines.monitoring.options import Action, RetrainingOptions
 from mlops_for_mle.releases.manifest import Release
 
 _LEAST_URGENT_FIRST: tuple[Action, ...] = ("none", "investigate", "retrain")
+_LABELLED_ROWS = """
+SELECT features, target, feedback.label FROM predictions JOIN feedback USING (prediction_id)
+WHERE predictions.contract = :contract AND superseded_at IS NULL
+  AND predictions.created_at >= :since AND predictions.created_at <= now()
+  AND jsonb_typeof(features) = 'object'
+ORDER BY predictions.created_at DESC, predictions.prediction_id DESC LIMIT :most
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainingDecision:
+    """A row of ``retraining_decisions``: what is to be done about a release."""
+
+    contract: str
+    monitoring_run_id: int | None
+    decision: Action
+    reasons: list[str]
+    evidence_from: datetime | None = None
+    id: int | None = None
+    created_at: datetime | None = None
+    run_id: str | None = None
+    acted_at: datetime | None = None
+    outcome: str | None = None
 
 
 class WindowFinding(NamedTuple):
@@ -87,6 +112,29 @@ def require_open(
     raise NotCalledForError(f"Retraining is not called for: {why}. `kedro run` trains anyway.")
 
 
+def labelled_rows(
+    decision: RetrainingDecision,
+    prediction_log: PredictionLog,
+    contract: Contract,
+    retraining: RetrainingOptions,
+) -> pd.DataFrame:
+    """The newest labelled predictions since the first alarm, by any release, as table rows.
+
+    Those that do not fit the contract, which may have changed since, are left out.
+    """
+    since, most = decision.evidence_from or "-infinity", retraining.rows.maximum_labelled
+    bound = {"contract": contract.name, "since": since, "most": most}
+    [newest_first] = prediction_log([(_LABELLED_ROWS, bound)])
+    rows, target = newest_first[::-1], contract.target
+    columns = {name: [row.features.get(name) for row in rows] for name in contract.columns}
+    columns[target.column] = [row.target for row in rows]
+    if target.has_text_classes:
+        # There it is a place among the classes, which may have been others then.
+        values = {one.label: one.value for one in target.classes}
+        columns[target.column] = [values.get(row.label) for row in rows]
+    return check_columns(pd.DataFrame(columns, dtype=object), contract.columns)[0]
+
+
 def choose_rows(
     decision: RetrainingDecision,
     labelled: pd.DataFrame,
@@ -105,8 +153,12 @@ def choose_rows(
     least = max(2, minimum_rows_per_class or 0)
     by_class = labelled.drop_duplicates()[target.column].value_counts()
     has_classes = all(by_class.get(one, 0) >= least for one in target.class_values)
+    # A feature that the contract has had only since then has values in the table alone.
+    names = list(contract.features)
+    has_values = labelled[names].notna().any() | observations[names].isna().all()
+    is_enough = has_classes and has_values.all()
     chosen = [labelled]
-    if len(labelled) < retraining.rows.minimum_labelled or not has_classes:
+    if len(labelled) < retraining.rows.minimum_labelled or not is_enough:
         chosen.insert(0, observations[list(contract.columns)])
         source = f"{observations.attrs['source']} and {source}"
     rows = pd.concat([one for one in chosen if len(one)] or chosen, ignore_index=True)
