@@ -33,6 +33,7 @@ def folder(tmp_path, monkeypatch):
         shutil.rmtree(tmp_path / "conf" / example)
     mixed_rows(ROWS).to_csv(tmp_path / "orders.csv", index=False)
     (tmp_path / "iris.data").write_text("5.1,3.5,setosa\n" * 30, "utf-8")
+    monkeypatch.setenv("MLOPS_PROJECT_PATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -1,14 +1,23 @@
-"""Runs of the pipeline on a CSV file: its bad rows are rejects, and each row is there once."""
+"""Runs and streams as commands: bad rows are rejects, and each row is there once, whatever ends."""
 
+import re
+import signal
+import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import SourceError
+from mlops_for_mle.pipelines.data_ingestion.generator import stream_batches
+from mlops_for_mle.pipelines.data_ingestion.nodes import IngestionOptions
+from tests.end_to_end.commands import Project, finish, fork
 from tests.expectations import refused
+from tests.pipelines.data_ingestion.observations import numbered_observations
 from tests.projects import run_session
-from tests.servers import query
+from tests.servers import ExternalPostgres, eventually, query, scalar
 
 pytestmark = pytest.mark.integration
 
@@ -17,6 +26,12 @@ GOOD = "5.1,3.5,1.4,0.2,0\n6.7,3.3,5.7,2.1,2\n5.9,3.0,4.2,1.5,1\n"
 COUNTS = """
 SELECT (SELECT count(*) FROM iris_data), (SELECT count(*) FROM rejected_rows),
        (SELECT count(*) FROM ingestion_batches)
+"""
+LEDGER = """
+SELECT (SELECT count(*) FROM iris_data), coalesce(sum(row_count), 0), count(*),
+       count(DISTINCT content_sha256), count(DISTINCT source),
+       bool_and((SELECT count(*) FROM iris_data WHERE id BETWEEN first_id AND last_id) = row_count)
+FROM ingestion_batches
 """
 
 
@@ -65,3 +80,75 @@ def test_a_file_that_is_read_in_a_corrected_form_doubles_no_row(
     for _ in range(2):
         ingest(folder, content, csv_separator="semicolon", ingestion={"decimal": "comma"})
         assert query(database_url, COUNTS) == [(4, 0, 1)]
+
+
+def test_it_waits_until_the_next_batch_is_due_or_it_is_told_to_stop(
+    database_url: str, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    rows, stopping = numbered_observations(contract, 100), threading.Event()
+    ingestion, every = IngestionOptions(source="test"), timedelta(hours=1)
+    threading.Timer(1, stopping.set).start()
+
+    assert stream_batches(rows, contract, ingestion, stopping, size=3, every=every) == (3, 0)
+    assert scalar(database_url, "SELECT count(*) FROM iris_data") == 3
+
+
+def test_a_csv_file_is_drawn_from_by_its_rows_that_can_be_read_wherever_one_stands(
+    project_folder: Path, database_url: str
+) -> None:
+    """Nor is its path another one than that of a run."""
+    (project_folder / "conf/local/globals.yml").write_text("source: csv\ncsv_path: rows.csv\n")
+    good, tall = ["4,3,1,1,0", "5,3,1,1,1"], "tall,3,1,1,2"
+    lines = ["1,2", good[0], "", "1,2,3,4,5,6", good[1], tall, '"6,3,1,1,2']
+    (project_folder / "rows.csv").write_text(HEADER + "\n".join(lines))
+    project = Project(project_folder, {"DATABASE_URL": database_url.replace("+psycopg2", "")})
+    draw = ("stream", "--rows", "20", "--every", "1ms", "--batches", "5", "--seed", "1")
+
+    finished = fork(project_folder / "conf", project.environment, "kedro", *draw)
+
+    said = "Stopped after 70 row(s); 30 others were rejected, see table rejected_rows."
+    assert (finished.code, finished.output.splitlines()[1:]) == (0, [said])
+    written = "SELECT sepal_length, count(*) FROM iris_data GROUP BY 1 ORDER BY 1"
+    assert query(database_url, written) == [(4, 35), (5, 35)]
+    rejected = "SELECT DISTINCT row_data ->> 'sepal_length', count(*) FROM rejected_rows GROUP BY 1"
+    assert query(database_url, rejected) == [("tall", 30)]
+
+
+def rows_at(url: str) -> int:
+    if scalar(url, "SELECT to_regclass('iris_data')") is None:
+        return 0
+    return int(scalar(url, "SELECT count(*) FROM iris_data"))
+
+
+@pytest.mark.end_to_end
+def test_neither_a_crash_of_the_server_nor_its_own_end_loses_or_doubles_a_row(
+    project: Project, external_server: ExternalPostgres
+) -> None:
+    url = external_server.create_database()
+    other = Project(project.folder, {"DATABASE_URL": url.replace("+psycopg2", "")})
+    process = other.start("stream", "--rows", "2", "--every", "5ms")
+    assert eventually(lambda: rows_at(url) > 50)
+    external_server.stop("immediate")
+    external_server.start()
+    seen = rows_at(url)
+    assert eventually(lambda: rows_at(url) > seen)
+    external_server.stop("immediate")
+    try:
+        process.send_signal(signal.SIGINT)
+        finished = finish(process)
+    finally:
+        external_server.start()
+
+    assert finished.code == 0, finished.text
+    assert "Traceback" not in finished.text
+    assert "Retrying" in finished.errors
+    told = re.search(r"Stopped after (\d+) row\(s\)\.", finished.output)
+    ((rows, ledger, batches, distinct, streams, complete),) = query(url, LEDGER)
+    assert rows == ledger
+    # Of the batch that was under way when it was stopped the stream does not know the outcome.
+    assert told is not None
+    assert int(told[1]) in (rows, rows - 2)
+    assert (batches, distinct, streams, complete) == (rows // 2, rows // 2, 1, True)
+    external_server.drop_database(url)
+    assert project.leaves_nothing_running(), project.processes()

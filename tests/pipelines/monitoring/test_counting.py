@@ -22,8 +22,7 @@ from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
 from mlops_for_mle.pipelines.monitoring.retraining import labelled_rows
 from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.monitoring.examples import DECISION, metric, severe
-from tests.pipelines.monitoring.steps import look, prediction_log
-from tests.pipelines.monitoring.traffic import Traffic, renamed
+from tests.pipelines.monitoring.traffic import Traffic, look, prediction_log, renamed
 from tests.releases import HOUSE_CONTRACT, house_release, iris_release, iris_rows, make_release
 from tests.servers import query
 

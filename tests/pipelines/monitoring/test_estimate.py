@@ -13,8 +13,7 @@ from mlops_for_mle.pipelines.monitoring.reference import Deployed, expect
 from mlops_for_mle.pipelines.monitoring.report import summarise
 from mlops_for_mle.releases.predictor import Predictions, Predictor
 from tests.pipelines.monitoring.examples import LINE, metric
-from tests.pipelines.monitoring.steps import look
-from tests.pipelines.monitoring.traffic import Traffic, trained_on
+from tests.pipelines.monitoring.traffic import Traffic, look, trained_on
 from tests.releases import SMALL_CONTRACT, make_release
 
 

@@ -15,8 +15,7 @@ from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import Deployed, describe_reference
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.monitoring.examples import rated, reference, widths, window
-from tests.pipelines.monitoring.steps import Look, look
-from tests.pipelines.monitoring.traffic import Traffic, trained_on
+from tests.pipelines.monitoring.traffic import Look, Traffic, look, trained_on
 from tests.releases import mixed_release
 
 START = datetime(2026, 5, 1, tzinfo=UTC)

@@ -73,13 +73,9 @@ class ObservationDataset(ContractDataset):
             _LOGGER.warning("batch=%d: %s; see table rejected_rows", receipt.batch_id, said)
 
     def load(self) -> pd.DataFrame:
-        """The rows with the contract's types, in ascending order of their key.
+        """The rows with the contract's types, in the order of their key; all have to fit it.
 
         Their ``attrs`` have the ``source``, a table or a file.
-
-        Raises:
-            PrerequisiteError: The table has no rows yet.
-            UserError: A row does not fit the contract.
         """
         contract = self._contract
         if self._csv_path:
@@ -127,9 +123,6 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
     Everything is one transaction: a process that is killed leaves nothing, and a second process
     with the same batch waits for the first one's outcome. Where the connection was lost, only the
     ledger knows whether the batch was written: to write it again is safe.
-
-    Raises:
-        UserError: The ledger has it with another number of rows.
     """
     ledger, facts = ingestion_batches, {"table_name": contract.table, "source": batch.source}
     identity = {**facts, "content_sha256": batch.content_sha256}

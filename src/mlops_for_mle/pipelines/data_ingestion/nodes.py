@@ -59,9 +59,6 @@ def to_contract(
         The rows, of which the first has index 0; the digest of their file where the source gives
         it as ``attrs["sha256"]``, else that of the rows as read; and, by its number, each row that
         could not even be read, where the source gives them as ``attrs["unread"]``.
-
-    Raises:
-        SourceError: There are no rows, or a column of the contract is missing or there twice.
     """
     rows = source_rows.rename(columns=lambda name: normalised(str(name)))
     rows = rows.rename(columns=ingestion.rename)

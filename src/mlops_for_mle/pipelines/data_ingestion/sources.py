@@ -31,14 +31,8 @@ from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
 from mlops_for_mle.database.engine import engine_for, normalise_url
 from mlops_for_mle.errors import ConfigurationError, SourceError
 from mlops_for_mle.paths import project_path
-from mlops_for_mle.pipelines.data_ingestion.csv_text import (
-    UNREADABLE,
-    CsvForm,
-    Unread,
-    encoding_of,
-    read_records,
-    usual_width,
-)
+from mlops_for_mle.pipelines.data_ingestion import csv_text
+from mlops_for_mle.pipelines.data_ingestion.csv_text import CsvForm, Unread
 from mlops_for_mle.pipelines.dataset import ProjectDataset
 
 # Of CSV, they tell how many columns there are.
@@ -95,11 +89,7 @@ class FileSourceDataset(ProjectDataset):
 
 
 def read_bytes(place: str) -> bytes:
-    """The bytes of a file at a path or URL, unpacked if it ends in ``.gz``, ``.zip`` or the like.
-
-    Raises:
-        ValueError: A ZIP archive holds other than one file.
-    """
+    """The bytes of a file at a path or URL, unpacked if it is called ``.gz``, ``.zip`` or so."""
     if not place.endswith(".zip"):
         with fsspec.open(place, "rb", compression="infer") as file:
             return bytes(file.read())
@@ -112,26 +102,22 @@ def read_bytes(place: str) -> bytes:
 
 
 def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
-    """Read the bytes of a CSV file.
+    """Read the bytes of a CSV file; a ``ValueError`` says why no row of it can be read.
 
-    Returns:
-        Every column as text, without blanks around names and values and without blank rows. Empty
-        fields beyond the header are dropped; a name that is blank becomes c0, c1, … by its place,
-        and those that stand there twice are numbered. ``attrs["unread"]`` has an ``Unread`` for
-        the number of each row that cannot be read; row 1 has index 0 whether it can or not.
-
-    Raises:
-        ValueError: It is no CSV file, has no header, or no row that can be read.
+    Every column is text, without blanks around names and values and without blank rows. Empty
+    fields beyond the header are dropped; a name that is blank becomes c0, c1, … by its place, and
+    those that stand there twice are numbered. ``attrs["unread"]`` has an ``Unread`` for the number
+    of each row that cannot be read; row 1 has index 0 whether it can or not.
     """
     if content.startswith(b"PK\x03\x04"):
         raise ValueError("is an Excel workbook or another ZIP archive: save the sheet as CSV")
     # Bytes that are no text stand as lone surrogates.
-    text = content.decode(encoding_of(content, form.encoding), "surrogateescape")
+    text = content.decode(csv_text.encoding_of(content, form.encoding), "surrogateescape")
     lines = list(islice(io.StringIO(text, newline=""), form.skip_lines + _FIRST_LINES))
-    first = list(read_records(lines, form))
+    first = list(csv_text.read_records(lines, form))
     if not first:
         raise ValueError("no lines to read")
-    usual = usual_width(first[form.header :] or first)
+    usual = csv_text.usual_width(first[form.header :] or first)
     names = first[0].fields if form.header else [""] * usual
     while len(names) > usual and not names[-1].strip():
         names.pop()
@@ -141,7 +127,8 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
     rows: pd.DataFrame = fields.apply(lambda column: column.str.strip())
     rows = rows[(rows != "").any(axis="columns")].iloc[int(form.header) :]
     if unread and (rows.empty or 0 in unread):
-        hint = ": set csv_encoding, such as cp949 or cp1252" if UNREADABLE.search(text) else ""
+        is_foreign = csv_text.UNREADABLE.search(text)
+        hint = ": set csv_encoding, such as cp949 or cp1252" if is_foreign else ""
         raise ValueError(f"no row can be read, {next(iter(unread.values())).reason}{hint}")
     numbers = np.setdiff1d(np.arange(1, len(rows) + len(unread) + 1), list(unread))
     rows = rows.set_axis(_distinct(names), axis="columns").set_axis(numbers - 1)
@@ -158,11 +145,12 @@ def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
     from pyarrow import csv
 
     mark = form.dialect["delimiter"]
-    is_plain = form.quotes == "doubled" and form.separator != "space" and not form.comments
+    if form.quotes != "doubled" or form.separator == "space" or form.comments:
+        return None
     # PyArrow also takes quotes that neither begin nor end a field, or do so beside a blank.
     ends = re.escape(f"{mark}\r\n")
     odd = rf'"(?<=[^{ends}"]")[^{ends}"]|"(?<=[{ends}][ \t]")'
-    if not is_plain or UNREADABLE.search(text) or text.count('"') % 2 or re.search(odd, text):
+    if csv_text.UNREADABLE.search(text) or text.count('"') % 2 or re.search(odd, text):
         return None
     types = dict.fromkeys(map(str, range(width)), pa.large_string())
     try:
@@ -183,7 +171,7 @@ def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
 def _read_carefully(text: str, form: CsvForm, width: int) -> tuple[pd.DataFrame, dict[int, Unread]]:
     """The fields of the rows that can be read, with the header; the others by their number."""
     lines, fields, unread = io.StringIO(text, newline="").readlines(), [], {}
-    for number, record in enumerate(read_records(lines, form, width), 1 - form.header):
+    for number, record in enumerate(csv_text.read_records(lines, form, width), 1 - form.header):
         if record.problem:
             line = "".join(lines[record.start : record.end]).rstrip("\r\n")
             shown = line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -220,11 +208,7 @@ def read_parquet(content: bytes) -> pd.DataFrame:
 
 
 def read_excel(content: bytes, sheet: str | None = None) -> pd.DataFrame:
-    """Read a sheet of a workbook, whose first row that holds anything has the names.
-
-    Raises:
-        ValueError: It is no workbook, or has several sheets of which none or another one was named.
-    """
+    """Read the one sheet of a workbook or that of a name; its first row has the names."""
     with pd.ExcelFile(io.BytesIO(content), engine="openpyxl") as workbook:
         sheets = list(map(str, workbook.sheet_names))
         if sheet not in sheets and (sheet is not None or len(sheets) > 1):
@@ -261,11 +245,7 @@ def _typed(column: "pd.Series[Any]") -> "pd.Series[Any]":
 
 
 class SklearnTableDataset(ProjectDataset):
-    """A table out of ``sklearn.datasets``, whole or as a random sample of it.
-
-    It is kept in a folder of the project, because importing scikit-learn takes longer than the
-    rest of an ingestion.
-    """
+    """A table out of ``sklearn.datasets``, whole or as a random sample of it."""
 
     def __init__(
         self,
@@ -286,6 +266,7 @@ class SklearnTableDataset(ProjectDataset):
         """Features and a column ``target``, under scikit-learn's names."""
         from pyarrow import parquet
 
+        # It is kept, since importing scikit-learn takes longer than the rest of an ingestion.
         path = self._cache / f"{self._loader}-scikit-learn-{version('scikit-learn')}.parquet"
         if not path.exists():
             from sklearn import datasets
@@ -330,16 +311,12 @@ class PostgresSourceDataset(ProjectDataset):
 
 
 def read_query(connection: Connection, query: str) -> pd.DataFrame:
-    """Read the rows of one SELECT in a transaction that cannot write.
+    """Read the rows of one SELECT, in a transaction that cannot write and that it cannot end.
 
-    Returns:
-        Whole numbers as Int64, others as float64, dates and times as datetime64 where pandas can
-        hold all of them, everything else as the text that the server writes. ``attrs["types"]``
-        are the names of Postgres's types by column; ``attrs["left_out"]`` says of columns why no
-        contract can hold their values, and what can be read of them.
-
-    Raises:
-        psycopg2.Error: The database refuses the query; more than one statement is refused.
+    Whole numbers are Int64, others float64, dates and times datetime64 where pandas can hold all of
+    them, everything else the text that the server writes. ``attrs["types"]`` are the names of
+    Postgres's types by column; ``attrs["left_out"]`` says of columns why no contract can hold their
+    values, and what can be read of them.
     """
     import pyarrow as pa
 

@@ -22,6 +22,7 @@ Status = Literal["insufficient", "healthy", "warning", "alarm"]
 Area = Literal["data_quality", "drift", "performance", "estimate"]
 Severity = Literal["none", "warning", "alarm"]
 
+_INDEX = "population_stability_index"
 _BAD = {
     "missing": "are missing",
     "wrong_type": "have the wrong type",
@@ -154,14 +155,11 @@ def _check_data_quality(
     reference: Reference, window: Window, monitoring: MonitoringOptions
 ) -> Iterator[Metric]:
     """Look for missing and wrong values, and for predictions of the future."""
-    limits, rows = dict(monitoring.quality), window.row_count
-    yield Metric(
-        *("data_quality", subject("rows", reference.contract), "future_count", window.ahead),
-        threshold=0,
-        severity="warning" if window.ahead else "none",
-        message=f"{window.ahead} predictions are dated ahead of the database's clock and are not "
-        "looked at",
-    )
+    limits, rows, ahead = dict(monitoring.quality), window.row_count, window.ahead
+    future = Metric("data_quality", subject("rows", reference.contract), "future_count", ahead)
+    said = "predictions are dated ahead of the database's clock and are not looked at"
+    severity: Severity = "warning" if ahead else "none"
+    yield replace(future, threshold=0, severity=severity, message=f"{ahead} {said}")
     for name in reference.contract.features:
         column, seen = reference.columns[name], window.columns[name]
         bad = {"missing": seen.missing, "wrong_type": seen.wrong_type}
@@ -175,13 +173,10 @@ def _check_data_quality(
                 # Only what is missing beyond the reference's gaps counts.
                 limit = min(1.0, limit + column.missing / reference.manifest.snapshot.row_count)
             is_over = rows >= monitoring.window.minimum_rows and count / rows > limit
-            yield Metric(
-                *("data_quality", name, f"{metric}_fraction", share),
-                threshold=limit,
-                severity="alarm" if is_over else "none",
-                message=f"{percent(share)} of the values of {name} {_BAD[metric]} "
-                f"(at most {percent(limit)})",
-            )
+            found = Metric("data_quality", name, f"{metric}_fraction", share, threshold=limit)
+            said = f"{percent(share)} of the values of {name} {_BAD[metric]}"
+            message = f"{said} (at most {percent(limit)})"
+            yield replace(found, severity="alarm" if is_over else "none", message=message)
 
 
 def _check(
@@ -211,20 +206,17 @@ def _check_drift(
         if name == reference.prediction:
             told = f"the predicted {reference.contract.target.response_name}"
         found = compare(column.counts, seen.counts)
-        is_ignored = name in options.ignore
         severity: Severity = "warning" if found.index >= options.warning else "none"
         if found.index >= options.alarm:
             severity = "alarm"
         shift = (seen.mean - column.mean) / column.scale if sum(seen.counts) else None
-        yield Metric(
-            *("drift", name, "population_stability_index", found.index),
-            threshold=options.alarm,
-            # What is ignored is shown, and is none of the run's tests.
-            p_value=None if is_ignored else found.p_value,
-            severity="none" if is_ignored else severity,
-            message=f"{told} has drifted: stability index {found.index:.2f}, "
-            f"{_change(column, seen, shift)}",
-        )
+        index, change = found.index, _change(column, seen, shift)
+        message = f"{told} has drifted: stability index {index:.2f}, {change}"
+        measured = Metric("drift", name, _INDEX, index, threshold=options.alarm, message=message)
+        # What is ignored is shown, and is none of the run's tests.
+        if name not in options.ignore:
+            measured = replace(measured, p_value=found.p_value, severity=severity)
+        yield measured
         if column.is_number:
             yield Metric("drift", name, "mean_shift", shift)
 
@@ -304,18 +296,17 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.3g} %"
 
 
-def _worst_segment(parts: Iterable[Metric]) -> Iterator[str]:
+def _worst_segment(parts: Iterable[Metric]) -> list[str]:
     """A sentence on it: by labels where there are enough, else as estimated, else by its drift."""
-    index = "population_stability_index"
-    for name in ("accuracy", "rmse", "estimated_accuracy", "estimated_rmse", index):
+    for name in ("accuracy", "rmse", "estimated_accuracy", "estimated_rmse", _INDEX):
         found = [(one.value, one) for one in parts if one.metric == name and one.value is not None]
         if found:
             choose = min if name.endswith("accuracy") else max
             value, worst = choose(found, key=lambda one: one[0])
             drifted = f"stability index {value:.2f} of {worst.subject}"
-            said = drifted if name == index else worst.message
-            yield f"The worst segment is {worst.segment}: {said}."
-            return
+            said = drifted if name == _INDEX else worst.message
+            return [f"The worst segment is {worst.segment}: {said}."]
+    return []
 
 
 def _sentence(metric: Metric, significance: float) -> str:
@@ -351,9 +342,6 @@ def _limited(
     message = f"{live}{metric.replace('_', ' ')} is {interval} on {count} {labelled}predictions"
     if is_worse:
         message += f", {'below' if is_accuracy else 'above'} {limit:.4g}"
-    return Metric(
-        *(area, answers, metric, found.value, found.lower, found.upper, limit),
-        p_value=found.p_value,
-        severity="alarm" if is_worse else "none",
-        message=message,
-    )
+    value, lower, upper, p_value = found
+    measured = Metric(area, answers, metric, value, lower, upper, limit, p_value)
+    return replace(measured, severity="alarm" if is_worse else "none", message=message)
