@@ -5,7 +5,12 @@ from typing import Any
 import pandas as pd
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.pipelines.data_ingestion.datasets import ObservationDataset
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.pipelines.data_ingestion.datasets import (
+    ObservationDataset,
+    Receipt,
+    write_batch,
+)
 from mlops_for_mle.pipelines.data_ingestion.nodes import (
     Batch,
     IngestionOptions,
@@ -38,6 +43,11 @@ def batch_of(
     """The batch that ingestion makes of some rows."""
     ingestion = IngestionOptions(source=source, maximum_rejected_fraction=tolerated, **options)
     return validate(*to_contract(rows, contract, ingestion), contract, ingestion)
+
+
+def write(url: str, contract: Contract, rows: pd.DataFrame, **options: Any) -> Receipt:
+    """Ingest some rows."""
+    return write_batch(engine_for(url), contract, batch_of(contract, rows, **options))
 
 
 def window_of(url: str, contract: Contract, **options: Any) -> ObservationDataset:

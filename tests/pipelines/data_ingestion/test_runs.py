@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.data_ingestion.generator import stream_batches
 from mlops_for_mle.pipelines.data_ingestion.nodes import IngestionOptions
@@ -17,7 +16,7 @@ from tests.end_to_end.commands import Project, finish, fork
 from tests.expectations import refused
 from tests.pipelines.data_ingestion.observations import numbered_observations
 from tests.projects import run_session
-from tests.servers import ExternalPostgres, eventually, query, scalar
+from tests.servers import eventually, query, scalar
 
 pytestmark = pytest.mark.integration
 
@@ -50,9 +49,7 @@ def ingest(folder: Path, content: str, **parameters: Any) -> None:
     run_session(folder, "data_ingestion", source="csv", csv_path="rows.csv", **parameters)
 
 
-def test_bad_rows_are_rejected_with_their_reasons_and_the_good_ones_are_kept(
-    folder: Path, database_url: str
-) -> None:
+def test_bad_rows_are_rejected_with_their_reasons_and_the_good_ones_are_kept(folder, database_url):
     with refused(SourceError) as refusal:
         ingest(folder, HEADER + "5.1,3.5,1.4,0.2,0,9,9\n")
     assert "line 2: has 7 field(s), expected 5" in refusal.message
@@ -71,9 +68,7 @@ def test_bad_rows_are_rejected_with_their_reasons_and_the_good_ones_are_kept(
     ]
 
 
-def test_a_file_that_is_read_in_a_corrected_form_doubles_no_row(
-    folder: Path, database_url: str
-) -> None:
+def test_a_file_that_is_read_in_a_corrected_form_doubles_no_row(folder, database_url):
     content = (HEADER + GOOD + "5;3;1;1;0\n").replace(",", ";").replace(".", ",")
     ingest(folder, content, csv_separator="semicolon", ingestion={"maximum_rejected_fraction": 1})
     assert query(database_url, COUNTS) == [(1, 3, 1)]
@@ -83,8 +78,8 @@ def test_a_file_that_is_read_in_a_corrected_form_doubles_no_row(
 
 
 def test_it_waits_until_the_next_batch_is_due_or_it_is_told_to_stop(
-    database_url: str, contract: Contract, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    database_url, contract, monkeypatch
+):
     monkeypatch.setenv("DATABASE_URL", database_url)
     rows, stopping = numbered_observations(contract, 100), threading.Event()
     ingestion, every = IngestionOptions(source="test"), timedelta(hours=1)
@@ -95,8 +90,8 @@ def test_it_waits_until_the_next_batch_is_due_or_it_is_told_to_stop(
 
 
 def test_a_csv_file_is_drawn_from_by_its_rows_that_can_be_read_wherever_one_stands(
-    project_folder: Path, database_url: str
-) -> None:
+    project_folder, database_url
+):
     """Nor is its path another one than that of a run."""
     (project_folder / "conf/local/globals.yml").write_text("source: csv\ncsv_path: rows.csv\n")
     good, tall = ["4,3,1,1,0", "5,3,1,1,1"], "tall,3,1,1,2"
@@ -123,8 +118,8 @@ def rows_at(url: str) -> int:
 
 @pytest.mark.end_to_end
 def test_neither_a_crash_of_the_server_nor_its_own_end_loses_or_doubles_a_row(
-    project: Project, external_server: ExternalPostgres
-) -> None:
+    project, external_server
+):
     url = external_server.create_database()
     other = Project(project.folder, {"DATABASE_URL": url.replace("+psycopg2", "")})
     process = other.start("stream", "--rows", "2", "--every", "5ms")

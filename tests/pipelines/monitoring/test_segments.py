@@ -29,7 +29,7 @@ def judged(north: Window, south: Window) -> MonitoringRun:
     return judge(replace(reference(), parts=parts), windows, MonitoringOptions())
 
 
-def test_the_worst_segment_is_named_by_its_labels_else_by_its_drift_and_is_a_warning() -> None:
+def test_the_worst_segment_is_named_by_its_labels_else_by_its_drift_and_is_a_warning():
     run = judged(window(rated=rated(98, 2)), window(rated=rated(60, 40)))
 
     assert run.status == "warning"
@@ -59,7 +59,7 @@ def test_the_worst_segment_is_named_by_its_labels_else_by_its_drift_and_is_a_war
         ("가입일", "가입일 must be a category, or a date or time by its year"),
     ],
 )
-def test_what_tells_nothing_apart_is_refused(segment: Any, said: str) -> None:
+def test_what_tells_nothing_apart_is_refused(segment, said):
     rows = mixed_rows(50)[list(MIXED_CONTRACT.columns)]
     deployed = Deployed(trained_on(mixed_release(1), rows), rows, rows)
     with pytest.raises(ConfigurationError, match=said):
@@ -73,7 +73,7 @@ def observed(url: str, *segments: Any) -> Look:
 
 
 @pytest.mark.integration
-def test_segments_are_counted_as_pandas_counts_them_or_are_empty(database_url: str) -> None:
+def test_segments_are_counted_as_pandas_counts_them_or_are_empty(database_url):
     empty = observed(database_url, "channel")
     parts = ("", "channel=phone", "channel=shop", "channel=web")
     assert {part: one.row_count for part, one in empty.windows.items()} == dict.fromkeys(parts, 0)

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import mlflow
 import numpy as np
 import pytest
 
 from mlops_for_mle.errors import NotCalledForError
-from mlops_for_mle.pipelines.monitoring.checks import Metric, Status
+from mlops_for_mle.pipelines.monitoring.checks import Metric
 from mlops_for_mle.pipelines.monitoring.datasets import (
     MonitoringHistoryDataset,
     MonitoringRunDataset,
@@ -38,26 +39,15 @@ def at(hour: float) -> datetime:
 
 
 def record(
-    url: str,
-    begin: float,
-    end: float,
-    *metrics: Metric,
-    status: Status = "healthy",
-    release: str = "iris-v1-0123abcd",
-    labelled: tuple[float, float] | None = None,
+    url: str, begin: float, end: float, *metrics: Metric, labelled: Any = None, **facts: Any
 ) -> int:
     """Record a run whose window, and whose labels, lie between two hours; gives its number."""
+    facts = {"contract": "iris", "release": "iris-v1-0123abcd", "status": "healthy"} | facts
+    facts |= {"window_from": at(begin), "window_to": at(end), "metrics": metrics or (FINE,)}
+    if labelled:
+        facts |= {"labelled_from": at(labelled[0]), "labelled_to": at(labelled[1])}
     entry = MonitoringRunDataset(IRIS, {"con": url})
-    first, last = map(at, labelled) if labelled else (None, None)
-    facts = {
-        "contract": "iris",
-        "release": release,
-        "status": status,
-        "metrics": metrics or (FINE,),
-    }
-    windows = {"window_from": at(begin), "window_to": at(end)}
-    labels = {"labelled_from": first, "labelled_to": last}
-    entry.save(replace(run(window()), **facts, **windows, **labels))
+    entry.save(replace(run(window()), **facts))
     recorded = entry.load().id
     assert recorded is not None
     return recorded
@@ -77,9 +67,7 @@ def history(url: str) -> tuple[list[int], list[int]]:
     return windows, labelled
 
 
-def test_each_finding_has_its_alarms_and_those_of_other_releases_are_left_out(
-    database_url: str,
-) -> None:
+def test_each_finding_has_its_alarms_and_those_of_other_releases_are_left_out(database_url):
     first = record(database_url, 0, 1, BAD, DRIFTED, FINE, status="alarm")
     record(database_url, 2, 3, BAD, status="alarm", release="iris-v0-0123abcd")
     record(database_url, 4, 5, status="insufficient")
@@ -93,7 +81,7 @@ def test_each_finding_has_its_alarms_and_those_of_other_releases_are_left_out(
     assert (oldest.run_id, sorted(oldest.alarms)) == (first, ["drift", "performance"])
 
 
-def test_however_often_one_window_was_looked_at_the_one_before_it_counts(database_url: str) -> None:
+def test_however_often_one_window_was_looked_at_the_one_before_it_counts(database_url):
     earlier = record(database_url, 0, 1, BAD, status="alarm")
     query(
         database_url,
@@ -107,7 +95,7 @@ def test_however_often_one_window_was_looked_at_the_one_before_it_counts(databas
     assert history(database_url) == ([earlier + 20_000, earlier, looking_back], [])
 
 
-def test_windows_that_share_predictions_count_once(database_url: str) -> None:
+def test_windows_that_share_predictions_count_once(database_url):
     random = np.random.default_rng(3)
     begins = random.integers(0, 60, 40).tolist()
     ends = (begins + random.integers(1, 9, 40)).tolist()
@@ -124,7 +112,7 @@ def test_windows_that_share_predictions_count_once(database_url: str) -> None:
     assert history(database_url) == (expected, [])
 
 
-def test_what_a_retraining_has_answered_is_no_new_evidence(database_url: str) -> None:
+def test_what_a_retraining_has_answered_is_no_new_evidence(database_url):
     record(database_url, 0, 1)
     act(database_url, record(database_url, 2, 3, BAD, labelled=(0, 1)))
     record(database_url, 2.5, 3.5, BAD, labelled=(0, 1))
@@ -159,9 +147,7 @@ def take(url: str) -> RetrainingDecision:
 DECISIONS = "SELECT run_id, acted_at IS NULL, outcome FROM retraining_decisions ORDER BY id"
 
 
-def test_a_decision_is_taken_up_by_one_run_and_concluded_by_it(
-    database_url: str, mlflow_store: None, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_decision_is_taken_up_by_one_run_and_concluded_by_it(database_url, mlflow_store, caplog):
     decide(database_url)
     with mlflow_run(database_url) as failed:
         assert take(database_url).run_id == failed

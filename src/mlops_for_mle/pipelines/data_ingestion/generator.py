@@ -37,8 +37,8 @@ def stream_batches(
     """
     stream, random = f"stream {uuid.uuid4().hex}", np.random.default_rng(seed)
     options = ingestion.model_copy(update={"source": stream})
-    # A batch whose outcome is unknown is simply written again: the ledger knows it.
-    retrying = tenacity.Retrying(
+
+    @tenacity.retry(
         retry=tenacity.retry_if_exception_type(OperationalError),
         wait=tenacity.wait_exponential(multiplier=0.2, max=15),
         sleep=tenacity.sleep_using_event(stopping),
@@ -46,6 +46,10 @@ def stream_batches(
         before_sleep=tenacity.before_sleep_log(getLogger(__name__), WARNING),
         retry_error_callback=lambda state: None,
     )
+    def write(batch: Batch) -> Receipt | None:
+        # A batch whose outcome is unknown is simply written again: the ledger knows it.
+        return write_batch(engine_for(database_url()), contract, batch)
+
     written, rejected, due = 0, 0, time.monotonic()
     for number in itertools.count() if batches is None else range(batches):
         if stopping.wait(max(0.0, due - time.monotonic())):
@@ -54,13 +58,9 @@ def stream_batches(
         rows = contract_rows.sample(size, replace=True, random_state=state, ignore_index=True)
         identity = hashlib.sha256(f"{stream}/{number}".encode()).hexdigest()
         batch = validate(rows, identity, {}, contract, options)
-        if retrying(_write, contract, batch) is None:
+        if write(batch) is None:
             break
         written += len(batch.accepted)
         rejected += len(batch.rejected)
         due = max(due + every.total_seconds(), time.monotonic())
     return written, rejected
-
-
-def _write(contract: Contract, batch: Batch) -> Receipt:
-    return write_batch(engine_for(database_url()), contract, batch)

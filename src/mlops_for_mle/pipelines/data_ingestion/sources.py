@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import sys
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -226,19 +227,27 @@ def read_excel(content: bytes, sheet: str | None = None) -> pd.DataFrame:
 def read_json(content: bytes) -> pd.DataFrame:
     """Read the bytes of a file with one JSON object a line, or with one array of objects."""
     text = content.decode("utf-8-sig").strip()
-    lines = map(json.loads, filter(str.strip, text.split("\n")))
-    objects = json.loads(text) if text.startswith("[") else list(lines)
+    read = partial(json.loads, parse_int=_whole_number)
+    lines = filter(str.strip, text.split("\n"))
+    objects = read(text) if text.startswith("[") else [read(line) for line in lines]
     if not all(isinstance(one, dict) for one in objects):
         raise ValueError("expected a JSON object for each row")
     return pd.DataFrame(objects, dtype=object).apply(_typed)
+
+
+def _whole_number(digits: str) -> int | str:
+    """What no float can hold stays text, which is refused as others are."""
+    return int(digits) if len(digits) < sys.float_info.max_10_exp else digits
 
 
 def _typed(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """A column of objects with its type: text where kinds are mixed, such as numbers and marks."""
     kind = pd.api.types.infer_dtype(column, skipna=True)
     is_nested = column.map(lambda value: isinstance(value, list | dict)).any()
-    if kind.startswith("mixed") and kind != "mixed-integer-float" and not is_nested:
-        return column.map(str, na_action="ignore")
+    is_mixed = kind.startswith("mixed") and kind != "mixed-integer-float" and not is_nested
+    if kind == "string" or is_mixed:
+        # JSON may hold half of a pair of surrogates, which is no character.
+        return column.map(lambda one: str(one).encode("utf-8", "replace").decode(), "ignore")
     # As floats, whole numbers beside gaps would not all be kept.
     is_kept = kind == "integer" and column.isna().any()
     return column if is_kept else column.infer_objects()
