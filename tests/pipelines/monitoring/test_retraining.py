@@ -38,7 +38,7 @@ def at(hour: float) -> datetime:
 
 def finding(number: int, *alarms: str) -> WindowFinding:
     """The window of an hour, numbered."""
-    return WindowFinding("windows", number, at(number), at(number + 0.9), list(alarms))
+    return WindowFinding(number, at(number), at(number + 0.9), list(alarms))
 
 
 def decision(
@@ -48,7 +48,7 @@ def decision(
     look = replace(run(window()), id=99)
     windows = list(reversed(oldest_first))
     with_labels = windows if labelled is None else labelled
-    history = windows + [one._replace(kind="labelled windows") for one in with_labels]
+    history = {"windows": windows, "labelled windows": with_labels}
     return decide_on_retraining(look, history, RetrainingOptions.model_validate(options))
 
 

@@ -62,8 +62,7 @@ def act(url: str, run_id: int) -> None:
 def history(url: str) -> tuple[list[int], list[int]]:
     """The runs whose windows count, and those whose labels count."""
     found = MonitoringHistoryDataset(contract=IRIS, credentials={"con": url}).load()
-    kinds = ("windows", "labelled windows")
-    windows, labelled = ([one.run_id for one in found if one.kind == kind] for kind in kinds)
+    windows, labelled = ([one.run_id for one in found[kind]] for kind in found)
     return windows, labelled
 
 
@@ -74,7 +73,7 @@ def test_each_finding_has_its_alarms_and_those_of_other_releases_are_left_out(da
     record(database_url, 0.5, 6)
     last = record(database_url, 5, 7)
 
-    newest, oldest = MonitoringHistoryDataset(IRIS, {"con": database_url}).load()
+    newest, oldest = MonitoringHistoryDataset(IRIS, {"con": database_url}).load()["windows"]
 
     assert (newest.run_id, newest.alarms) == (last, [])
     assert (newest.window_from, newest.window_to) == (at(5), at(7))

@@ -54,8 +54,7 @@ def stream_batches(
     for number in itertools.count() if batches is None else range(batches):
         if stopping.wait(max(0.0, due - time.monotonic())):
             break
-        state = int(random.integers(2**32))
-        rows = contract_rows.sample(size, replace=True, random_state=state, ignore_index=True)
+        rows = contract_rows.sample(size, replace=True, random_state=random, ignore_index=True)
         identity = hashlib.sha256(f"{stream}/{number}".encode()).hexdigest()
         batch = validate(rows, identity, {}, contract, options)
         if write(batch) is None:

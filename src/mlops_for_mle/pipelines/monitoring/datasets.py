@@ -20,6 +20,8 @@ from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
 from mlops_for_mle.pipelines.monitoring.options import MOST_WINDOWS
 from mlops_for_mle.pipelines.monitoring.reference import Deployed
 from mlops_for_mle.pipelines.monitoring.retraining import (
+    History,
+    Kind,
     RetrainingDecision,
     WindowFinding,
     require_open,
@@ -48,14 +50,14 @@ WITH RECURSIVE looks AS NOT MATERIALIZED (
         ORDER BY window_to DESC, id DESC LIMIT 1
     ) AS earlier
 )
-SELECT :kind, id, window_from, window_to,
+SELECT id, window_from, window_to,
        ARRAY(SELECT DISTINCT area FROM monitoring_metrics WHERE run_id = apart.id AND is_alarm)
 FROM (SELECT * FROM apart LIMIT :most) AS apart ORDER BY window_to DESC
 """
 _HAS_LABELS = (
     "EXISTS (SELECT FROM monitoring_metrics WHERE run_id = runs.id AND area = 'performance')"
 )
-_WINDOWS_BY_KIND = {
+_WINDOWS_BY_KIND: dict[Kind, str] = {
     "windows": _WINDOWS.format(name="window", condition="status <> 'insufficient'"),
     "labelled windows": _WINDOWS.format(name="labelled", condition=_HAS_LABELS),
 }
@@ -167,15 +169,14 @@ class MonitoringReportDataset(ContractDataset):
 class MonitoringHistoryDataset(ContractDataset):
     """What monitoring has found of the newest release since a retraining was last acted on."""
 
-    def load(self) -> list[WindowFinding]:
+    def load(self) -> History:
         """Read no more of it than a decision may need."""
         bound = {"contract": self._contract.name, "most": MOST_WINDOWS}
         with self._engine.connect() as connection:
-            return [
-                WindowFinding(*row)
+            return {
+                kind: [WindowFinding(*row) for row in connection.execute(text(statement), bound)]
                 for kind, statement in _WINDOWS_BY_KIND.items()
-                for row in connection.execute(text(statement), bound | {"kind": kind})
-            ]
+            }
 
 
 class RetrainingDecisionDataset(ContractDataset):

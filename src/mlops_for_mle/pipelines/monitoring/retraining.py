@@ -1,6 +1,6 @@
 """Whether to retrain, on which rows, and what becomes of it: pure functions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, NamedTuple
@@ -42,32 +42,33 @@ class RetrainingDecision:
 
 
 class WindowFinding(NamedTuple):
-    """The areas with an alarm in a window that was monitored and no retraining has answered yet.
+    """The areas with an alarm in a window that was monitored and no retraining has answered yet."""
 
-    Labels come late, and one set of them may be the newest in many windows of predictions. So the
-    labelled predictions by which performance was judged have windows of their own.
-    """
-
-    kind: Literal["windows", "labelled windows"]
     run_id: int
     window_from: datetime
     window_to: datetime
     alarms: list[str]
 
 
+# The newest first. Labels come late, and one set of them may be the newest in many windows of
+# predictions. So the labelled ones, by which performance was judged, have windows of their own.
+Kind = Literal["windows", "labelled windows"]
+History = Mapping[Kind, Sequence[WindowFinding]]
+
+
 def decide_on_retraining(
-    run: MonitoringRun, history: Sequence[WindowFinding], retraining: RetrainingOptions
+    run: MonitoringRun, history: History, retraining: RetrainingOptions
 ) -> RetrainingDecision:
-    """Say what is to be done about the deployed release, by what was found, the newest first.
+    """Say what is to be done about the deployed release, by what was found.
 
     An area counts when it was an alarm in enough of the newest windows, so that one bad window
-    changes nothing. Live performance has windows of its own, see ``WindowFinding``.
+    changes nothing.
     """
     decision: Action = "none"
     reasons, evidence = [], []
     for area, wanted in retraining.actions:
-        kind = "labelled windows" if area == "performance" else "windows"
-        windows = [one for one in history if one.kind == kind][: retraining.windows]
+        kind: Kind = "labelled windows" if area == "performance" else "windows"
+        windows = history[kind][: retraining.windows]
         alarms = [window for window in windows if area in window.alarms]
         if not alarms:
             continue
@@ -79,7 +80,7 @@ def decide_on_retraining(
         if len(alarms) >= retraining.alarms and wanted != "none":
             evidence += [one.window_from for one in alarms]
             decision = max(decision, wanted, key=_LEAST_URGENT_FIRST.index)
-    count = min(retraining.windows, sum(one.kind == "windows" for one in history))
+    count = min(retraining.windows, len(history["windows"]))
     return RetrainingDecision(
         contract=run.contract,
         monitoring_run_id=run.id,
