@@ -102,12 +102,17 @@ def test_a_csv_file_is_drawn_from_by_its_rows_that_can_be_read_wherever_one_stan
 
     finished = fork(project_folder / "conf", project.environment, "kedro", *draw)
 
-    said = "Stopped after 70 row(s); 30 others were rejected, see table rejected_rows."
-    assert (finished.code, finished.output.splitlines()[1:]) == (0, [said])
-    written = "SELECT sepal_length, count(*) FROM iris_data GROUP BY 1 ORDER BY 1"
-    assert query(database_url, written) == [(4, 35), (5, 35)]
-    rejected = "SELECT DISTINCT row_data ->> 'sepal_length', count(*) FROM rejected_rows GROUP BY 1"
-    assert query(database_url, rejected) == [("tall", 30)]
+    assert finished.code == 0, finished.text
+    ((written, rejected, batches),) = query(database_url, COUNTS)
+    assert (written + rejected, batches) == (100, 5)
+    said = (
+        f"Stopped after {written} row(s); {rejected} others were rejected, see table rejected_rows."
+    )
+    assert finished.output.splitlines()[1:] == [said]
+    lengths = "SELECT DISTINCT sepal_length FROM iris_data ORDER BY 1"
+    assert query(database_url, lengths) == [(4,), (5,)]
+    bad = "SELECT DISTINCT row_data ->> 'sepal_length' FROM rejected_rows"
+    assert query(database_url, bad) == [("tall",)]
 
 
 def rows_at(url: str) -> int:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, SegmentOptions
-from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation, Reference
+from mlops_for_mle.pipelines.monitoring.reference import LARGEST, Column, Expectation, Reference
 
 # Answers statements, each with its parameters, by their rows; all of them see the same moment.
 PredictionLog = Callable[[list[tuple[str, dict[str, Any]]]], list[Sequence[Any]]]
@@ -244,7 +244,7 @@ def _read(one: Column, name: str, categories: str) -> str:
     if one.kind == "class":
         return "coalesce(array_position(CAST(:codes AS float8[]), prediction), 0)"
     if one.kind == "answer":
-        return f"CASE WHEN abs(prediction) < 1e100 THEN prediction ELSE {_NAN} END"
+        return f"CASE WHEN abs(prediction) < {LARGEST} THEN prediction ELSE {_NAN} END"
     value = f"(features -> CAST(:{name} AS text))"
     number, words = f"CAST({value} AS numeric)", f"({value} #>> CAST(ARRAY[] AS text[]))"
     kind = f"coalesce(jsonb_typeof({value}), 'null')"
@@ -258,8 +258,7 @@ def _read(one: Column, name: str, categories: str) -> str:
         place = f"coalesce(array_position(CAST(:{categories} AS text[]), {plain}), 0)"
         read = " ".join(f"WHEN '{one}' THEN {place}" for one in ("string", "number", "boolean"))
     else:
-        # Larger numbers are no measurements, and sums of them would not be finite.
-        fits = f"CASE WHEN abs({number}) < 1e100 THEN CAST({value} AS float8) ELSE {_NAN} END"
+        fits = f"CASE WHEN abs({number}) < {LARGEST} THEN CAST({value} AS float8) ELSE {_NAN} END"
         read = f"WHEN 'number' THEN {fits}"
     return f"CASE {kind} WHEN 'null' THEN NULL {read} ELSE {_NAN} END"
 

@@ -19,6 +19,8 @@ from mlops_for_mle.releases.predictor import Predictions, load
 
 _BINS = 10
 _MOST_PARTS = 20
+# Larger numbers are no measurements, and sums of them would not be finite.
+LARGEST = 1e100
 # So many rows with the mean error of all are added to each bin, since a bin may have few.
 _ADDED_ROWS = 5
 
@@ -58,7 +60,7 @@ class Column:
 
     def holding(self, numbers: Numbers) -> "Column":
         """The same bins with these values; NaN is missing."""
-        present = numbers[np.isfinite(numbers)]
+        present = numbers[np.abs(numbers) < LARGEST]
         places = np.searchsorted(self.edges, present, side="right")
         return replace(
             self,
