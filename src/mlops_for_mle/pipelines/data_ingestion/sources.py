@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
-from itertools import count, islice
+from itertools import islice
 from typing import Any, Literal
 from zipfile import BadZipFile, ZipFile
 
@@ -186,9 +186,11 @@ def _distinct(names: Sequence[str]) -> list[str]:
     known = [normalised(name.strip()) or f"c{place}" for place, name in enumerate(names)]
     found: list[str] = []
     for name in known:
-        numbered = (f"{name}_{number}" for number in count(1))
-        free = (one for one in numbered if one not in known and one not in found)
-        found.append(name if known.count(name) == 1 else next(free))
+        distinct, number = name, 0
+        while known.count(name) > 1 and (distinct in known or distinct in found):
+            number += 1
+            distinct = f"{name}_{number}"
+        found.append(distinct)
     return found
 
 
@@ -227,7 +229,7 @@ def read_excel(content: bytes, sheet: str | None = None) -> pd.DataFrame:
 def read_json(content: bytes) -> pd.DataFrame:
     """Read the bytes of a file with one JSON object a line, or with one array of objects."""
     text = content.decode("utf-8-sig").strip()
-    read = partial(json.loads, parse_int=_whole_number)
+    read = json.JSONDecoder(parse_int=_whole_number).decode
     lines = filter(str.strip, text.split("\n"))
     objects = read(text) if text.startswith("[") else [read(line) for line in lines]
     if not all(isinstance(one, dict) for one in objects):
