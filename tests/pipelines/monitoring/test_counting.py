@@ -21,9 +21,17 @@ from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, Retrai
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
 from mlops_for_mle.pipelines.monitoring.retraining import labelled_rows
 from mlops_for_mle.releases.manifest import Release
+from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.monitoring.examples import DECISION, metric, severe
 from tests.pipelines.monitoring.traffic import Traffic, look, prediction_log, renamed
-from tests.releases import HOUSE_CONTRACT, house_release, iris_release, iris_rows, make_release
+from tests.releases import (
+    HOUSE_CONTRACT,
+    house_release,
+    iris_release,
+    iris_rows,
+    make_release,
+    mixed_release,
+)
 from tests.servers import query
 
 pytestmark = pytest.mark.integration
@@ -231,6 +239,18 @@ def test_only_current_labels_of_the_release_count_however_late_they_come(databas
     assert (seen.run.prediction_count, seen.run.labelled_count) == (20, 20)
     assert seen.run.labelled_to < seen.run.window_from
     assert metric(seen.run, "prediction", "mae").value == pytest.approx(1.0)
+
+
+def test_labels_of_text_classes_are_known_by_their_names(database_url):
+    """Their places may have been others in the contract that was served when they were told."""
+    release, rows = mixed_release(1), mixed_rows(200)[list(MIXED_CONTRACT.columns)]
+    Traffic(database_url, release, seed=36, source=rows, start=START).serve(200)
+    for change in ("label = label", "target = 1 - target", "label = NULL, target = 1 - target"):
+        query(database_url, f"UPDATE feedback SET {change}")
+        accuracy = metric(look(database_url, release, rows).run, "prediction", "accuracy").value
+        assert accuracy > 0.6, change
+    query(database_url, "UPDATE feedback SET label = 'gone'")
+    assert {one.actual for one in look(database_url, release, rows).window.rated} == {-1}
 
 
 def test_names_and_values_are_data_and_never_sql(database_url):

@@ -110,7 +110,8 @@ _RATED = f"""
 SELECT segment, min(answered_at) AS labelled_from, max(answered_at) AS labelled_to,
        count(*) AS count, {{rated}}
 FROM (
-    SELECT {{segment}} AS segment, predictions.created_at AS answered_at, prediction, target
+    SELECT {{segment}} AS segment, predictions.created_at AS answered_at, prediction,
+           {{target}} AS target
     FROM predictions JOIN feedback USING (prediction_id)
     WHERE feedback.superseded_at IS NULL AND {_SPAN} {{newest}}
 ) AS labelled
@@ -119,6 +120,11 @@ GROUP BY segment, predicted, actual
 _COUNTS = (_OVERVIEW, _COLUMNS, _RATED)
 _PLACE = "coalesce(array_position(CAST(:codes AS float8[]), {}), 0) - 1 AS {}"
 _CLASSES = f"{_PLACE.format('prediction', 'predicted')}, {_PLACE.format('target', 'actual')}"
+# A label was told by the contract that was served then, which may have had other text classes.
+_PLACE_OF_NAME = """
+CASE WHEN feedback.label IS NULL THEN target
+ELSE coalesce(array_position(CAST(:names AS text[]), feedback.label), 0) - 1 END
+"""
 # Bounded, so that fourth powers stay within a double's range.
 _ERROR = "least(greatest((prediction - target) / :scale, -1e50), 1e50)"
 _ERRORS = f"""
@@ -136,13 +142,14 @@ def count_window(
     to have been answered in the future.
     """
     options, columns = monitoring.window, reference.columns
-    codes, answer = reference.contract.target.class_codes, columns[reference.prediction]
+    target, answer = reference.contract.target, columns[reference.prediction]
     bound: dict[str, Any] = {
         "contract": reference.contract.name,
         "release": reference.manifest.release,
         "first_at": "-infinity",
         "first_id": "",
-        "codes": [float(code) for code in codes],
+        "codes": [float(code) for code in target.class_codes],
+        "names": [*target.labels.values()],
         "scale": answer.scale,
         "iso": _ISO,
     }
@@ -171,7 +178,8 @@ def count_window(
             expected=expected,
             values=", ".join(numbers.values()),
             newest=newest,
-            rated=_CLASSES if codes else _ERRORS,
+            target=_PLACE_OF_NAME if target.has_text_classes else "target",
+            rated=_CLASSES if target.classes else _ERRORS,
         )
         for segment, _ in segments
         for statement in _COUNTS
