@@ -83,8 +83,7 @@ def train_flaml(folder: Path, seconds: float) -> None:
 def read(file: Path, row_count: int) -> Any:
     """The rows of a table as examples of the contract that is inferred from them."""
     from mlops_for_mle.contract.infer.propose import propose
-    from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract, validate
-    from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+    from mlops_for_mle.pipelines.data_ingestion.nodes import IngestionOptions, to_contract, validate
     from mlops_for_mle.pipelines.training import nodes
 
     raw = pd.read_parquet(file)

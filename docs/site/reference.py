@@ -114,7 +114,7 @@ def contract(page: Page) -> None:
 
 def parameters(page: Page) -> None:
     """What may stand in ``parameters.yml``, by block."""
-    from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+    from mlops_for_mle.pipelines.data_ingestion.nodes import IngestionOptions
     from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
     from mlops_for_mle.pipelines.registry.nodes import GateOptions
     from mlops_for_mle.pipelines.scoring.options import ScoringOptions

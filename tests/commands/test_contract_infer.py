@@ -13,8 +13,7 @@ from kedro.framework.startup import bootstrap_project
 from mlops_for_mle.cli import cli
 from mlops_for_mle.commands.project import read_project
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract, validate
-from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+from mlops_for_mle.pipelines.data_ingestion.nodes import IngestionOptions, to_contract, validate
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from tests.conftest import PROJECT
 from tests.mixed_rows import TARGET, mixed_rows
@@ -34,6 +33,7 @@ def folder(tmp_path, monkeypatch):
         shutil.rmtree(tmp_path / "conf" / example)
     mixed_rows(ROWS).to_csv(tmp_path / "orders.csv", index=False)
     (tmp_path / "iris.data").write_text("5.1,3.5,setosa\n" * 30, "utf-8")
+    monkeypatch.setenv("MLOPS_PROJECT_PATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

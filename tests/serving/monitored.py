@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from mlops_for_mle.pipelines.monitoring.checks import Metric, MonitoringRun
 from mlops_for_mle.pipelines.monitoring.datasets import MonitoringRunDataset
-from mlops_for_mle.pipelines.monitoring.record import Metric, MonitoringRun
 from tests.releases import IRIS_CONTRACT
 from tests.serving.conftest import Database
 

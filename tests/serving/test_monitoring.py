@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from mlops_for_mle.pipelines.monitoring.record import Area
+from mlops_for_mle.pipelines.monitoring.checks import Area
 from tests.serving.conftest import NOWHERE, Client
 from tests.serving.monitored import METRICS, record_run
 from tests.stack.compose_file import PROJECT

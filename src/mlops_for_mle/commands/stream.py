@@ -10,8 +10,7 @@ from mlops_for_mle.commands.project import Project, duration, until_stopped, wit
 from mlops_for_mle.database.engine import database_url
 from mlops_for_mle.database.schema import prepare
 from mlops_for_mle.pipelines.data_ingestion.generator import stream_batches
-from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract
-from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+from mlops_for_mle.pipelines.data_ingestion.nodes import IngestionOptions, to_contract
 
 
 @click.command()
@@ -34,5 +33,6 @@ def stream(
     stopping = until_stopped()
     click.echo(f"Writing {rows} row(s) every {every.total_seconds():g} s into {contract.table}.")
     drawn = partial(stream_batches, drawn_from, contract, options, stopping)
-    written = drawn(size=rows, every=every, batches=batches, seed=seed)
-    click.echo(f"Stopped after {written} row(s).")
+    written, rejected = drawn(size=rows, every=every, batches=batches, seed=seed)
+    others = f"; {rejected} others were rejected, see table rejected_rows" if rejected else ""
+    click.echo(f"Stopped after {written} row(s){others}.")

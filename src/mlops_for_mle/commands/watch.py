@@ -18,7 +18,7 @@ from kedro.framework.session import KedroSession
 from mlops_for_mle.commands.project import Project, duration, with_project
 from mlops_for_mle.errors import explain, is_not_called_for
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
-from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
+from mlops_for_mle.pipelines.monitoring.retraining import RetrainingDecision
 
 _PAUSE = duration(timedelta(seconds=1))
 _WEBHOOK, _WEBHOOK_SECONDS = "MLOPS_ALERT_WEBHOOK", 5

@@ -5,9 +5,18 @@ from typing import Any
 import pandas as pd
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.pipelines.data_ingestion.datasets import ObservationDataset
-from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, to_contract, validate
-from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.pipelines.data_ingestion.datasets import (
+    ObservationDataset,
+    Receipt,
+    write_batch,
+)
+from mlops_for_mle.pipelines.data_ingestion.nodes import (
+    Batch,
+    IngestionOptions,
+    to_contract,
+    validate,
+)
 
 GOOD_ROW = (5.1, 3.5, 1.4, 0.2, 0)
 
@@ -36,6 +45,12 @@ def batch_of(
     return validate(*to_contract(rows, contract, ingestion), contract, ingestion)
 
 
+def write(url: str, contract: Contract, rows: pd.DataFrame, **options: Any) -> Receipt:
+    """Ingest some rows."""
+    return write_batch(engine_for(url), contract, batch_of(contract, rows, **options))
+
+
 def window_of(url: str, contract: Contract, **options: Any) -> ObservationDataset:
     """The catalog's entry for the table."""
-    return ObservationDataset(contract.model_dump(mode="json"), {"con": url}, **options)
+    raw = contract.model_dump(mode="json")
+    return ObservationDataset(contract=raw, credentials={"con": url}, **options)

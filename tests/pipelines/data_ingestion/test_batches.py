@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,13 +16,12 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import prepare
 from mlops_for_mle.errors import UserError, explain
-from mlops_for_mle.pipelines.data_ingestion.datasets import Receipt, write_batch
-from mlops_for_mle.pipelines.data_ingestion.nodes import Batch
+from mlops_for_mle.pipelines.data_ingestion.datasets import Receipt
 from tests.pipelines.data_ingestion.observations import (
     GOOD_ROW,
-    batch_of,
     observations,
     window_of,
+    write,
 )
 from tests.servers import (
     ExternalPostgres,
@@ -60,27 +58,23 @@ def corrected(
     """The contract with another range of sepal_length and more classes."""
     raw: dict[str, Any] = contract.model_dump(mode="json")
     raw["features"]["sepal_length"] |= {"minimum": minimum, "maximum": maximum}
-    raw["target"]["classes"] += [
-        {"value": value, "label": f"class {value}"} for value in range(3, classes)
-    ]
+    raw["target"]["classes"] += [{"value": value} for value in range(3, classes)]
     return Contract.model_validate(raw)
 
 
 def test_what_several_write_at_once_is_there_once_and_so_is_what_a_correction_lets_in(
-    database_url: str, contract: Contract
-) -> None:
+    database_url, contract
+):
     rows = lengths(contract, *(20 + number / 100 for number in range(2_000)))
-    engine, together = engine_for(database_url), threading.Barrier(4)
+    together = threading.Barrier(4)
 
     def write_at_once(contract: Contract) -> list[Receipt]:
-        batch = batch_of(contract, rows)
-
-        def write(_: int) -> Receipt:
+        def write_one(_: int) -> Receipt:
             together.wait()
-            return write_batch(engine, contract, batch)
+            return write(database_url, contract, rows)
 
         with ThreadPoolExecutor(4) as pool:
-            return sorted(pool.map(write, range(4)), key=lambda one: one.written)
+            return sorted(pool.map(write_one, range(4)), key=lambda one: one.written)
 
     # Whose number of the sequence it is may be that of any of them.
     receipts = write_at_once(contract)
@@ -93,11 +87,11 @@ def test_what_several_write_at_once_is_there_once_and_so_is_what_a_correction_le
     assert query(database_url, LEDGER) == [(2_000, 0)]
 
 
-def lose_the_connection(url: str, contract: Contract, batch: Batch, table: str) -> None:
+def lose_the_connection(url: str, contract: Contract, rows: pd.DataFrame, table: str) -> None:
     """Write a batch, and cut the connection while it waits for a table."""
     with connection_to(url) as other, ThreadPoolExecutor(1) as pool:
         other.execute(text(f"LOCK TABLE {table} IN SHARE MODE"))
-        writing = pool.submit(write_batch, engine_for(url), contract, batch)
+        writing = pool.submit(write, url, contract, rows)
         assert eventually(lambda: waiting_for_a_lock(url) == 1)
         query(url, END_WHO_WAITS)
         error = writing.exception(timeout=90)
@@ -108,30 +102,29 @@ def lose_the_connection(url: str, contract: Contract, batch: Batch, table: str) 
 
 @pytest.mark.parametrize("table", ["iris_data", "rejected_rows"])
 def test_a_connection_that_is_lost_in_the_middle_leaves_nothing_and_says_so(
-    database_url: str, contract: Contract, table: str, caplog: pytest.LogCaptureFixture
-) -> None:
+    database_url, contract, table, caplog
+):
     rows, wider = lengths(contract, 5.0, 31.0, 99.0), corrected(contract)
-    batch, replay = batch_of(contract, rows), batch_of(wider, rows)
 
-    lose_the_connection(database_url, contract, batch, table)
+    lose_the_connection(database_url, contract, rows, table)
 
     assert query(database_url, COUNTS) == [(0, 0, 0, 0)]
-    assert write_batch(engine_for(database_url), contract, batch).is_new
+    assert write(database_url, contract, rows).is_new
     before = query(database_url, REJECTS)
 
-    lose_the_connection(database_url, wider, replay, table)
+    lose_the_connection(database_url, wider, rows, table)
 
     assert (query(database_url, REJECTS), query(database_url, LEDGER)) == (before, [(1, 2)])
-    assert write_batch(engine_for(database_url), wider, replay).written == 1
+    assert write(database_url, wider, rows).written == 1
     assert query(database_url, ALL) == [(5.0, 0), (31.0, 0)]
     assert not caplog.records
 
 
-def test_rejects_keep_the_row_as_it_was_read_and_why(database_url: str, contract: Contract) -> None:
+def test_rejects_keep_the_row_as_it_was_read_and_why(database_url, contract):
     bad = [("5.1", "", "1.4", "0.2", "0"), ("inf", "3.5", "1.4", '큰 \x00 \\u0000 \\. \n"', "1.5")]
     rows = observations(contract, ("5.1", "3.5", "1.4", "0.2", "0"), *bad)
 
-    receipt = write_batch(engine_for(database_url), contract, batch_of(contract, rows, "a.csv"))
+    receipt = write(database_url, contract, rows, source="a.csv")
 
     rejects = query(
         database_url,
@@ -165,14 +158,14 @@ def seoul(
     external_server.drop_database(url)
 
 
-def test_times_are_utc_whatever_the_zone_of_the_server(seoul: str, contract: Contract) -> None:
+def test_times_are_utc_whatever_the_zone_of_the_server(seoul, contract):
     """Of the source, of the clock where it has none, and of the column's default."""
     assert scalar(seoul, "SHOW timezone") == "Asia/Seoul"
     with_time = observations(contract, GOOD_ROW, GOOD_ROW, GOOD_ROW).assign(
         timestamp=["2024-05-01T10:00:00+09:00", "2024-05-01 10:00:00", ""]
     )
-    write_batch(engine_for(seoul), contract, batch_of(contract, with_time))
-    write_batch(engine_for(seoul), contract, batch_of(contract, observations(contract, GOOD_ROW)))
+    write(seoul, contract, with_time)
+    write(seoul, contract, observations(contract, GOOD_ROW))
     names = ", ".join(contract.columns)
     query(seoul, f"INSERT INTO iris_data ({names}) VALUES (5, 3, 1, 1, 0)")
 
@@ -185,8 +178,8 @@ def test_times_are_utc_whatever_the_zone_of_the_server(seoul: str, contract: Con
 
 
 def test_a_replay_under_a_corrected_contract_lets_in_exactly_the_rows_that_now_fit(
-    database_url: str, contract: Contract
-) -> None:
+    database_url, contract
+):
     rows = observations(
         contract,
         (31.0, 3.5, 1.4, 0.2, 0),
@@ -196,13 +189,12 @@ def test_a_replay_under_a_corrected_contract_lets_in_exactly_the_rows_that_now_f
         (7.3, 3.5, 1.4, 0.2, 2),
         (99.0, 3.5, 1.4, 0.2, 2),
     )
-    engine = engine_for(database_url)
-    first = write_batch(engine, contract, batch_of(contract, rows))
+    first = write(database_url, contract, rows)
     # It refuses a row that was accepted, which stays.
     moved, wider = corrected(contract, minimum=7, classes=4), corrected(contract, classes=4)
 
-    assert write_batch(engine, moved, batch_of(moved, rows)) == (first.batch_id, False, 1, 3)
-    assert write_batch(engine, wider, batch_of(wider, rows)) == (first.batch_id, False, 1, 2)
+    assert write(database_url, moved, rows) == (first.batch_id, False, 1, 3)
+    assert write(database_url, wider, rows) == (first.batch_id, False, 1, 2)
 
     assert query(database_url, LEDGER) == [(4, 2)]
     assert query(database_url, ALL) == [(5.1, 1), (7.3, 2), (31.0, 0), (5.2, 3)]
@@ -213,16 +205,15 @@ def test_a_replay_under_a_corrected_contract_lets_in_exactly_the_rows_that_now_f
 
 
 def test_a_batch_that_was_held_back_is_let_in_and_its_bad_rows_say_why_they_are_not(
-    database_url: str, contract: Contract
-) -> None:
+    database_url, contract
+):
     rows = lengths(contract, 5.0, 31.0, 32.0, 99.0, 6.0)
-    engine = engine_for(database_url)
-    write_batch(engine, contract, batch_of(contract, rows, tolerated=0.5))
+    write(database_url, contract, rows, tolerated=0.5)
     assert query(database_url, LEDGER) == [(0, 5)]
 
     wider = corrected(contract, maximum=40, minimum=5.5)
-    assert write_batch(engine, wider, batch_of(wider, rows, tolerated=0.3)).written == 0
-    assert write_batch(engine, wider, batch_of(wider, rows, tolerated=0.5)).written == 3
+    assert write(database_url, wider, rows, tolerated=0.3).written == 0
+    assert write(database_url, wider, rows, tolerated=0.5).written == 3
 
     assert query(database_url, LEDGER) == [(3, 2)]
     assert query(database_url, ALL) == [(31.0, 0), (32.0, 0), (6.0, 0)]
@@ -232,17 +223,13 @@ def test_a_batch_that_was_held_back_is_let_in_and_its_bad_rows_say_why_they_are_
     ]
 
 
-def test_a_batch_that_is_read_as_other_rows_than_before_is_refused(
-    database_url: str, contract: Contract
-) -> None:
+def test_a_batch_that_is_read_as_other_rows_than_before_is_refused(database_url, contract):
     """Its rows would be taken for one another: some would be lost, others there twice."""
-    engine = engine_for(database_url)
-    batch, shorter = (
-        batch_of(contract, lengths(contract, *some)) for some in ((31.0, 5.0), (5.0,))
-    )
-    write_batch(engine, contract, batch)
+    rows, shorter = lengths(contract, 31.0, 5.0), lengths(contract, 5.0)
+    rows.attrs["sha256"] = shorter.attrs["sha256"] = "of one file"
+    write(database_url, contract, rows)
 
     with pytest.raises(UserError, match="ingested before as 2 rows and is read as 1 now"):
-        write_batch(engine, contract, replace(shorter, content_sha256=batch.content_sha256))
+        write(database_url, contract, shorter)
 
     assert (query(database_url, ALL), query(database_url, LEDGER)) == ([(5.0, 0)], [(1, 1)])

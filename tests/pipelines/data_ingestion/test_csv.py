@@ -3,7 +3,6 @@
 import csv
 import io
 import unicodedata
-from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -48,9 +47,7 @@ TWO = {"a": ["1", "3"], "b": ["2", "4"]}
         ("a,a,a_1\n1,2,3\n", {"a_2": ["1"], "a_3": ["2"], "a_1": ["3"]}),
     ],
 )
-def test_what_is_no_part_of_the_table_is_told_from_it(
-    content: str, columns: dict[str, list[str]]
-) -> None:
+def test_what_is_no_part_of_the_table_is_told_from_it(content, columns):
     raw = content.encode()
     rows = read_csv(raw, guess_csv_form(raw))
 
@@ -68,9 +65,7 @@ def test_what_is_no_part_of_the_table_is_told_from_it(
         (b'"x"y,2', "',' expected after '\"'", '"x"y,2'),
     ],
 )
-def test_a_row_that_cannot_be_read_is_one_reject_with_its_line(
-    line: bytes, reason: str, kept: str
-) -> None:
+def test_a_row_that_cannot_be_read_is_one_reject_with_its_line(line, reason, kept):
     good = ['"하나","p"', '"2","q, r"', '"3","s"'] * 3
     lines = [b'"a","b"', *(one.encode() for one in good)]
     lines.insert(4, line)
@@ -82,7 +77,7 @@ def test_a_row_that_cannot_be_read_is_one_reject_with_its_line(
     assert rows.index.tolist() == [n for n in range(10) if n != 3]
 
 
-def test_a_quote_that_is_closed_rows_later_costs_its_own_line_and_no_other() -> None:
+def test_a_quote_that_is_closed_rows_later_costs_its_own_line_and_no_other():
     rows = read_csv(b'a,b\n1,"2\n3,4\n5,6",x\n7,8\n', CsvForm())
 
     assert rows.to_numpy().tolist() == [["3", "4"], ["7", "8"]]
@@ -100,7 +95,7 @@ def test_a_quote_that_is_closed_rows_later_costs_its_own_line_and_no_other() -> 
         *(("utf-16", "utf-8"), ("utf-8-sig", "utf-8")),
     ],
 )
-def test_the_encoding_is_told_by_the_bytes(encoding: str, guessed: str) -> None:
+def test_the_encoding_is_told_by_the_bytes(encoding, guessed):
     name = "größe" if encoding == "cp1252" else "길이"
     for separator in ",;\t|":
         content = f'{name}{separator}a\n1{separator}"p, q; r"\n'.encode(encoding)
@@ -123,7 +118,7 @@ def test_the_encoding_is_told_by_the_bytes(encoding: str, guessed: str) -> None:
         (b"PK\x03\x04\x14\x00", "is an Excel workbook or another ZIP archive"),
     ],
 )
-def test_what_is_no_csv_of_this_form_is_told_what_it_looks_like(content: bytes, said: str) -> None:
+def test_what_is_no_csv_of_this_form_is_told_what_it_looks_like(content, said):
     with pytest.raises(ValueError) as caught:
         read_csv(content, CsvForm())
 
@@ -146,9 +141,7 @@ FIELDS = st.text(
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
 )
 @example([('"', ',"', "x")], "comma", "utf-8", "\n", csv.QUOTE_MINIMAL)
-def test_what_a_csv_writer_wrote_is_read_back(
-    rows: list[tuple[str, ...]], separator: Any, encoding: str, line_end: str, quoting: Any
-) -> None:
+def test_what_a_csv_writer_wrote_is_read_back(rows, separator, encoding, line_end, quoting):
     """By the fast reader, and by the careful one, which a line that is no row calls for."""
     file = io.StringIO(newline="")
     dialect = {"delimiter": SEPARATORS[separator], "lineterminator": line_end, "quoting": quoting}
@@ -163,7 +156,7 @@ def test_what_a_csv_writer_wrote_is_read_back(
 
 @settings(max_examples=300)
 @given(st.binary(max_size=60) | st.text("ab1,\"'\\\n\r \t;#", max_size=40).map(str.encode))
-def test_any_bytes_are_read_in_the_form_that_they_tell_or_refused(content: bytes) -> None:
+def test_any_bytes_are_read_in_the_form_that_they_tell_or_refused(content):
     for form in (CsvForm(), guess_csv_form(content)):
         try:
             rows = read_csv(content, form)

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -89,9 +88,7 @@ def lists(rows: pd.DataFrame) -> dict[str, list[Any]]:
     ],
     ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
 )  # fmt: skip
-def test_a_column_of_parquet_is_what_its_type_says(
-    column: pa.Array, kind: str, values: list[Any]
-) -> None:
+def test_a_column_of_parquet_is_what_its_type_says(column, kind, values):
     rows = read_parquet(parquet(x=column))
 
     assert decide("x", rows["x"]).kind == kind
@@ -114,9 +111,7 @@ def test_a_column_of_parquet_is_what_its_type_says(
     ],
     ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
 )  # fmt: skip
-def test_dates_and_times_of_parquet_are_utc_in_microseconds(
-    column: pa.Array, kind: Any, first: str | None
-) -> None:
+def test_dates_and_times_of_parquet_are_utc_in_microseconds(column, kind, first):
     rows = read_parquet(parquet(x=column))
 
     typed, faults = check_columns(rows, {"x": Feature(type=kind)})
@@ -126,7 +121,7 @@ def test_dates_and_times_of_parquet_are_utc_in_microseconds(
     assert first is None or decide("x", rows["x"]).kind == kind
 
 
-def test_an_index_is_a_column_where_it_has_a_name() -> None:
+def test_an_index_is_a_column_where_it_has_a_name():
     file = io.BytesIO()
     frame = pd.DataFrame({"i": pd.array([_LARGE, None], "Int64"), "index": [0.5, 1.0]})
     frame.sample(frac=1, random_state=1).set_index("index", append=True).to_parquet(file)
@@ -145,7 +140,7 @@ _LINES: list[list[Any]] = [
 ]
 
 
-def test_a_sheet_is_read_from_its_first_row_that_holds_anything() -> None:
+def test_a_sheet_is_read_from_its_first_row_that_holds_anything():
     rows = read_excel(workbook(Orders=_LINES))
 
     assert kinds(rows) == {
@@ -157,7 +152,7 @@ def test_a_sheet_is_read_from_its_first_row_that_holds_anything() -> None:
     assert lists(rows)["day"] == [pd.Timestamp("2024-01-31"), None]
 
 
-def test_a_sheet_is_named_where_there_are_several() -> None:
+def test_a_sheet_is_named_where_there_are_several():
     content = workbook(A=[["x"], [1]], B=[["y", "y"], [2, 3]], C=[])
 
     assert read_excel(content, "B").to_numpy().tolist() == [[2, 3]]
@@ -167,7 +162,7 @@ def test_a_sheet_is_named_where_there_are_several() -> None:
             read_excel(content, sheet)
 
 
-def test_json_lines_keep_numbers_and_gaps() -> None:
+def test_json_lines_keep_numbers_and_gaps():
     full = {"n": _LARGE, "x": 0.1, "t": "a", "m": 1, "b": True, "l": [1], "at": "2024-01-01T09:00"}
     objects = [full, {"n": None, "x": 2, "m": "N/A", "b": None, "huge": 10**30}]
     lines = "\r\n".join(map(json.dumps, objects)) + "\n\n"
@@ -183,6 +178,16 @@ def test_json_lines_keep_numbers_and_gaps() -> None:
             "x": [0.1, 2],
             "t": ["a", None],
         }
+
+
+@pytest.mark.parametrize("odd", ["1" + 5_000 * "0", '"\\ud83d"', "[1]", "1e999"])
+def test_a_value_of_json_that_nobody_can_hold_costs_its_own_row_and_no_other(odd):
+    rows = read_json(f'{{"x": 1, "t": "a"}}\n{{"x": {odd}, "t": "\\ud83d"}}\n'.encode())
+
+    typed, faults = check_columns(rows, {"x": Feature()})
+
+    assert (typed["x"].tolist(), list(faults)) == ([1], [1])
+    assert rows["t"].tolist() == ["a", "?"]
 
 
 def refusal(kind: Any, place: Path | str) -> str:
@@ -201,9 +206,7 @@ def refusal(kind: Any, place: Path | str) -> str:
         *(("json", one, "") for one in (b"{", b'{"a": 1}\n[1]\n', b"3", b"[3]", b"\xff")),
     ],
 )
-def test_a_file_that_cannot_be_read_is_refused_by_its_name(
-    tmp_path: Path, kind: str, content: bytes, said: str
-) -> None:
+def test_a_file_that_cannot_be_read_is_refused_by_its_name(tmp_path, kind, content, said):
     path = tmp_path / "rows"
     path.write_bytes(content)
 
@@ -238,8 +241,8 @@ def zipped(content: bytes, *others: str) -> bytes:
     ],
 )
 def test_every_kind_of_file_may_be_packed_and_is_identified_by_its_bytes(
-    tmp_path: Path, kind: Any, content: bytes, suffix: str, pack: Callable[[bytes], bytes]
-) -> None:
+    tmp_path, kind, content, suffix, pack
+):
     path = tmp_path / f"rows{suffix}"
     path.write_bytes(pack(content))
 
@@ -251,13 +254,13 @@ def test_every_kind_of_file_may_be_packed_and_is_identified_by_its_bytes(
     assert rows.attrs["sha256"] == hashlib.sha256(plain).hexdigest()
 
 
-def test_an_archive_of_several_files_is_refused_by_their_names(tmp_path: Path) -> None:
+def test_an_archive_of_several_files_is_refused_by_their_names(tmp_path):
     (tmp_path / "rows.zip").write_bytes(zipped(b"a\n1\n", "other.csv"))
 
     assert "found folder/rows, other.csv" in refusal("csv", tmp_path / "rows.zip")
 
 
-def test_a_table_of_scikit_learn_comes_with_its_target_and_is_kept(tmp_path: Path) -> None:
+def test_a_table_of_scikit_learn_comes_with_its_target_and_is_kept(tmp_path):
     kept = SklearnTableDataset("load_iris", str(tmp_path / "cache"))
 
     first, second = kept.load(), kept.load()

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns
 from mlops_for_mle.errors import SourceError
-from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, to_contract
-from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, IngestionOptions, to_contract
 from tests.pipelines.data_ingestion.observations import batch_of
 from tests.releases import SMALL_CONTRACT
 
@@ -46,7 +45,7 @@ def validated(rows: pd.DataFrame) -> Batch:
 
 @few
 @given(ANY_ROWS)
-def test_any_text_is_accepted_by_the_contract_or_rejected_with_a_reason(rows: list[Any]) -> None:
+def test_any_text_is_accepted_by_the_contract_or_rejected_with_a_reason(rows):
     batch = validated(table(rows))
 
     assert len(batch.accepted) + len(batch.rejected) == len(rows)
@@ -62,7 +61,7 @@ def test_any_text_is_accepted_by_the_contract_or_rejected_with_a_reason(rows: li
 
 @few
 @given(st.lists(st.tuples(CELLS, CELLS, CELLS, CELLS), min_size=2, max_size=4))
-def test_the_verdict_on_a_row_does_not_depend_on_the_rows_beside_it(rows: list[Any]) -> None:
+def test_the_verdict_on_a_row_does_not_depend_on_the_rows_beside_it(rows):
     together = validated(table(rows)).rejected
     alone = [
         number for number, row in enumerate(rows, start=1) if len(validated(table([row])).rejected)
@@ -72,7 +71,7 @@ def test_the_verdict_on_a_row_does_not_depend_on_the_rows_beside_it(rows: list[A
 
 
 @pytest.mark.parametrize(("bad_count", "accepted"), [(2, 2), (3, 0)])
-def test_too_many_bad_rows_hold_the_whole_batch_back(bad_count: int, accepted: int) -> None:
+def test_too_many_bad_rows_hold_the_whole_batch_back(bad_count, accepted):
     rows = pd.DataFrame([GOOD | {"width": "99"}] * bad_count + [GOOD] * (4 - bad_count))
 
     batch = batch_of(SMALL_CONTRACT, rows, tolerated=0.5)
@@ -84,7 +83,7 @@ def test_too_many_bad_rows_hold_the_whole_batch_back(bad_count: int, accepted: i
         assert batch.remark.startswith(f"{share}, such as row 1: width: is too large, found '99'")
 
 
-def test_rows_without_a_target_are_rejects_but_no_bad_rows_where_they_are_dropped_by_wish() -> None:
+def test_rows_without_a_target_are_rejects_but_no_bad_rows_where_they_are_dropped_by_wish():
     rows = pd.DataFrame([GOOD | {"kind": ""}, GOOD | {"kind": "-"}, GOOD])
     options = {"drop_missing_target": True, "missing_marks": {"kind": ["-"]}}
 
@@ -94,7 +93,7 @@ def test_rows_without_a_target_are_rejects_but_no_bad_rows_where_they_are_droppe
     assert batch.rejected["row_number"].tolist() == [1, 2]
 
 
-def test_rows_are_the_same_batch_whatever_the_contract_asks_of_them() -> None:
+def test_rows_are_the_same_batch_whatever_the_contract_asks_of_them():
     rows, raw = ONE_ROW.assign(note="x"), SMALL_CONTRACT.model_dump()
     other = Contract.model_validate(raw | {"features": {"count": {"type": "integer"}, "note": {}}})
 
@@ -121,6 +120,6 @@ def test_rows_are_the_same_batch_whatever_the_contract_asks_of_them() -> None:
         (pd.concat([ONE_ROW, ONE_ROW[["timestamp"]]], axis=1), r"column\(s\) timestamp twice"),
     ],
 )
-def test_a_table_that_cannot_be_the_contracts_is_refused(rows: pd.DataFrame, message: str) -> None:
+def test_a_table_that_cannot_be_the_contracts_is_refused(rows, message):
     with pytest.raises(SourceError, match=f"Source test: {message}"):
         to_contract(rows, SMALL_CONTRACT, OPTIONS)

@@ -13,10 +13,9 @@ from mlops_for_mle.contract.infer.propose import propose
 from mlops_for_mle.contract.infer.read import read_database
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import ensure_observations
-from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
-from mlops_for_mle.pipelines.data_ingestion.postgres import PostgresSourceDataset
+from mlops_for_mle.pipelines.data_ingestion.sources import PostgresSourceDataset
 from tests.mixed import MIXED_CONTRACT, mixed_rows
-from tests.pipelines.data_ingestion.observations import batch_of
+from tests.pipelines.data_ingestion.observations import batch_of, write
 from tests.servers import ExternalPostgres, query
 
 pytestmark = pytest.mark.integration
@@ -72,12 +71,10 @@ def rows_of(url: str, **source: Any) -> pd.DataFrame:
     return PostgresSourceDataset({"con": url}, **source).load()
 
 
-def test_a_table_and_a_query_of_another_database_are_sources(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_table_and_a_query_of_another_database_are_sources(database_url, monkeypatch):
     ensure_observations(database_url, MIXED_CONTRACT)
     rows = mixed_rows(20).loc[:, list(MIXED_CONTRACT.columns)]
-    write_batch(engine_for(database_url), MIXED_CONTRACT, batch_of(MIXED_CONTRACT, rows))
+    write(database_url, MIXED_CONTRACT, rows)
     monkeypatch.setenv("SOURCE_DATABASE_URL", database_url)
     elsewhere = "postgresql://nobody@127.0.0.1:1/absent"
 
@@ -91,7 +88,7 @@ def test_a_table_and_a_query_of_another_database_are_sources(
         pd.testing.assert_frame_equal(batch.accepted[list(MIXED_CONTRACT.columns)], rows)
 
 
-def test_a_query_is_one_select_and_anything_else_is_refused_and_changes_nothing(shop: str) -> None:
+def test_a_query_is_one_select_and_anything_else_is_refused_and_changes_nothing(shop):
     for statement, told in (
         ("SELECT 1; COMMIT; DELETE FROM orders", "cannot open multi-query plan as cursor"),
         ("SELECT 1) TO STDOUT; DELETE FROM orders; COPY (SELECT 2", 'syntax error at or near ")"'),
@@ -108,7 +105,7 @@ def test_a_query_is_one_select_and_anything_else_is_refused_and_changes_nothing(
     query(shop, "INSERT INTO orders VALUES (4)")
 
 
-def test_values_are_those_of_the_server(shop: str) -> None:
+def test_values_are_those_of_the_server(shop):
     rows = rows_of(
         shop,
         query=r"""
@@ -128,7 +125,7 @@ def test_values_are_those_of_the_server(shop: str) -> None:
     assert rows_of(shop, query="SELECT id FROM orders WHERE false").to_dict("list") == {"id": []}
 
 
-def test_rows_are_the_same_batch_in_every_zone(shop: str, contract: Contract) -> None:
+def test_rows_are_the_same_batch_in_every_zone(shop, contract):
     small = Contract.model_validate(contract.model_dump() | {"features": {"x": {}}})
     events = "SELECT '2024-07-01 10:00+09'::timestamptz AS timestamp, 1.0 AS x, 0 AS target"
     batches = []
@@ -142,9 +139,7 @@ def test_rows_are_the_same_batch_in_every_zone(shop: str, contract: Contract) ->
         assert batch.accepted["timestamp"].tolist() == [pd.Timestamp("2024-07-01 01:00")]
 
 
-def test_every_type_is_read_as_it_is_or_left_out_by_its_name_and_ingested(
-    shop: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_type_is_read_as_it_is_or_left_out_by_its_name_and_ingested(shop, monkeypatch):
     monkeypatch.setenv("SOURCE_DATABASE_URL", shop)
     source = read_database("table", "My.Shop.Or.ders", "c")
 
@@ -188,7 +183,7 @@ def test_every_type_is_read_as_it_is_or_left_out_by_its_name_and_ingested(
     assert pd.isna(batch.accepted.iloc[1]["until"])
 
 
-def test_a_query_reads_what_the_sentence_says(shop: str) -> None:
+def test_a_query_reads_what_the_sentence_says(shop):
     table = rows_of(shop, table="My.Shop.Or.ders")
     told = table.attrs["left_out"]
     casts = [reason.partition("such as SELECT ")[2] for reason in told.values()]
@@ -202,7 +197,7 @@ def test_a_query_reads_what_the_sentence_says(shop: str) -> None:
     assert rows.astype(object).where(rows.notna(), None).iloc[0].tolist() == values
 
 
-def test_whatever_gives_rows_is_read_by_its_name_as_it_is_written(shop: str) -> None:
+def test_whatever_gives_rows_is_read_by_its_name_as_it_is_written(shop):
     query(
         shop,
         """

@@ -1,14 +1,22 @@
-"""Runs of the pipeline on a CSV file: its bad rows are rejects, and each row is there once."""
+"""Runs and streams as commands: bad rows are rejects, and each row is there once, whatever ends."""
 
+import re
+import signal
+import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlops_for_mle.errors import SourceError
+from mlops_for_mle.pipelines.data_ingestion.generator import stream_batches
+from mlops_for_mle.pipelines.data_ingestion.nodes import IngestionOptions
+from tests.end_to_end.commands import Project, finish, fork
 from tests.expectations import refused
+from tests.pipelines.data_ingestion.observations import numbered_observations
 from tests.projects import run_session
-from tests.servers import query
+from tests.servers import eventually, query, scalar
 
 pytestmark = pytest.mark.integration
 
@@ -17,6 +25,12 @@ GOOD = "5.1,3.5,1.4,0.2,0\n6.7,3.3,5.7,2.1,2\n5.9,3.0,4.2,1.5,1\n"
 COUNTS = """
 SELECT (SELECT count(*) FROM iris_data), (SELECT count(*) FROM rejected_rows),
        (SELECT count(*) FROM ingestion_batches)
+"""
+LEDGER = """
+SELECT (SELECT count(*) FROM iris_data), coalesce(sum(row_count), 0), count(*),
+       count(DISTINCT content_sha256), count(DISTINCT source),
+       bool_and((SELECT count(*) FROM iris_data WHERE id BETWEEN first_id AND last_id) = row_count)
+FROM ingestion_batches
 """
 
 
@@ -35,9 +49,7 @@ def ingest(folder: Path, content: str, **parameters: Any) -> None:
     run_session(folder, "data_ingestion", source="csv", csv_path="rows.csv", **parameters)
 
 
-def test_bad_rows_are_rejected_with_their_reasons_and_the_good_ones_are_kept(
-    folder: Path, database_url: str
-) -> None:
+def test_bad_rows_are_rejected_with_their_reasons_and_the_good_ones_are_kept(folder, database_url):
     with refused(SourceError) as refusal:
         ingest(folder, HEADER + "5.1,3.5,1.4,0.2,0,9,9\n")
     assert "line 2: has 7 field(s), expected 5" in refusal.message
@@ -56,12 +68,87 @@ def test_bad_rows_are_rejected_with_their_reasons_and_the_good_ones_are_kept(
     ]
 
 
-def test_a_file_that_is_read_in_a_corrected_form_doubles_no_row(
-    folder: Path, database_url: str
-) -> None:
+def test_a_file_that_is_read_in_a_corrected_form_doubles_no_row(folder, database_url):
     content = (HEADER + GOOD + "5;3;1;1;0\n").replace(",", ";").replace(".", ",")
     ingest(folder, content, csv_separator="semicolon", ingestion={"maximum_rejected_fraction": 1})
     assert query(database_url, COUNTS) == [(1, 3, 1)]
     for _ in range(2):
         ingest(folder, content, csv_separator="semicolon", ingestion={"decimal": "comma"})
         assert query(database_url, COUNTS) == [(4, 0, 1)]
+
+
+def test_it_waits_until_the_next_batch_is_due_or_it_is_told_to_stop(
+    database_url, contract, monkeypatch
+):
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    rows, stopping = numbered_observations(contract, 100), threading.Event()
+    ingestion, every = IngestionOptions(source="test"), timedelta(hours=1)
+    threading.Timer(1, stopping.set).start()
+
+    assert stream_batches(rows, contract, ingestion, stopping, size=3, every=every) == (3, 0)
+    assert scalar(database_url, "SELECT count(*) FROM iris_data") == 3
+
+
+def test_a_csv_file_is_drawn_from_by_its_rows_that_can_be_read_wherever_one_stands(
+    project_folder, database_url
+):
+    """Nor is its path another one than that of a run."""
+    (project_folder / "conf/local/globals.yml").write_text("source: csv\ncsv_path: rows.csv\n")
+    good, tall = ["4,3,1,1,0", "5,3,1,1,1"], "tall,3,1,1,2"
+    lines = ["1,2", good[0], "", "1,2,3,4,5,6", good[1], tall, '"6,3,1,1,2']
+    (project_folder / "rows.csv").write_text(HEADER + "\n".join(lines))
+    project = Project(project_folder, {"DATABASE_URL": database_url.replace("+psycopg2", "")})
+    draw = ("stream", "--rows", "20", "--every", "1ms", "--batches", "5", "--seed", "1")
+
+    finished = fork(project_folder / "conf", project.environment, "kedro", *draw)
+
+    assert finished.code == 0, finished.text
+    ((written, rejected, batches),) = query(database_url, COUNTS)
+    assert (written + rejected, batches) == (100, 5)
+    said = (
+        f"Stopped after {written} row(s); {rejected} others were rejected, see table rejected_rows."
+    )
+    assert finished.output.splitlines()[1:] == [said]
+    lengths = "SELECT DISTINCT sepal_length FROM iris_data ORDER BY 1"
+    assert query(database_url, lengths) == [(4,), (5,)]
+    bad = "SELECT DISTINCT row_data ->> 'sepal_length' FROM rejected_rows"
+    assert query(database_url, bad) == [("tall",)]
+
+
+def rows_at(url: str) -> int:
+    if scalar(url, "SELECT to_regclass('iris_data')") is None:
+        return 0
+    return int(scalar(url, "SELECT count(*) FROM iris_data"))
+
+
+@pytest.mark.end_to_end
+def test_neither_a_crash_of_the_server_nor_its_own_end_loses_or_doubles_a_row(
+    project, external_server
+):
+    url = external_server.create_database()
+    other = Project(project.folder, {"DATABASE_URL": url.replace("+psycopg2", "")})
+    process = other.start("stream", "--rows", "2", "--every", "5ms")
+    assert eventually(lambda: rows_at(url) > 50)
+    external_server.stop("immediate")
+    external_server.start()
+    seen = rows_at(url)
+    assert eventually(lambda: rows_at(url) > seen)
+    external_server.stop("immediate")
+    try:
+        process.send_signal(signal.SIGINT)
+        finished = finish(process)
+    finally:
+        external_server.start()
+
+    assert finished.code == 0, finished.text
+    assert "Traceback" not in finished.text
+    assert "Retrying" in finished.errors
+    told = re.search(r"Stopped after (\d+) row\(s\)\.", finished.output)
+    ((rows, ledger, batches, distinct, streams, complete),) = query(url, LEDGER)
+    assert rows == ledger
+    # Of the batch that was under way when it was stopped the stream does not know the outcome.
+    assert told is not None
+    assert int(told[1]) in (rows, rows - 2)
+    assert (batches, distinct, streams, complete) == (rows // 2, rows // 2, 1, True)
+    external_server.drop_database(url)
+    assert project.leaves_nothing_running(), project.processes()

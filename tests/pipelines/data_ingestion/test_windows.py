@@ -1,7 +1,6 @@
 """Windows of observations: what is read, and that the same watermark reads the same again."""
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from pandas.testing import assert_frame_equal
@@ -9,17 +8,11 @@ from sqlalchemy import text
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import frame_digest
-from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.errors import PrerequisiteError, UserError
-from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
 from tests.expectations import refused
 from tests.mixed import MIXED_CONTRACT, mixed_rows
-from tests.pipelines.data_ingestion.observations import (
-    batch_of,
-    numbered_observations,
-    window_of,
-)
+from tests.pipelines.data_ingestion.observations import numbered_observations, window_of, write
 from tests.servers import connection_to, eventually, query, waiting_for_a_lock
 
 pytestmark = pytest.mark.integration
@@ -27,15 +20,8 @@ pytestmark = pytest.mark.integration
 INSERT = text("INSERT INTO iris_data VALUES (DEFAULT, now(), :length, 3, 1, 0.2, 0) RETURNING id")
 
 
-def fill(url: str, contract: Contract, count: int) -> None:
-    batch = batch_of(contract, numbered_observations(contract, count))
-    write_batch(engine_for(url), contract, batch)
-
-
-def test_the_same_watermark_gives_the_same_rows_when_more_have_come(
-    database_url: str, contract: Contract
-) -> None:
-    fill(database_url, contract, 20)
+def test_the_same_watermark_gives_the_same_rows_when_more_have_come(database_url, contract):
+    write(database_url, contract, numbered_observations(contract, 20))
     before = window_of(database_url, contract, row_limit=10).load()
     query(database_url, "INSERT INTO iris_data VALUES (DEFAULT, now(), 5, 3, 1, 0.2, 0)")
 
@@ -46,9 +32,7 @@ def test_the_same_watermark_gives_the_same_rows_when_more_have_come(
     assert frame_digest(again) == frame_digest(before) != frame_digest(now)
 
 
-def test_a_window_waits_for_a_slow_writer_whose_row_comes_before_the_newest(
-    database_url: str, contract: Contract
-) -> None:
+def test_a_window_waits_for_a_slow_writer_whose_row_comes_before_the_newest(database_url, contract):
     with connection_to(database_url) as slow, ThreadPoolExecutor(1) as pool:
         early = slow.scalar(INSERT, {"length": 4.0})
         with connection_to(database_url) as quick:
@@ -65,9 +49,7 @@ def test_a_window_waits_for_a_slow_writer_whose_row_comes_before_the_newest(
     assert_frame_equal(window_of(database_url, contract, watermark=late).load(), rows)
 
 
-def test_an_empty_table_names_the_pipeline_to_run_first(
-    database_url: str, contract: Contract
-) -> None:
+def test_an_empty_table_names_the_pipeline_to_run_first(database_url, contract):
     with refused(PrerequisiteError) as refusal:
         window_of(database_url, contract).load()
     assert refusal.message == (
@@ -75,9 +57,7 @@ def test_an_empty_table_names_the_pipeline_to_run_first(
     )
 
 
-def test_a_csv_file_is_trained_on_as_it_would_be_ingested(
-    database_url: str, contract: Contract, tmp_path: Path
-) -> None:
+def test_a_csv_file_is_trained_on_as_it_would_be_ingested(database_url, contract, tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text(
         "L;sepal_width;petal_length;petal_width;target;note\n9 cm;1;1;1;1;\n"
@@ -109,9 +89,7 @@ def test_a_csv_file_is_trained_on_as_it_would_be_ingested(
     assert window["petal_length"].isna().all()
 
 
-def test_a_csv_file_that_does_not_fit_is_refused_in_one_sentence(
-    database_url: str, contract: Contract, tmp_path: Path
-) -> None:
+def test_a_csv_file_that_does_not_fit_is_refused_in_one_sentence(database_url, contract, tmp_path):
     path, header = tmp_path / "rows.csv", ",".join(contract.columns)
     for rows, told in (
         ("5.1,wide,1,1,0", "such as row 1: sepal_width: is no number, found 'wide'"),
@@ -124,10 +102,8 @@ def test_a_csv_file_that_does_not_fit_is_refused_in_one_sentence(
         assert told in refusal.message
 
 
-def test_rows_that_another_program_wrote_have_to_fit_the_contract(
-    database_url: str, contract: Contract
-) -> None:
-    fill(database_url, contract, 9)
+def test_rows_that_another_program_wrote_have_to_fit_the_contract(database_url, contract):
+    write(database_url, contract, numbered_observations(contract, 9))
     for key, change, told in (
         (8, "sepal_length = 99", "sepal_length: is too large, found 99; allowed is a number from"),
         (6, "petal_width = 'NaN'", "petal_width: is missing"),
@@ -140,12 +116,12 @@ def test_rows_that_another_program_wrote_have_to_fit_the_contract(
         assert f"first id {key}: {told}" in refusal.message
 
 
-def test_every_type_comes_back_from_the_table_as_it_went_in_as_text(database_url: str) -> None:
+def test_every_type_comes_back_from_the_table_as_it_went_in_as_text(database_url):
     rows = mixed_rows(60).loc[:, list(MIXED_CONTRACT.columns)]
     ensure_observations(database_url, MIXED_CONTRACT)
 
-    batch = batch_of(MIXED_CONTRACT, rows.astype("string").fillna("").astype(object))
-    assert write_batch(engine_for(database_url), MIXED_CONTRACT, batch) == (1, True, 60, 0)
+    as_text = rows.astype("string").fillna("").astype(object)
+    assert write(database_url, MIXED_CONTRACT, as_text) == (1, True, 60, 0)
     found = window_of(database_url, MIXED_CONTRACT).load()
 
     assert_frame_equal(found[list(MIXED_CONTRACT.columns)], rows)

@@ -5,40 +5,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.pipelines.monitoring.checks import judge
+from mlops_for_mle.pipelines.monitoring.checks import Metric, MonitoringRun, Severity, judge
 from mlops_for_mle.pipelines.monitoring.counting import Rated, Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.record import (
-    Metric,
-    MonitoringRun,
-    RetrainingDecision,
-    Severity,
-)
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
+from mlops_for_mle.pipelines.monitoring.retraining import RetrainingDecision
 from mlops_for_mle.releases.manifest import SnapshotFacts
-from tests.releases import iris_release
+from tests.releases import contract_of, iris_release
 
-CONTRACT = Contract.model_validate(
-    {
-        "name": "small",
-        "table": "small_data",
-        "features": {"width": {"minimum": 0, "maximum": 10, "unit": "cm"}},
-        "target": {
-            "column": "kind",
-            "response_name": "kind",
-            "classes": [{"value": 0, "label": "no"}, {"value": 1, "label": "yes"}],
-        },
-    }
-)
-
-LINE = Contract.model_validate(
-    {
-        "name": "line",
-        "table": "line_data",
-        "features": {"width": {}},
-        "target": {"column": "y", "task": "regression", "response_name": "y"},
-    }
-)
+CONTRACT = contract_of("small", {"width": {"minimum": 0, "maximum": 10, "unit": "cm"}}, "no yes")
+LINE = contract_of("line", {"width": {}})
 
 WIDTH = Column(
     *("number", (1.0, 2.0, 3.0)), minimum=0.0, maximum=10.0, counts=(40, 40, 40, 40), mean=2.0

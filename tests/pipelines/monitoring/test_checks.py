@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from mlops_for_mle.pipelines.monitoring.checks import confirm, performance_limit
-from mlops_for_mle.pipelines.monitoring.counting import Rated, Window
+from mlops_for_mle.pipelines.monitoring.checks import Metric, confirm, performance_limit
+from mlops_for_mle.pipelines.monitoring.counting import Rated
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.record import Metric
 from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation
 from tests.pipelines.monitoring.examples import (
     CONTRACT,
@@ -34,7 +33,7 @@ COLOUR = Column("category", (1, 2), ("a", "b"), counts=(0, 80, 80))
         ({"out_of_range": 3}, "out_of_range_fraction", "out of the contract's range (at most 1 %)"),
     ],
 )
-def test_bad_values_of_a_feature_are_an_alarm_beyond_their_limit(counts, name, said) -> None:
+def test_bad_values_of_a_feature_are_an_alarm_beyond_their_limit(counts, name, said):
     bad = window(widths(45, 45, 45, 45, **counts))
 
     found = run(bad)
@@ -48,7 +47,7 @@ def test_bad_values_of_a_feature_are_an_alarm_beyond_their_limit(counts, name, s
     assert (run(bad, gappy).status == "healthy") == ("missing" in counts)
 
 
-def test_a_category_that_training_has_not_seen_is_bad_and_is_drift() -> None:
+def test_a_category_that_training_has_not_seen_is_bad_and_is_drift():
     found = run(window(replace(COLOUR, counts=(100, 50, 50))), reference(width=COLOUR))
 
     assert severe(found, "alarm") == {("width", "unknown_fraction"), DRIFT}
@@ -56,7 +55,7 @@ def test_a_category_that_training_has_not_seen_is_bad_and_is_drift() -> None:
     assert "out_of_range_fraction" not in {one.metric for one in found.metrics}
 
 
-def test_a_feature_that_is_to_be_ignored_may_move_as_far_as_it_likes() -> None:
+def test_a_feature_that_is_to_be_ignored_may_move_as_far_as_it_likes():
     drifted = window(widths(5, 5, 20, 170, mean=3.5))
 
     found, ignored = run(drifted), run(drifted, drift={"ignore": ["width"]})
@@ -72,7 +71,7 @@ EMPTY = window(widths(0, 0, 0, 0), (0, 0), window_from=None, window_to=None)
 
 
 @pytest.mark.parametrize("few", [window(widths(2, 2, 2, 2, missing=1), answers=(5, 4)), EMPTY])
-def test_too_few_rows_are_insufficient(few: Window) -> None:
+def test_too_few_rows_are_insufficient(few):
     found = run(few)
 
     count = few.row_count
@@ -86,7 +85,7 @@ def test_too_few_rows_are_insufficient(few: Window) -> None:
     assert run(replace(few, rated=rated(0, 100))).status == "alarm"
 
 
-def test_the_significance_is_shared_by_all_tests_of_the_run() -> None:
+def test_the_significance_is_shared_by_all_tests_of_the_run():
     def drift(subject: str, p_value: float) -> Metric:
         return Metric("drift", subject, "index", 1.0, p_value=p_value, severity="alarm")
 
@@ -98,7 +97,7 @@ def test_the_significance_is_shared_by_all_tests_of_the_run() -> None:
     assert (lost.severity, lost.p_value) == ("none", pytest.approx(0.04))
 
 
-def test_classes_are_measured_and_labels_that_the_model_does_not_know_are_wrong_answers() -> None:
+def test_classes_are_measured_and_labels_that_the_model_does_not_know_are_wrong_answers():
     cells = (Rated(0, 0, 60), Rated(0, 1, 20), Rated(1, 1, 60), Rated(0, -1, 20))
 
     found = run(window(rated=cells))
@@ -114,7 +113,7 @@ def test_classes_are_measured_and_labels_that_the_model_does_not_know_are_wrong_
 
 
 @pytest.mark.parametrize(("times", "status"), [(1, "warning"), (100, "alarm")])
-def test_an_accuracy_below_its_limit_is_an_alarm_only_if_it_is_no_chance(times, status) -> None:
+def test_an_accuracy_below_its_limit_is_an_alarm_only_if_it_is_no_chance(times, status):
     found = run(window(rated=rated(50 * times, 10 * times)))
 
     accuracy = metric(found, "prediction", "accuracy")
@@ -128,7 +127,7 @@ def test_an_accuracy_below_its_limit_is_an_alarm_only_if_it_is_no_chance(times, 
     ("limit", "tolerance", "accuracy", "rmse"),
     [(None, 0.1, 0.85, 2.2), (0.9, 0.1, 0.9, 0.9), (0.5, 0.1, 0.85, 0.5), (None, None, None, None)],
 )
-def test_the_stricter_limit_counts(limit, tolerance, accuracy, rmse) -> None:
+def test_the_stricter_limit_counts(limit, tolerance, accuracy, rmse):
     performance = {"limit": limit, "tolerance": tolerance}
     options = MonitoringOptions.model_validate({"performance": performance})
     for contract, expected in ((CONTRACT, accuracy), (LINE, rmse)):
@@ -136,7 +135,7 @@ def test_the_stricter_limit_counts(limit, tolerance, accuracy, rmse) -> None:
         assert found == (None if expected is None else pytest.approx(expected))
 
 
-def test_a_low_estimate_is_an_alarm_of_its_own() -> None:
+def test_a_low_estimate_is_an_alarm_of_its_own():
     known = replace(reference(), expectation=Expectation(row_count=2000))
 
     found = run(window(expected=0.6), known)

@@ -16,14 +16,22 @@ from sqlalchemy import text
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.rules import read_time
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.pipelines.monitoring.counting import count_window, labelled_rows
+from mlops_for_mle.pipelines.monitoring.counting import count_window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
+from mlops_for_mle.pipelines.monitoring.retraining import labelled_rows
 from mlops_for_mle.releases.manifest import Release
+from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.monitoring.examples import DECISION, metric, severe
-from tests.pipelines.monitoring.steps import look, prediction_log
-from tests.pipelines.monitoring.traffic import Traffic, renamed
-from tests.releases import HOUSE_CONTRACT, house_release, iris_release, iris_rows, make_release
+from tests.pipelines.monitoring.traffic import Traffic, look, prediction_log, renamed
+from tests.releases import (
+    HOUSE_CONTRACT,
+    house_release,
+    iris_release,
+    iris_rows,
+    make_release,
+    mixed_release,
+)
 from tests.servers import query
 
 pytestmark = pytest.mark.integration
@@ -71,8 +79,8 @@ def log(url: str, release: Release, *rows: Any, prediction: float = 0.0) -> None
 
 
 def test_twenty_windows_without_drift_raise_no_alarm_and_a_shift_does_within_one(
-    database_url: str, iris: Release
-) -> None:
+    database_url, iris
+):
     traffic = Traffic(database_url, iris, seed=11, start=START)
     options = {"window": {"rows": 250}}
     statuses = []
@@ -95,9 +103,7 @@ def test_twenty_windows_without_drift_raise_no_alarm_and_a_shift_does_within_one
     assert shift == pytest.approx(1.0, abs=0.15)
 
 
-def test_what_was_asked_is_counted_by_what_is_wrong_with_it(
-    database_url: str, houses: Release
-) -> None:
+def test_what_was_asked_is_counted_by_what_is_wrong_with_it(database_url, houses):
     rows = [
         {"방 수": 3, "area m2": 100.5},
         {"방 수": 3.0, "area m2": 100.5},
@@ -130,9 +136,7 @@ def counted(url: str, release: Release, name: str, column: Column) -> Column:
     return count_window(reference, prediction_log(url), MonitoringOptions())[""].columns[name]
 
 
-def test_categories_are_counted_by_their_texts_and_others_as_unknown(
-    database_url: str, houses: Release
-) -> None:
+def test_categories_are_counted_by_their_texts_and_others_as_unknown(database_url, houses):
     values = ('"red"', '"red"', "3", "3.0", '"3"', "true", '"it\'s"', '"blue"', "4", "null", "[1]")
     rows = [f'{{"colour": {value}}}' for value in (*values, "{}")]
     log(database_url, houses, *rows, "{}")
@@ -164,9 +168,7 @@ NONSENSE = (
 )
 
 
-def test_times_are_read_as_the_api_reads_them_and_nonsense_is_counted(
-    database_url: str, houses: Release
-) -> None:
+def test_times_are_read_as_the_api_reads_them_and_nonsense_is_counted(database_url, houses):
     query(database_url, "ALTER ROLE CURRENT_USER SET TIME ZONE 'Asia/Seoul'")
     engine_for(database_url).dispose()
     asked = (*TIMES, *NONSENSE, 1777000000, 20260501, None)
@@ -185,9 +187,7 @@ def test_times_are_read_as_the_api_reads_them_and_nonsense_is_counted(
     assert found.mean == pytest.approx(np.mean(expected), abs=1e-3)
 
 
-def test_errors_of_a_regression_are_measured_with_their_intervals(
-    database_url: str, houses: Release
-) -> None:
+def test_errors_of_a_regression_are_measured_with_their_intervals(database_url, houses):
     source = house_rows(400)
     served = Traffic(database_url, houses, seed=16, source=source, start=START).serve(400)
     errors = served.predictions - served.rows["price"].to_numpy()
@@ -205,9 +205,7 @@ def test_errors_of_a_regression_are_measured_with_their_intervals(
     assert healthy.run.status == "healthy", healthy.run.reasons
 
 
-def test_the_window_begins_within_a_request_of_many_rows(
-    database_url: str, houses: Release
-) -> None:
+def test_the_window_begins_within_a_request_of_many_rows(database_url, houses):
     log(database_url, houses, *({"방 수": number, "area m2": 50} for number in range(30)))
     window = {"rows": 25, "minimum_rows": 20, "minimum_labelled": 10}
 
@@ -222,9 +220,7 @@ def test_the_window_begins_within_a_request_of_many_rows(
     assert (nothing.run.prediction_count, nothing.run.window_from) == (0, None)
 
 
-def test_only_current_labels_of_the_release_count_however_late_they_come(
-    database_url: str, houses: Release
-) -> None:
+def test_only_current_labels_of_the_release_count_however_late_they_come(database_url, houses):
     for release in (houses, house_release(2)):
         log(database_url, release, *[{"방 수": 3, "area m2": 50}] * 40, prediction=130.0)
     for revision, target, superseded in ((1, 500, "now()"), (2, 131, "NULL")):
@@ -245,7 +241,19 @@ def test_only_current_labels_of_the_release_count_however_late_they_come(
     assert metric(seen.run, "prediction", "mae").value == pytest.approx(1.0)
 
 
-def test_names_and_values_are_data_and_never_sql(database_url: str) -> None:
+def test_labels_of_text_classes_are_known_by_their_names(database_url):
+    """Their places may have been others in the contract that was served when they were told."""
+    release, rows = mixed_release(1), mixed_rows(200)[list(MIXED_CONTRACT.columns)]
+    Traffic(database_url, release, seed=36, source=rows, start=START).serve(200)
+    for change in ("label = label", "target = 1 - target", "label = NULL, target = 1 - target"):
+        query(database_url, f"UPDATE feedback SET {change}")
+        accuracy = metric(look(database_url, release, rows).run, "prediction", "accuracy").value
+        assert accuracy > 0.6, change
+    query(database_url, "UPDATE feedback SET label = 'gone'")
+    assert {one.actual for one in look(database_url, release, rows).window.rated} == {-1}
+
+
+def test_names_and_values_are_data_and_never_sql(database_url):
     names = ['a "b"', "it's; DROP TABLE predictions;--", "100% :x %(y)s", "prediction", "{1}"]
     contract = Contract.model_validate(
         HOUSE_CONTRACT.model_dump()
@@ -271,9 +279,7 @@ def test_names_and_values_are_data_and_never_sql(database_url: str) -> None:
     assert all(name in html.unescape(seen.report) for name in names)
 
 
-def test_predictions_of_the_future_are_a_finding_and_in_no_window(
-    database_url: str, iris: Release
-) -> None:
+def test_predictions_of_the_future_are_a_finding_and_in_no_window(database_url, iris):
     traffic = Traffic(database_url, iris, seed=31)
     traffic.serve(200)
     calm = look(database_url, iris, iris_rows())
@@ -292,9 +298,7 @@ def test_predictions_of_the_future_are_a_finding_and_in_no_window(
         assert "100 predictions are dated ahead of the database's clock" in one.run.reasons[0]
 
 
-def test_labelled_predictions_are_rows_of_the_table_since_a_moment(
-    database_url: str, iris: Release
-) -> None:
+def test_labelled_predictions_are_rows_of_the_table_since_a_moment(database_url, iris):
     contract = iris.manifest.contract
     traffic = Traffic(database_url, iris, seed=33, start=START)
     traffic.serve(20)
@@ -319,5 +323,29 @@ def test_labelled_predictions_are_rows_of_the_table_since_a_moment(
     pd.testing.assert_frame_equal(newest, ask(None).tail(20).reset_index(drop=True))
     assert ask(datetime.now(UTC)).empty
     # Of what it belongs to a prediction tells nothing.
-    contract = Contract.model_validate({**contract.model_dump(), "group": "shop"})
+    raw = contract.model_dump()
+    contract = Contract.model_validate({**raw, "group": "shop"})
     assert ask(None)["shop"].isna().all()
+
+
+def test_labelled_predictions_are_read_as_the_contract_says_by_now(database_url, iris):
+    raw, target = iris.manifest.contract.model_dump(), iris.manifest.contract.target
+    truth = Traffic(database_url, iris, seed=35, start=START).serve(40).rows["target"]
+    log(database_url, iris, "[1, 2]")
+    query(
+        database_url,
+        "INSERT INTO feedback (prediction_id, revision, contract, target) "
+        "VALUES (:id, 1, 'iris', 0)",
+        id=f"{iris.manifest.release}-000",
+    )
+
+    def read(classes: Any) -> list[Any]:
+        changed = Contract.model_validate({**raw, "target": {**raw["target"], "classes": classes}})
+        log_of, options = prediction_log(database_url), RetrainingOptions()
+        return labelled_rows(DECISION, log_of, changed, options)["target"].tolist()
+
+    assert read(raw["target"]["classes"]) == truth.tolist()
+    # A class that is no longer known, and others that are text now, in another order.
+    assert read(raw["target"]["classes"][:2]) == truth[truth < 2].tolist()
+    texts = [{"value": target.labels[code]} for code in (2, 0, 1)]
+    assert read(texts) == truth.map(target.labels).tolist()

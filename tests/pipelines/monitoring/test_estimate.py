@@ -13,8 +13,7 @@ from mlops_for_mle.pipelines.monitoring.reference import Deployed, expect
 from mlops_for_mle.pipelines.monitoring.report import summarise
 from mlops_for_mle.releases.predictor import Predictions, Predictor
 from tests.pipelines.monitoring.examples import LINE, metric
-from tests.pipelines.monitoring.steps import look
-from tests.pipelines.monitoring.traffic import Traffic, trained_on
+from tests.pipelines.monitoring.traffic import Traffic, look, trained_on
 from tests.releases import SMALL_CONTRACT, make_release
 
 
@@ -44,7 +43,7 @@ def overfitted() -> Deployed:
     return Deployed(trained_on(release, train), train, validation)
 
 
-def test_an_error_is_estimated_by_those_of_answers_alike() -> None:
+def test_an_error_is_estimated_by_those_of_answers_alike():
     random = np.random.default_rng(4)
     answers = random.uniform(0, 10, 4000)
     truth = answers + random.normal(0, 0.2 + answers / 5)
@@ -66,7 +65,7 @@ def test_an_error_is_estimated_by_those_of_answers_alike() -> None:
 
 
 @pytest.mark.integration
-def test_a_month_of_other_customers_is_understood_before_a_label_arrives(database_url: str) -> None:
+def test_a_month_of_other_customers_is_understood_before_a_label_arrives(database_url):
     release, train, validation = overfitted()
     days = []
     for day in range(30):

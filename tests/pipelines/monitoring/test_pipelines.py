@@ -65,9 +65,7 @@ def mlflow_runs(project: RegistryProject) -> list[Any]:
     return list(project.client.search_runs([experiment.experiment_id]))
 
 
-def test_a_run_is_told_and_recorded_with_its_numbers_and_its_report(
-    project: RegistryProject, first: Release, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_is_told_and_recorded_with_its_numbers_and_its_report(project, first, capsys):
     Traffic(project.url, first, seed=1).serve(500)
 
     assert monitor(project) == ("healthy", "none")
@@ -95,9 +93,7 @@ def test_a_run_is_told_and_recorded_with_its_numbers_and_its_report(
     assert "MLFLOW_TRACKING_URI" not in os.environ, "that is what a person has set"
 
 
-def test_the_loop_from_a_changed_world_to_a_new_model(
-    project: RegistryProject, first: Release
-) -> None:
+def test_the_loop_from_a_changed_world_to_a_new_model(project, first):
     a_changed_world_is_noticed_learned_and_told_by_the_tables(project, first)
     a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(project)
 

@@ -20,7 +20,7 @@ from tests.pipelines.monitoring.examples import (
 )
 
 
-def test_the_report_shows_every_area_and_escapes_every_name() -> None:
+def test_the_report_shows_every_area_and_escapes_every_name():
     evil = '<script>alert("x")</script> $x_1$ 색'
     contract = Contract.model_validate(
         CONTRACT.model_dump() | {"features": {evil: {"unit": "<b>"}, "colour & co": {"minimum": 0}}}
@@ -49,7 +49,7 @@ def test_the_report_shows_every_area_and_escapes_every_name() -> None:
     assert "<tr><td>no</td><td>187</td><td>13</td><td>0</td></tr>" in page
 
 
-def test_bins_are_named_by_their_borders_and_those_of_dates_by_dates() -> None:
+def test_bins_are_named_by_their_borders_and_those_of_dates_by_dates():
     day = 86_400.0
     days = Column("time", (20_000 * day, 20_010 * day), scale=6 * day, counts=(1, 1, 2))
     hours = Column("time", (20_000.5 * day,), scale=0.2 * day, counts=(0, 0))

@@ -14,8 +14,8 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import NotCalledForError
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
-from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
 from mlops_for_mle.pipelines.monitoring.retraining import (
+    RetrainingDecision,
     WindowFinding,
     admit_champion,
     choose_rows,
@@ -38,7 +38,7 @@ def at(hour: float) -> datetime:
 
 def finding(number: int, *alarms: str) -> WindowFinding:
     """The window of an hour, numbered."""
-    return WindowFinding("windows", number, at(number), at(number + 0.9), list(alarms))
+    return WindowFinding(number, at(number), at(number + 0.9), list(alarms))
 
 
 def decision(
@@ -48,7 +48,7 @@ def decision(
     look = replace(run(window()), id=99)
     windows = list(reversed(oldest_first))
     with_labels = windows if labelled is None else labelled
-    history = windows + [one._replace(kind="labelled windows") for one in with_labels]
+    history = {"windows": windows, "labelled windows": with_labels}
     return decide_on_retraining(look, history, RetrainingOptions.model_validate(options))
 
 
@@ -114,6 +114,15 @@ def test_the_table_joins_in_where_labels_are_few(labelled, options, count):
     assert len(found) == count
     joined = "table and " if count > labelled else ""
     assert found.attrs["source"] == f"{joined}labelled predictions since 2026-01-01 00:00:00 UTC"
+
+
+def test_the_table_joins_in_where_no_label_came_since_the_contract_got_a_feature():
+    table = source(LINE, 150)
+    table.attrs["source"] = "table"
+    options = RetrainingOptions.model_validate({"rows": {"minimum_labelled": 30}})
+
+    for given, count in ((table.assign(width=None), 300), (table, 150)):
+        assert len(choose_rows(OPEN, given, table, LINE, options, None)) == count
 
 
 def deployments(*rows: tuple[str, str, float, str]) -> pd.DataFrame:

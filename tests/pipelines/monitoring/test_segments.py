@@ -9,15 +9,13 @@ import pandas as pd
 import pytest
 
 from mlops_for_mle.errors import ConfigurationError
-from mlops_for_mle.pipelines.monitoring.checks import judge
+from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun, judge
 from mlops_for_mle.pipelines.monitoring.counting import Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.record import MonitoringRun
 from mlops_for_mle.pipelines.monitoring.reference import Deployed, describe_reference
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.monitoring.examples import rated, reference, widths, window
-from tests.pipelines.monitoring.steps import Look, look
-from tests.pipelines.monitoring.traffic import Traffic, trained_on
+from tests.pipelines.monitoring.traffic import Look, Traffic, look, trained_on
 from tests.releases import mixed_release
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
@@ -31,7 +29,7 @@ def judged(north: Window, south: Window) -> MonitoringRun:
     return judge(replace(reference(), parts=parts), windows, MonitoringOptions())
 
 
-def test_the_worst_segment_is_named_by_its_labels_else_by_its_drift_and_is_a_warning() -> None:
+def test_the_worst_segment_is_named_by_its_labels_else_by_its_drift_and_is_a_warning():
     run = judged(window(rated=rated(98, 2)), window(rated=rated(60, 40)))
 
     assert run.status == "warning"
@@ -61,7 +59,7 @@ def test_the_worst_segment_is_named_by_its_labels_else_by_its_drift_and_is_a_war
         ("가입일", "가입일 must be a category, or a date or time by its year"),
     ],
 )
-def test_what_tells_nothing_apart_is_refused(segment: Any, said: str) -> None:
+def test_what_tells_nothing_apart_is_refused(segment, said):
     rows = mixed_rows(50)[list(MIXED_CONTRACT.columns)]
     deployed = Deployed(trained_on(mixed_release(1), rows), rows, rows)
     with pytest.raises(ConfigurationError, match=said):
@@ -75,7 +73,7 @@ def observed(url: str, *segments: Any) -> Look:
 
 
 @pytest.mark.integration
-def test_segments_are_counted_as_pandas_counts_them_or_are_empty(database_url: str) -> None:
+def test_segments_are_counted_as_pandas_counts_them_or_are_empty(database_url):
     empty = observed(database_url, "channel")
     parts = ("", "channel=phone", "channel=shop", "channel=web")
     assert {part: one.row_count for part, one in empty.windows.items()} == dict.fromkeys(parts, 0)

@@ -1,11 +1,14 @@
-"""Statistics on counts: their laws, and what they say of samples whose truth is known."""
+"""Bins, and statistics on their counts: laws, and what they say of samples whose truth is known."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from mlops_for_mle.pipelines.monitoring.reference import bin_edges
+from mlops_for_mle.contract import Feature
+from mlops_for_mle.pipelines.monitoring.reference import bin_edges, read_feature
 from mlops_for_mle.pipelines.monitoring.significance import (
     Comparison,
     compare,
@@ -14,6 +17,36 @@ from mlops_for_mle.pipelines.monitoring.significance import (
 )
 
 COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=12)
+
+
+@given(arrays(np.float64, st.integers(1, 300), elements=st.floats(-1e6, 1e6, width=32)))
+def test_edges_are_ascending_and_never_on_a_value_that_occurs(values):
+    edges = bin_edges(values)
+
+    assert len(edges) <= 9
+    assert (np.diff(edges) > 0).all()
+    if len(np.unique(values)) > 1:
+        counts = np.bincount(np.searchsorted(edges, values, side="right"))
+        assert len(counts) == len(edges) + 1
+        assert (counts > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "counts"),
+    [
+        ([3.0] * 50, (0, 50, 0)),
+        ([0.0] * 95 + [1.0, 2.0, 3.0, 4.0, 5.0], (95, 5)),
+        ([1.0] + [9.0] * 99, (1, 99)),
+        ([np.nan] * 9, (0,)),
+        ([1.0, 2.0, 3.0, 4.0] * 10, (10, 10, 10, 10)),
+        ([1.0] * 50 + [1.7e308], (50, 0)),
+    ],
+)
+def test_a_value_that_is_most_of_a_feature_has_a_bin_of_its_own(values, counts):
+    column, numbers = read_feature(Feature(), pd.Series(values))
+    held = column.holding(numbers)
+    assert held.counts == counts
+    assert np.isfinite([held.mean, held.scale]).all()
 
 
 def compare_samples(one: np.ndarray, other: np.ndarray) -> Comparison:
@@ -25,7 +58,7 @@ def compare_samples(one: np.ndarray, other: np.ndarray) -> Comparison:
     return compare(counts[0].tolist(), counts[1].tolist())
 
 
-def test_windows_without_drift_are_significant_as_rarely_as_they_should_be() -> None:
+def test_windows_without_drift_are_significant_as_rarely_as_they_should_be():
     random = np.random.default_rng(5)
     rounds, features, wrong, alarms = 200, 5, 0, 0
     for _ in range(rounds):
@@ -45,7 +78,7 @@ def test_windows_without_drift_are_significant_as_rarely_as_they_should_be() -> 
     assert alarms == 0
 
 
-def test_the_index_is_that_of_the_formula_for_large_samples() -> None:
+def test_the_index_is_that_of_the_formula_for_large_samples():
     found = compare([500_000, 500_000], [700_000, 300_000])
 
     expected = 0.2 * np.log(0.7 / 0.5) - 0.2 * np.log(0.3 / 0.5)
@@ -53,7 +86,7 @@ def test_the_index_is_that_of_the_formula_for_large_samples() -> None:
 
 
 @given(COUNTS, st.data())
-def test_any_two_rows_of_counts_can_be_compared(one: list[int], data: st.DataObject) -> None:
+def test_any_two_rows_of_counts_can_be_compared(one, data):
     other = data.draw(st.lists(st.integers(0, 500), min_size=len(one), max_size=len(one)))
 
     found = compare(one, other)
@@ -65,7 +98,7 @@ def test_any_two_rows_of_counts_can_be_compared(one: list[int], data: st.DataObj
     assert compare(one, one).index == 0
 
 
-def test_what_is_too_rare_to_tell_is_no_difference() -> None:
+def test_what_is_too_rare_to_tell_is_no_difference():
     for one, other in (([4, 96, 0], [0, 96, 4]), ([1, 0], [0, 1]), ([0, 0], [5, 5])):
         assert compare(one, other) == Comparison(1.0, 0.0)
 
@@ -80,14 +113,14 @@ def test_what_was_rare_in_a_large_reference_and_is_frequent_now_has_drifted(refe
     assert found.index > 0.25
 
 
-def test_p_values_are_corrected_as_holm_has_written() -> None:
+def test_p_values_are_corrected_as_holm_has_written():
     # The worked example of Holm's procedure: 4 * 0.005, 3 * 0.01, 2 * 0.03, then never smaller.
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
     assert holm([0.5, 0.9]) == [1.0, 1.0]
 
 
-def test_errors_are_measured_with_intervals_that_hold_the_truth() -> None:
+def test_errors_are_measured_with_intervals_that_hold_the_truth():
     random = np.random.default_rng(3)
     rounds, inside, confirmed = 300, 0, 0
     for _ in range(rounds):

@@ -4,19 +4,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import mlflow
 import numpy as np
 import pytest
 
 from mlops_for_mle.errors import NotCalledForError
+from mlops_for_mle.pipelines.monitoring.checks import Metric
 from mlops_for_mle.pipelines.monitoring.datasets import (
     MonitoringHistoryDataset,
     MonitoringRunDataset,
     OpenDecisionDataset,
     RetrainingDecisionDataset,
 )
-from mlops_for_mle.pipelines.monitoring.record import Action, Metric, RetrainingDecision, Status
+from mlops_for_mle.pipelines.monitoring.options import Action
+from mlops_for_mle.pipelines.monitoring.retraining import RetrainingDecision
 from tests.expectations import refused
 from tests.pipelines.monitoring.examples import DECISION, run, window
 from tests.releases import iris_release
@@ -36,26 +39,15 @@ def at(hour: float) -> datetime:
 
 
 def record(
-    url: str,
-    begin: float,
-    end: float,
-    *metrics: Metric,
-    status: Status = "healthy",
-    release: str = "iris-v1-0123abcd",
-    labelled: tuple[float, float] | None = None,
+    url: str, begin: float, end: float, *metrics: Metric, labelled: Any = None, **facts: Any
 ) -> int:
     """Record a run whose window, and whose labels, lie between two hours; gives its number."""
+    facts = {"contract": "iris", "release": "iris-v1-0123abcd", "status": "healthy"} | facts
+    facts |= {"window_from": at(begin), "window_to": at(end), "metrics": metrics or (FINE,)}
+    if labelled:
+        facts |= {"labelled_from": at(labelled[0]), "labelled_to": at(labelled[1])}
     entry = MonitoringRunDataset(IRIS, {"con": url})
-    first, last = map(at, labelled) if labelled else (None, None)
-    facts = {
-        "contract": "iris",
-        "release": release,
-        "status": status,
-        "metrics": metrics or (FINE,),
-    }
-    windows = {"window_from": at(begin), "window_to": at(end)}
-    labels = {"labelled_from": first, "labelled_to": last}
-    entry.save(replace(run(window()), **facts, **windows, **labels))
+    entry.save(replace(run(window()), **facts))
     recorded = entry.load().id
     assert recorded is not None
     return recorded
@@ -70,28 +62,25 @@ def act(url: str, run_id: int) -> None:
 def history(url: str) -> tuple[list[int], list[int]]:
     """The runs whose windows count, and those whose labels count."""
     found = MonitoringHistoryDataset(contract=IRIS, credentials={"con": url}).load()
-    kinds = ("windows", "labelled windows")
-    windows, labelled = ([one.run_id for one in found if one.kind == kind] for kind in kinds)
+    windows, labelled = ([one.run_id for one in found[kind]] for kind in found)
     return windows, labelled
 
 
-def test_each_finding_has_its_alarms_and_those_of_other_releases_are_left_out(
-    database_url: str,
-) -> None:
+def test_each_finding_has_its_alarms_and_those_of_other_releases_are_left_out(database_url):
     first = record(database_url, 0, 1, BAD, DRIFTED, FINE, status="alarm")
     record(database_url, 2, 3, BAD, status="alarm", release="iris-v0-0123abcd")
     record(database_url, 4, 5, status="insufficient")
     record(database_url, 0.5, 6)
     last = record(database_url, 5, 7)
 
-    newest, oldest = MonitoringHistoryDataset(IRIS, {"con": database_url}).load()
+    newest, oldest = MonitoringHistoryDataset(IRIS, {"con": database_url}).load()["windows"]
 
     assert (newest.run_id, newest.alarms) == (last, [])
     assert (newest.window_from, newest.window_to) == (at(5), at(7))
     assert (oldest.run_id, sorted(oldest.alarms)) == (first, ["drift", "performance"])
 
 
-def test_however_often_one_window_was_looked_at_the_one_before_it_counts(database_url: str) -> None:
+def test_however_often_one_window_was_looked_at_the_one_before_it_counts(database_url):
     earlier = record(database_url, 0, 1, BAD, status="alarm")
     query(
         database_url,
@@ -105,7 +94,7 @@ def test_however_often_one_window_was_looked_at_the_one_before_it_counts(databas
     assert history(database_url) == ([earlier + 20_000, earlier, looking_back], [])
 
 
-def test_windows_that_share_predictions_count_once(database_url: str) -> None:
+def test_windows_that_share_predictions_count_once(database_url):
     random = np.random.default_rng(3)
     begins = random.integers(0, 60, 40).tolist()
     ends = (begins + random.integers(1, 9, 40)).tolist()
@@ -122,7 +111,7 @@ def test_windows_that_share_predictions_count_once(database_url: str) -> None:
     assert history(database_url) == (expected, [])
 
 
-def test_what_a_retraining_has_answered_is_no_new_evidence(database_url: str) -> None:
+def test_what_a_retraining_has_answered_is_no_new_evidence(database_url):
     record(database_url, 0, 1)
     act(database_url, record(database_url, 2, 3, BAD, labelled=(0, 1)))
     record(database_url, 2.5, 3.5, BAD, labelled=(0, 1))
@@ -157,9 +146,7 @@ def take(url: str) -> RetrainingDecision:
 DECISIONS = "SELECT run_id, acted_at IS NULL, outcome FROM retraining_decisions ORDER BY id"
 
 
-def test_a_decision_is_taken_up_by_one_run_and_concluded_by_it(
-    database_url: str, mlflow_store: None, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_decision_is_taken_up_by_one_run_and_concluded_by_it(database_url, mlflow_store, caplog):
     decide(database_url)
     with mlflow_run(database_url) as failed:
         assert take(database_url).run_id == failed

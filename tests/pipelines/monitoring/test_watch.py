@@ -16,7 +16,6 @@ from mlops_for_mle.commands import watch
 from mlops_for_mle.commands.watch import keep_watch, tell
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.candidates import RegistryProject
 from tests.end_to_end.commands import Project, finish
 from tests.pipelines.monitoring.examples import DECISION
 from tests.pipelines.monitoring.traffic import Traffic, deployed_release
@@ -58,8 +57,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_looks_keep_their_pace_whatever_they_fail_with_and_what_they_call_for_is_done_at_once(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+    caplog,
+):
     look = Work(UserError("no server"), ValueError("a fault"), True, UserError("the last"))
     retrain = Work(None)
     with pytest.raises(UserError, match="the last"):
@@ -70,7 +69,7 @@ def test_looks_keep_their_pace_whatever_they_fail_with_and_what_they_call_for_is
     assert "ValueError: a fault" in caplog.text
 
 
-def test_a_retraining_that_fails_is_tried_more_and_more_seldom_while_looks_go_on() -> None:
+def test_a_retraining_that_fails_is_tried_more_and_more_seldom_while_looks_go_on():
     look, retrain = Work(True), Work(*[UserError("too few labels")] * 3, None)
     keep_watch(look, retrain, MINUTE, rounds=9)
 
@@ -104,7 +103,7 @@ def hook() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_webhook_is_told_what_was_decided_and_why(hook: str, caplog) -> None:
+def test_a_webhook_is_told_what_was_decided_and_why(hook, caplog):
     assert tell(f"{hook}/chat?token=x", DECISION)
 
     (told,) = Hook.told
@@ -115,7 +114,7 @@ def test_a_webhook_is_told_what_was_decided_and_why(hook: str, caplog) -> None:
 
 
 @pytest.mark.parametrize("path", ["/broken", "/mute", "none", "bad port"])
-def test_a_webhook_that_fails_is_logged_and_stops_nothing(hook: str, path: str, caplog) -> None:
+def test_a_webhook_that_fails_is_logged_and_stops_nothing(hook, path, caplog):
     address = {"none": "http://127.0.0.1:1/secret", "bad port": "http://x:port/secret"}
     assert not tell(address.get(path, f"{hook}{path}"), DECISION)
     assert "decision=7 was not told to the webhook: " in caplog.text
@@ -123,9 +122,7 @@ def test_a_webhook_that_fails_is_logged_and_stops_nothing(hook: str, path: str, 
 
 
 @pytest.mark.end_to_end
-def test_it_outlives_its_database_stops_when_told_and_tells_what_is_decided(
-    registry_project: RegistryProject, hook: str
-) -> None:
+def test_it_outlives_its_database_stops_when_told_and_tells_what_is_decided(registry_project, hook):
     folder, url = registry_project.folder, registry_project.url
     registry_project.run("__default__")
     parameters = folder / "conf/local/parameters.yml"

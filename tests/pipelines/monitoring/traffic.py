@@ -1,4 +1,4 @@
-"""Simulated traffic: a release answers rows, and true labels follow, as a server would log them.
+"""Simulated traffic, as a server would log it, and looks at it without a Kedro session.
 
 Thousands of rows take a second, because no server stands in between: the answers come from the
 release itself, and are written as the table of predictions has them.
@@ -7,7 +7,7 @@ release itself, and are written as the table of predictions has them.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,11 +16,17 @@ from sqlalchemy import insert
 from mlops_for_mle.contract.columns import encode_rows, plain_rows
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.tables import feedback, predictions
+from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun, judge
+from mlops_for_mle.pipelines.monitoring.counting import PredictionLog, Window, count_window
+from mlops_for_mle.pipelines.monitoring.datasets import PredictionLogDataset
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
+from mlops_for_mle.pipelines.monitoring.reference import Deployed, Reference, describe_reference
+from mlops_for_mle.pipelines.monitoring.report import write_report
 from mlops_for_mle.releases.deployments import current
 from mlops_for_mle.releases.manifest import Release, SnapshotFacts
 from mlops_for_mle.releases.predictor import Predictor
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.releases import iris_rows
+from tests.releases import IRIS_CONTRACT, iris_rows
 
 
 @dataclass(frozen=True)
@@ -88,14 +94,10 @@ class Traffic:
     ) -> Served:
         """Answer rows and write them, with their labels, to the database.
 
-        Args:
-            count: How many rows.
-            shift: By how many of the source's standard deviations a feature is moved.
-            noise: Normal noise on every feature, in standard deviations of the source.
-            relabel: True classes that have become others, all of them: the world has changed in a
-                way that can be learned.
-            flip_labels: The fraction of labels that are replaced by any other class.
-            labelled: The fraction of rows whose label arrives.
+        Features are moved by ``shift`` and by normal ``noise``, in standard deviations of the
+        source. By ``relabel`` classes have become others, all of them: the world has changed in a
+        way that can be learned. The others are fractions: of labels that are replaced by any other
+        class, and of rows whose label arrives.
         """
         manifest = self.release.manifest
         contract, target = manifest.contract, manifest.contract.target
@@ -167,3 +169,39 @@ class Traffic:
             others = classes[(np.searchsorted(classes, found) + steps) % len(classes)]
             found = np.where(self._random.random(len(found)) < flipped, others, found)
         return found
+
+
+class Look(NamedTuple):
+    """One look at a release: what was counted, how it was judged, and the report of it."""
+
+    reference: Reference
+    windows: dict[str, Window]
+    run: MonitoringRun
+    report: str
+
+    @property
+    def window(self) -> Window:
+        """All of the window."""
+        return self.windows[""]
+
+
+def prediction_log(database_url: str) -> PredictionLog:
+    """The log of a database; whose it is, every question says."""
+    return PredictionLogDataset(IRIS_CONTRACT.model_dump(mode="json"), {"con": database_url}).load()
+
+
+def look(
+    database_url: str,
+    release: Release,
+    snapshot: pd.DataFrame,
+    validation: pd.DataFrame | None = None,
+    **options: object,
+) -> Look:
+    """Compare what a release was asked and has answered with the rows it was trained on."""
+    monitoring = MonitoringOptions.model_validate(options)
+    validated = snapshot if validation is None else validation
+    deployed = Deployed(trained_on(release, snapshot), snapshot, validated)
+    reference = describe_reference(deployed, monitoring)
+    windows = count_window(reference, prediction_log(database_url), monitoring)
+    run = judge(reference, windows, monitoring)
+    return Look(reference, windows, run, write_report(run, reference, windows, monitoring))

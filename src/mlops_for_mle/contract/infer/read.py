@@ -13,8 +13,11 @@ from mlops_for_mle.database.engine import database_url, engine_for
 from mlops_for_mle.database.tables import ingestion_batches
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.pipelines.data_ingestion.csv_text import guess_csv_form
-from mlops_for_mle.pipelines.data_ingestion.postgres import PostgresSourceDataset
-from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset, read_bytes
+from mlops_for_mle.pipelines.data_ingestion.sources import (
+    FileSourceDataset,
+    PostgresSourceDataset,
+    read_bytes,
+)
 
 
 class Source(NamedTuple):

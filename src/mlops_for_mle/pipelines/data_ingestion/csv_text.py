@@ -19,8 +19,8 @@ SEPARATORS = {"tab": "\t", "semicolon": ";", "pipe": "|", "comma": ",", "space":
 _SAMPLE = 1_000
 UNREADABLE = re.compile("[\x00\udc80-\udcff]")
 _NUMBER = re.compile(r"\s*[-+]?\d*[.,]?\d+\s*")
+# What stands in a file that is written so.
 _QUOTES = {"doubled": "", "escaped": '\\"', "single": "'", "none": '"'}
-"""What stands in a file that is written so."""
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     **dict.fromkeys((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16"),
@@ -135,13 +135,10 @@ def _fit(lines: list[str], form: CsvForm) -> int:
     """How many lines are rows of the usual width in which no mark of quoting is left."""
     records = [one for one in read_records(lines, form) if not one.problem]
     width = usual_width(records)
-    return (width > 1) * sum(
-        one.end - one.start
-        for one in records
-        if len(one.fields) >= width
-        and not any(one.fields[width:])
-        and not any(map(_keeps_quotes, one.fields))
-    )
+    if width < 2:
+        return 0
+    rows = [one for one in records if len(one.fields) >= width and not any(one.fields[width:])]
+    return sum(one.end - one.start for one in rows if not any(map(_keeps_quotes, one.fields)))
 
 
 def _keeps_quotes(field: str) -> bool:
@@ -156,9 +153,10 @@ def _surroundings(lines: list[str], form: CsvForm) -> dict[str, Any]:
     width = usual_width(records)
     # The header may lack a separator with which all rows end.
     rows = [one.fields for one in records if len(one.fields) == width and not one.problem]
-    least = width - (not any(one[-1].strip() for one in rows))
-    filled = [len(one.fields) >= least < 2 * sum(map(bool, one.fields)) for one in records]
-    first = filled.index(True) if True in filled else 0
+    least = width if any(one[-1].strip() for one in rows) else width - 1
+    # The header is the first of so many fields of which more than half have a name.
+    wide = [place for place, one in enumerate(records) if len(one.fields) >= least]
+    first = next((place for place in wide if 2 * sum(map(bool, records[place].fields)) > least), 0)
     # Nor has R a name for the names of rows.
     is_short = first == 1 and len(records[0].fields) == least - 1
     if is_short and any(map(_NUMBER.fullmatch, records[1].fields)):
@@ -167,8 +165,9 @@ def _surroundings(lines: list[str], form: CsvForm) -> dict[str, Any]:
     after = [one for one in lines[skipped + 1 :] if one.strip()]
     comments = []
     for sign in ("#", "%", "//"):
-        marked = [one.count(mark) + 1 for one in after if one.startswith(sign)]
-        comments += [sign] * (0 < max(marked, default=0) < least)
+        widths = [one.count(mark) + 1 for one in after if one.startswith(sign)]
+        if widths and max(widths) < least:
+            comments.append(sign)
     label = after[-1].partition(mark)[0] if after else ""
     if _TOTAL.fullmatch(label) and sum(one.startswith(label) for one in after) == 1:
         comments.append(label.strip())

@@ -15,14 +15,17 @@ from mlops_for_mle.contract.columns import check_columns
 from mlops_for_mle.contract.notation import read_times
 from mlops_for_mle.contract.sql import UTC_NOW, quoted
 from mlops_for_mle.database.copying import copy_in
-from mlops_for_mle.database.engine import engine_for, execute_plainly
+from mlops_for_mle.database.engine import execute_plainly
 from mlops_for_mle.database.tables import ingestion_batches, rejected_rows
 from mlops_for_mle.errors import PrerequisiteError, UserError
-from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, to_contract, validate
-from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
-from mlops_for_mle.pipelines.data_ingestion.postgres import read_query
-from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
-from mlops_for_mle.pipelines.dataset import ProjectDataset
+from mlops_for_mle.pipelines.data_ingestion.nodes import (
+    Batch,
+    IngestionOptions,
+    to_contract,
+    validate,
+)
+from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset, read_query
+from mlops_for_mle.pipelines.dataset import ContractDataset
 
 _STAGE = "mlops_staged_rows"
 _LOGGER = logging.getLogger(__name__)
@@ -37,36 +40,30 @@ class Receipt(NamedTuple):
     rejected: int
 
 
-class ObservationDataset(ProjectDataset):
+class ObservationDataset(ContractDataset):
     """Appends batches to the contract's table, each once; reads its newest rows, or a CSV file."""
 
     def __init__(
         self,
-        contract: dict[str, Any],
-        credentials: dict[str, Any],
         row_limit: int | None = None,
         watermark: int | None = None,
         csv_path: str | None = None,
         csv_form: dict[str, Any] | None = None,
         ingestion: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
+        **options: Any,
     ) -> None:
         """Say which rows are read: the newest up to a key, or those of a file.
 
         A file is read as ingestion would read it: see ``CsvForm`` and ``IngestionOptions``.
         """
-        self._contract = Contract.model_validate(contract)
-        self._url: str = credentials["con"]
-        self._row_limit = row_limit
-        self._watermark = watermark
-        self._csv_path = csv_path
-        self._csv_form = csv_form
+        super().__init__(**options, csv_path=csv_path)
+        self._row_limit, self._watermark = row_limit, watermark
+        self._csv_path, self._csv_form = csv_path, csv_form
         self._ingestion = ingestion or {}
-        super().__init__(metadata, table=self._contract.table, csv_path=csv_path)
 
     def save(self, data: Batch) -> None:
         """Write the batch in one transaction; of one in the ledger, only rejects that now fit."""
-        receipt = write_batch(engine_for(self._url), self._contract, data)
+        receipt = write_batch(self._engine, self._contract, data)
         did = f"{receipt.written} rows into {self._contract.table}, {receipt.rejected} rejected"
         if not receipt.is_new:
             did = f"ingested before, {f'now {did}' if receipt.written else 'nothing written'}"
@@ -76,18 +73,14 @@ class ObservationDataset(ProjectDataset):
             _LOGGER.warning("batch=%d: %s; see table rejected_rows", receipt.batch_id, said)
 
     def load(self) -> pd.DataFrame:
-        """The rows with the contract's types, in ascending order of their key.
+        """The rows with the contract's types, in the order of their key; all have to fit it.
 
         Their ``attrs`` have the ``source``, a table or a file.
-
-        Raises:
-            PrerequisiteError: The table has no rows yet.
-            UserError: A row does not fit the contract.
         """
         contract = self._contract
         if self._csv_path:
             return self._load_file(self._csv_path)
-        with engine_for(self._url).connect() as connection:
+        with self._engine.connect() as connection:
             newest = self._watermark or _newest_key(connection, contract)
             rows = _newest_rows(connection, contract, newest, self._row_limit)
         if rows.empty:
@@ -130,9 +123,6 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
     Everything is one transaction: a process that is killed leaves nothing, and a second process
     with the same batch waits for the first one's outcome. Where the connection was lost, only the
     ledger knows whether the batch was written: to write it again is safe.
-
-    Raises:
-        UserError: The ledger has it with another number of rows.
     """
     ledger, facts = ingestion_batches, {"table_name": contract.table, "source": batch.source}
     identity = {**facts, "content_sha256": batch.content_sha256}
@@ -213,12 +203,13 @@ def _newest_key(connection: Connection, contract: Contract) -> int:
 
 
 def _newest_rows(
-    connection: Connection, contract: Contract, watermark: int | None, row_limit: int | None
+    connection: Connection, contract: Contract, watermark: int, row_limit: int | None
 ) -> pd.DataFrame:
     """The newest rows up to a watermark, as they are, in ascending order of their key."""
     key = quoted(contract.key)
     names = ", ".join(map(quoted, (contract.key, contract.timestamp, *contract.columns)))
-    until = "" if watermark is None else f"WHERE {key} <= {watermark} "
-    chosen = f"{until}ORDER BY {key} DESC LIMIT {row_limit or 'ALL'}"
-    query = f"SELECT {names} FROM {quoted(contract.table)} {chosen}"  # noqa: S608  (quoted)
+    query = (
+        f"SELECT {names} FROM {quoted(contract.table)} WHERE {key} <= {watermark} "  # noqa: S608
+        f"ORDER BY {key} DESC LIMIT {row_limit or 'ALL'}"
+    )
     return read_query(connection, query).iloc[::-1].reset_index(drop=True)

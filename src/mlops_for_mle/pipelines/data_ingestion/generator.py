@@ -16,8 +16,7 @@ from sqlalchemy.exc import OperationalError
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import database_url, engine_for
 from mlops_for_mle.pipelines.data_ingestion.datasets import Receipt, write_batch
-from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, validate
-from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, IngestionOptions, validate
 
 
 def stream_batches(
@@ -30,16 +29,16 @@ def stream_batches(
     every: timedelta,
     batches: int | None = None,
     seed: int | None = None,
-) -> int:
-    """Write batches of random rows of these, until stopped; gives how many rows were written.
+) -> tuple[int, int]:
+    """Write batches of random rows, until stopped; gives how many were written and rejected.
 
     Rows are drawn with replacement from ``contract_rows``, as ``to_contract`` gives them, in
     batches of ``size``; between the starts of two batches passes the time ``every``.
     """
     stream, random = f"stream {uuid.uuid4().hex}", np.random.default_rng(seed)
     options = ingestion.model_copy(update={"source": stream})
-    # A batch whose outcome is unknown is simply written again: the ledger knows it.
-    retrying = tenacity.Retrying(
+
+    @tenacity.retry(
         retry=tenacity.retry_if_exception_type(OperationalError),
         wait=tenacity.wait_exponential(multiplier=0.2, max=15),
         sleep=tenacity.sleep_using_event(stopping),
@@ -47,20 +46,20 @@ def stream_batches(
         before_sleep=tenacity.before_sleep_log(getLogger(__name__), WARNING),
         retry_error_callback=lambda state: None,
     )
-    written, due = 0, time.monotonic()
+    def write(batch: Batch) -> Receipt | None:
+        # A batch whose outcome is unknown is simply written again: the ledger knows it.
+        return write_batch(engine_for(database_url()), contract, batch)
+
+    written, rejected, due = 0, 0, time.monotonic()
     for number in itertools.count() if batches is None else range(batches):
         if stopping.wait(max(0.0, due - time.monotonic())):
             break
-        state = int(random.integers(2**32))
-        rows = contract_rows.sample(size, replace=True, random_state=state, ignore_index=True)
+        rows = contract_rows.sample(size, replace=True, random_state=random, ignore_index=True)
         identity = hashlib.sha256(f"{stream}/{number}".encode()).hexdigest()
         batch = validate(rows, identity, {}, contract, options)
-        if retrying(_write, contract, batch) is None:
+        if write(batch) is None:
             break
         written += len(batch.accepted)
+        rejected += len(batch.rejected)
         due = max(due + every.total_seconds(), time.monotonic())
-    return written
-
-
-def _write(contract: Contract, batch: Batch) -> Receipt:
-    return write_batch(engine_for(database_url()), contract, batch)
+    return written, rejected

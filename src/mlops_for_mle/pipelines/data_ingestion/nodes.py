@@ -3,16 +3,33 @@
 from dataclasses import dataclass
 
 import pandas as pd
+from pydantic import Field
 
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.columns import as_json, check_columns, frame_digest
-from mlops_for_mle.contract.model import normalised
-from mlops_for_mle.contract.notation import is_blank
+from mlops_for_mle.contract.model import Name, normalised
+from mlops_for_mle.contract.notation import Notation, is_blank
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.data_ingestion.csv_text import Unread
-from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
 
 _OBSERVED_AT = Feature(type="timestamp", missing="most_frequent")
+
+
+class IngestionOptions(Notation):
+    """How rows of a source become rows of the contract.
+
+    Attributes:
+        rename: The contract's column name for each column that is called otherwise in the source.
+        maximum_rejected_fraction: When more rows than this share are bad, nothing is accepted:
+            all rows go to the rejects, because the source rather than a row is wrong.
+        drop_missing_target: A row without a target does not count as bad: it goes to the rejects
+            as others do, but a file may be mostly of such rows, and one to train on may have some.
+    """
+
+    source: str = Field(min_length=1)
+    rename: dict[Name, Name] = Field(default_factory=dict)
+    maximum_rejected_fraction: float = Field(default=0.5, ge=0, le=1)
+    drop_missing_target: bool = False
 
 
 @dataclass(frozen=True)
@@ -20,9 +37,7 @@ class Batch:
     """The rows of one source, sorted into good and bad, to be written in one transaction.
 
     Attributes:
-        source: Where the rows come from.
         content_sha256: Digest of the source's content; with the source it identifies the batch.
-        accepted: The rows that fit the contract, with its columns and types.
         rejected: Columns ``row_number`` (1 is the first row of data), ``reason`` and
             ``row_data`` (the row as read, a JSON object; of one that cannot be read its ``line``).
         remark: What is to be known of bad rows; rows that are dropped by wish are none.
@@ -44,23 +59,20 @@ def to_contract(
         The rows, of which the first has index 0; the digest of their file where the source gives
         it as ``attrs["sha256"]``, else that of the rows as read; and, by its number, each row that
         could not even be read, where the source gives them as ``attrs["unread"]``.
-
-    Raises:
-        SourceError: There are no rows, or a column of the contract is missing or there twice.
     """
     rows = source_rows.rename(columns=lambda name: normalised(str(name)))
     rows = rows.rename(columns=ingestion.rename)
     known = [*contract.columns, contract.timestamp]
     twice = sorted({*known} & {*rows.columns[rows.columns.duplicated()]})
     missing = [name for name in contract.columns if name not in rows.columns]
-    found = ", ".join(map(repr, source_rows.columns[:30])) or "none"
-    for fault in (
-        twice and f"column(s) {', '.join(twice)} twice",
-        missing and f"missing column(s) {', '.join(missing)}; found {found}",
-        rows.empty and "has no rows",
-    ):
-        if fault:
-            raise SourceError(f"Source {ingestion.source}: {fault}")
+    if twice:
+        raise SourceError(f"Source {ingestion.source}: column(s) {', '.join(twice)} twice")
+    if missing:
+        found = ", ".join(map(repr, source_rows.columns[:30])) or "none"
+        told = f"missing column(s) {', '.join(missing)}; found {found}"
+        raise SourceError(f"Source {ingestion.source}: {told}")
+    if rows.empty:
+        raise SourceError(f"Source {ingestion.source}: has no rows")
     chosen = rows[[name for name in known if name in rows.columns]]
     sha256 = source_rows.attrs.get("sha256") or frame_digest(source_rows)
     unread: dict[int, Unread] = source_rows.attrs.get("unread", {})
@@ -95,11 +107,11 @@ def validate(
         reasons = dict.fromkeys(range(1, row_count + 1), f"batch: {share}") | reasons
         accepted = accepted.head(0)
     refused = contract_rows[numbers.isin(list(reasons))]
-    listed = refused.astype(object).where(refused.notna(), None).to_dict("records")
-    texts = dict(zip(refused.index + 1, map(as_json, listed), strict=True))
-    texts |= {row: as_json({"line": one.text}) for row, one in unread.items()}
+    as_read = refused.astype(object).where(refused.notna(), None).to_dict("records")
+    data = dict(zip(refused.index + 1, as_read, strict=True))
+    data |= {row: {"line": one.text} for row, one in unread.items()}
     rejected = pd.DataFrame(
-        [(row, reasons[row], texts[row]) for row in sorted(reasons)],
+        [(row, reasons[row], as_json(data[row])) for row in sorted(reasons)],
         columns=["row_number", "reason", "row_data"],
     )
     return Batch(ingestion.source, content_sha256, accepted, rejected, remark)

@@ -1,4 +1,4 @@
-"""Where rows come from, files and scikit-learn's tables; ``postgres.py`` has tables and queries.
+"""Where rows come from: files, scikit-learn's tables, and tables and queries of PostgreSQL.
 
 A source gives a frame, so any dataset of Kedro that gives one can take its place in the catalog.
 A file's digest goes with its rows as ``attrs["sha256"]``: the same file is the same batch, however
@@ -11,34 +11,47 @@ import io
 import json
 import os
 import re
+import sys
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
-from itertools import count, islice
+from itertools import islice
 from typing import Any, Literal
 from zipfile import BadZipFile, ZipFile
 
 import fsspec
 import numpy as np
 import pandas as pd
+from sqlalchemy import Connection
 
 from mlops_for_mle.contract.model import normalised
-from mlops_for_mle.errors import SourceError
+from mlops_for_mle.contract.sql import quoted
+from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
+from mlops_for_mle.database.engine import engine_for, normalise_url
+from mlops_for_mle.errors import ConfigurationError, SourceError
 from mlops_for_mle.paths import project_path
-from mlops_for_mle.pipelines.data_ingestion.csv_text import (
-    UNREADABLE,
-    CsvForm,
-    Unread,
-    encoding_of,
-    read_records,
-    usual_width,
-)
+from mlops_for_mle.pipelines.data_ingestion import csv_text
+from mlops_for_mle.pipelines.data_ingestion.csv_text import CsvForm, Unread
 from mlops_for_mle.pipelines.dataset import ProjectDataset
 
 # Of CSV, they tell how many columns there are.
 _FIRST_LINES = 100
 _UNNAMED_INDEX = r"__index_level_\d+__"
+
+# By the object ids of Postgres's own types: times, and whether they have a zone.
+_TIMES = {1082: False, 1114: False, 1184: True}
+_TYPES = "SELECT oid, typname, typcategory FROM pg_type WHERE oid = ANY(%s)"
+# What can be read of values that no contract can hold, by their type or its category in pg_type.
+_CASTS = {
+    **dict.fromkeys(("json", "jsonb"), "{} ->> 'key'"),
+    **dict.fromkeys(("time", "timetz"), "extract(hour FROM {})"),
+    **{"money": "{}::numeric", "interval": "extract(epoch FROM {})", "bytea": "length({})"},
+    **{"A": "{}[1]", "C": "({}).field", "R": "lower({})", "bit": "{}::integer"},
+    **dict.fromkeys(("G", "U", "V"), "{}::text"),
+    "uuid": "",
+}
 
 
 class FileSourceDataset(ProjectDataset):
@@ -52,9 +65,10 @@ class FileSourceDataset(ProjectDataset):
         sheet: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Name a path or URL; how CSV is written: ``CsvForm``; the sheet of a workbook."""
+        """Name a URL or a path in the project; how CSV is written; the sheet of a workbook."""
         super().__init__(metadata, filepath=filepath)
-        self._filepath = filepath
+        # Kedro makes paths absolute in its runs, but not in commands of the project's own.
+        self._place = filepath if "://" in filepath else str(project_path() / filepath)
         readers: dict[str, Callable[[bytes], pd.DataFrame]] = {
             "csv": partial(read_csv, form=CsvForm.model_validate(form or {})),
             "parquet": read_parquet,
@@ -64,27 +78,19 @@ class FileSourceDataset(ProjectDataset):
         self._read = readers[format]
 
     def load(self) -> pd.DataFrame:
-        """The rows.
-
-        Raises:
-            SourceError: The file cannot be read; says why.
-        """
+        """The rows; a ``SourceError`` says why they cannot be read."""
         try:
-            content = read_bytes(self._filepath)
+            content = read_bytes(self._place)
             rows = self._read(content)
         except (OSError, EOFError, ValueError, ImportError, BadZipFile, zlib.error) as error:
             reason = getattr(error, "strerror", None) or str(error).strip()
-            raise SourceError(f"{self._filepath}: {reason}") from error
+            raise SourceError(f"{self._place}: {reason}") from error
         rows.attrs["sha256"] = hashlib.sha256(content.removeprefix(codecs.BOM_UTF8)).hexdigest()
         return rows
 
 
 def read_bytes(place: str) -> bytes:
-    """The bytes of a file at a path or URL, unpacked if it ends in ``.gz``, ``.zip`` or the like.
-
-    Raises:
-        ValueError: A ZIP archive holds other than one file.
-    """
+    """The bytes of a file at a path or URL, unpacked if it is called ``.gz``, ``.zip`` or so."""
     if not place.endswith(".zip"):
         with fsspec.open(place, "rb", compression="infer") as file:
             return bytes(file.read())
@@ -97,26 +103,22 @@ def read_bytes(place: str) -> bytes:
 
 
 def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
-    """Read the bytes of a CSV file.
+    """Read the bytes of a CSV file; a ``ValueError`` says why no row of it can be read.
 
-    Returns:
-        Every column as text, without blanks around names and values and without blank rows. Empty
-        fields beyond the header are dropped; a name that is blank becomes c0, c1, … by its place,
-        and those that stand there twice are numbered. ``attrs["unread"]`` has an ``Unread`` for
-        the number of each row that cannot be read; row 1 has index 0 whether it can or not.
-
-    Raises:
-        ValueError: It is no CSV file, has no header, or no row that can be read.
+    Every column is text, without blanks around names and values and without blank rows. Empty
+    fields beyond the header are dropped; a name that is blank becomes c0, c1, … by its place, and
+    those that stand there twice are numbered. ``attrs["unread"]`` has an ``Unread`` for the number
+    of each row that cannot be read; row 1 has index 0 whether it can or not.
     """
     if content.startswith(b"PK\x03\x04"):
         raise ValueError("is an Excel workbook or another ZIP archive: save the sheet as CSV")
     # Bytes that are no text stand as lone surrogates.
-    text = content.decode(encoding_of(content, form.encoding), "surrogateescape")
+    text = content.decode(csv_text.encoding_of(content, form.encoding), "surrogateescape")
     lines = list(islice(io.StringIO(text, newline=""), form.skip_lines + _FIRST_LINES))
-    first = list(read_records(lines, form))
+    first = list(csv_text.read_records(lines, form))
     if not first:
         raise ValueError("no lines to read")
-    usual = usual_width(first[form.header :] or first)
+    usual = csv_text.usual_width(first[form.header :] or first)
     names = first[0].fields if form.header else [""] * usual
     while len(names) > usual and not names[-1].strip():
         names.pop()
@@ -126,7 +128,8 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
     rows: pd.DataFrame = fields.apply(lambda column: column.str.strip())
     rows = rows[(rows != "").any(axis="columns")].iloc[int(form.header) :]
     if unread and (rows.empty or 0 in unread):
-        hint = ": set csv_encoding, such as cp949 or cp1252" if UNREADABLE.search(text) else ""
+        is_foreign = csv_text.UNREADABLE.search(text)
+        hint = ": set csv_encoding, such as cp949 or cp1252" if is_foreign else ""
         raise ValueError(f"no row can be read, {next(iter(unread.values())).reason}{hint}")
     numbers = np.setdiff1d(np.arange(1, len(rows) + len(unread) + 1), list(unread))
     rows = rows.set_axis(_distinct(names), axis="columns").set_axis(numbers - 1)
@@ -143,11 +146,12 @@ def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
     from pyarrow import csv
 
     mark = form.dialect["delimiter"]
-    is_plain = form.quotes == "doubled" and form.separator != "space" and not form.comments
+    if form.quotes != "doubled" or form.separator == "space" or form.comments:
+        return None
     # PyArrow also takes quotes that neither begin nor end a field, or do so beside a blank.
     ends = re.escape(f"{mark}\r\n")
     odd = rf'"(?<=[^{ends}"]")[^{ends}"]|"(?<=[{ends}][ \t]")'
-    if not is_plain or UNREADABLE.search(text) or text.count('"') % 2 or re.search(odd, text):
+    if csv_text.UNREADABLE.search(text) or text.count('"') % 2 or re.search(odd, text):
         return None
     types = dict.fromkeys(map(str, range(width)), pa.large_string())
     try:
@@ -168,7 +172,7 @@ def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
 def _read_carefully(text: str, form: CsvForm, width: int) -> tuple[pd.DataFrame, dict[int, Unread]]:
     """The fields of the rows that can be read, with the header; the others by their number."""
     lines, fields, unread = io.StringIO(text, newline="").readlines(), [], {}
-    for number, record in enumerate(read_records(lines, form, width), 1 - form.header):
+    for number, record in enumerate(csv_text.read_records(lines, form, width), 1 - form.header):
         if record.problem:
             line = "".join(lines[record.start : record.end]).rstrip("\r\n")
             shown = line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -179,13 +183,14 @@ def _read_carefully(text: str, form: CsvForm, width: int) -> tuple[pd.DataFrame,
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Names of columns; those that stand there twice are numbered."""
     known = [normalised(name.strip()) or f"c{place}" for place, name in enumerate(names)]
     found: list[str] = []
     for name in known:
-        numbered = (f"{name}_{number}" for number in count(1))
-        free = (one for one in numbered if one not in known and one not in found)
-        found.append(name if known.count(name) == 1 else next(free))
+        distinct, number = name, 0
+        while known.count(name) > 1 and (distinct in known or distinct in found):
+            number += 1
+            distinct = f"{name}_{number}"
+        found.append(distinct)
     return found
 
 
@@ -206,11 +211,7 @@ def read_parquet(content: bytes) -> pd.DataFrame:
 
 
 def read_excel(content: bytes, sheet: str | None = None) -> pd.DataFrame:
-    """Read the bytes of a workbook; the first row of the sheet has the names.
-
-    Raises:
-        ValueError: It is none, or has several sheets of which none or another one was named.
-    """
+    """Read the one sheet of a workbook or that of a name; its first row has the names."""
     with pd.ExcelFile(io.BytesIO(content), engine="openpyxl") as workbook:
         sheets = list(map(str, workbook.sheet_names))
         if sheet not in sheets and (sheet is not None or len(sheets) > 1):
@@ -228,30 +229,34 @@ def read_excel(content: bytes, sheet: str | None = None) -> pd.DataFrame:
 def read_json(content: bytes) -> pd.DataFrame:
     """Read the bytes of a file with one JSON object a line, or with one array of objects."""
     text = content.decode("utf-8-sig").strip()
-    lines = map(json.loads, filter(str.strip, text.split("\n")))
-    objects = json.loads(text) if text.startswith("[") else list(lines)
+    read = json.JSONDecoder(parse_int=_whole_number).decode
+    lines = filter(str.strip, text.split("\n"))
+    objects = read(text) if text.startswith("[") else [read(line) for line in lines]
     if not all(isinstance(one, dict) for one in objects):
         raise ValueError("expected a JSON object for each row")
     return pd.DataFrame(objects, dtype=object).apply(_typed)
+
+
+def _whole_number(digits: str) -> int | str:
+    """What no float can hold stays text, which is refused as others are."""
+    return int(digits) if len(digits) < sys.float_info.max_10_exp else digits
 
 
 def _typed(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """A column of objects with its type: text where kinds are mixed, such as numbers and marks."""
     kind = pd.api.types.infer_dtype(column, skipna=True)
     is_nested = column.map(lambda value: isinstance(value, list | dict)).any()
-    if kind.startswith("mixed") and kind != "mixed-integer-float" and not is_nested:
-        return column.map(str, na_action="ignore")
+    is_mixed = kind.startswith("mixed") and kind != "mixed-integer-float" and not is_nested
+    if kind == "string" or is_mixed:
+        # JSON may hold half of a pair of surrogates, which is no character.
+        return column.map(lambda one: str(one).encode("utf-8", "replace").decode(), "ignore")
     # As floats, whole numbers beside gaps would not all be kept.
     is_kept = kind == "integer" and column.isna().any()
     return column if is_kept else column.infer_objects()
 
 
 class SklearnTableDataset(ProjectDataset):
-    """A table out of ``sklearn.datasets``, whole or as a random sample of it.
-
-    It is kept in a folder of the project, because importing scikit-learn takes longer than the
-    rest of an ingestion.
-    """
+    """A table out of ``sklearn.datasets``, whole or as a random sample of it."""
 
     def __init__(
         self,
@@ -272,17 +277,85 @@ class SklearnTableDataset(ProjectDataset):
         """Features and a column ``target``, under scikit-learn's names."""
         from pyarrow import parquet
 
+        # It is kept, since importing scikit-learn takes longer than the rest of an ingestion.
         path = self._cache / f"{self._loader}-scikit-learn-{version('scikit-learn')}.parquet"
         if not path.exists():
             from sklearn import datasets
 
             table = getattr(datasets, self._loader)(as_frame=True).frame
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f"{path.name}.{os.getpid()}")
-            table.to_parquet(partial, index=False)
-            partial.replace(path)
+            unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+            table.to_parquet(unfinished, index=False)
+            unfinished.replace(path)
         # pandas' reader would import what folders of files need, which takes longer than the rest.
         with parquet.ParquetFile(path) as file:
             rows: pd.DataFrame = file.read().to_pandas()
-        count, seed = self._sample_rows, self._seed
-        return rows if count is None else rows.sample(count, replace=True, random_state=seed)
+        if self._sample_rows is None:
+            return rows
+        return rows.sample(self._sample_rows, replace=True, random_state=self._seed)
+
+
+class PostgresSourceDataset(ProjectDataset):
+    """A table or a query, of the database of ``SOURCE_DATABASE_URL`` or of the project's."""
+
+    def __init__(
+        self,
+        credentials: dict[str, Any],
+        table: str | None = None,
+        query: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Name a table or view, with its schema and a dot where needed, or give one SELECT."""
+        super().__init__(metadata, table=table, query=query)
+        if table is None and query is None:
+            raise ConfigurationError("source_table or source_query has to be set in globals.yml")
+        other = os.environ.get("SOURCE_DATABASE_URL", "").strip()
+        self._url = normalise_url(other, "SOURCE_DATABASE_URL") if other else credentials["con"]
+        self._table, self._query = table or "", query
+
+    def load(self) -> pd.DataFrame:
+        """The rows, as ``read_query`` gives them."""
+        with engine_for(self._url).connect() as connection:
+            query = self._query or f"SELECT * FROM {relation(connection, self._table)}"  # noqa: S608
+            connection.rollback()
+            return read_query(connection, query)
+
+
+def read_query(connection: Connection, query: str) -> pd.DataFrame:
+    """Read the rows of one SELECT, in a transaction that cannot write and that it cannot end.
+
+    Whole numbers are Int64, others float64, dates and times datetime64 where pandas can hold all of
+    them, everything else the text that the server writes. ``attrs["types"]`` are the names of
+    Postgres's types by column; ``attrs["left_out"]`` says of columns why no contract can hold their
+    values, and what can be read of them.
+    """
+    import pyarrow as pa
+
+    kinds = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
+    kinds |= dict.fromkeys((700, 701, 1700), pa.float64())
+    columns = begin_reading(connection, query)
+    names = [one.name for one in columns]
+    found = connection.exec_driver_sql(_TYPES, ([one.type_code for one in columns],))
+    known = {oid: (name, _CASTS.get(name, _CASTS.get(kind))) for oid, name, kind in found}
+    # By position, since two columns may have one name, which is told later.
+    types = {str(n): kinds.get(one.type_code, pa.string()) for n, one in enumerate(columns)}
+    batches = copy_rows(connection, query.strip().removesuffix(";"), list(types.values()))
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    table = pa.Table.from_batches(batches, pa.schema(types))
+    rows: pd.DataFrame = table.to_pandas(types_mapper=nullable.get)
+    for name, column in zip(types, columns, strict=True):
+        if column.type_code in _TIMES:
+            # What pandas cannot hold, such as infinity, stays text for the contract to refuse.
+            with suppress(ValueError):
+                is_utc = _TIMES[column.type_code]
+                rows[name] = pd.to_datetime(rows[name], format="ISO8601", utc=is_utc)
+    rows.columns = pd.Index(names)
+    told = [(one.name, *known[one.type_code]) for one in columns]
+    rows.attrs["types"] = {name: type_ for name, type_, _ in told}
+    rows.attrs["left_out"] = {
+        name: f"has Postgres's type {type_}, which no contract can hold: read what is to be known "
+        f"of it by --query, such as SELECT {cast.format(quoted(name))}"
+        for name, type_, cast in told
+        if cast
+    }
+    return rows

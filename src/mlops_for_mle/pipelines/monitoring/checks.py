@@ -1,13 +1,14 @@
 """From counts to a judged release: data quality, drift, performance and its estimate."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
 
 import numpy as np
 
 from mlops_for_mle.pipelines.monitoring.counting import Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.record import Area, Metric, MonitoringRun, Severity, Status
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference, subject
 from mlops_for_mle.pipelines.monitoring.significance import (
     Estimate,
@@ -17,12 +18,67 @@ from mlops_for_mle.pipelines.monitoring.significance import (
     root_mean_square,
 )
 
+Status = Literal["insufficient", "healthy", "warning", "alarm"]
+Area = Literal["data_quality", "drift", "performance", "estimate"]
+Severity = Literal["none", "warning", "alarm"]
+
+_INDEX = "population_stability_index"
 _BAD = {
     "missing": "are missing",
     "wrong_type": "have the wrong type",
     "out_of_range": "are out of the contract's range",
     "unknown": "are categories that training has not seen",
 }
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A row of ``monitoring_metrics``, and what it amounts to.
+
+    Attributes:
+        subject: A feature's name, a class, ``prediction`` or ``rows`` (all of the window).
+        p_value: Of the test behind it; corrected for all tests of the run when it is judged.
+        severity: What the value amounts to; the test's part in this is judged last.
+        message: What to say then.
+        segment: The part of the window that was measured, such as ``region=north``; else empty.
+    """
+
+    area: Area
+    subject: str
+    metric: str
+    value: float | None
+    lower: float | None = None
+    upper: float | None = None
+    threshold: float | None = None
+    p_value: float | None = None
+    severity: Severity = "none"
+    message: str = ""
+    segment: str = ""
+
+    @property
+    def is_alarm(self) -> bool:
+        """Whether it alone makes the run an alarm."""
+        return self.severity == "alarm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitoringRun:
+    """A row of ``monitoring_runs``, to which the database gives ``id`` and ``created_at``."""
+
+    contract: str
+    release: str
+    model_version: int
+    window_from: datetime | None
+    window_to: datetime | None
+    prediction_count: int
+    labelled_count: int
+    labelled_from: datetime | None
+    labelled_to: datetime | None
+    status: Status
+    reasons: list[str]
+    id: int | None = None
+    created_at: datetime | None = None
+    metrics: tuple[Metric, ...] = ()
 
 
 def judge(
@@ -34,30 +90,31 @@ def judge(
     themselves, so that the whole is judged as without them.
     """
     whole, needed, significance = windows[""], monitoring.window, monitoring.significance
-    checks = {part: check_part(part, reference, windows[part], monitoring) for part in windows}
-    quality = check_data_quality(reference, whole, monitoring)
-    metrics = confirm([*checks.pop(""), *quality], significance)
+    found = {name: list(_check(name, reference, windows[name], monitoring)) for name in windows}
+    quality = _check_data_quality(reference, whole, monitoring)
+    metrics = confirm([*found.pop(""), *quality], significance)
     parts = [
         replace(one, severity="warning" if one.is_alarm else "none")
-        for one in confirm([one for found in checks.values() for one in found], significance)
+        for one in confirm([one for part in found.values() for one in part], significance)
     ]
-    rows, labelled = whole.row_count, whole.labelled_count
     alarms = [one for one in metrics if one.is_alarm]
     warnings = [one for one in metrics if one.severity == "warning"]
-    status: Status = "healthy" if rows >= needed.minimum_rows else "insufficient"
+    reasons = [_sentence(one, significance) for one in (*alarms, *warnings)]
+    status: Status = "healthy"
     if alarms:
         status = "alarm"
     elif warnings or any(one.severity == "warning" for one in parts):
         status = "warning"
-    reasons = [_sentence(one, significance) for one in (*alarms, *warnings)]
-    if rows < needed.minimum_rows:
-        few = f"{rows} of the {needed.minimum_rows} predictions that drift needs"
+    elif whole.row_count < needed.minimum_rows:
+        status = "insufficient"
+    if whole.row_count < needed.minimum_rows:
+        few = f"{whole.row_count} of the {needed.minimum_rows} predictions that drift needs"
         reasons.append(f"Drift is not judged: {few}.")
     elif not reasons:
-        trained_on = reference.manifest.snapshot.row_count
-        reasons = [f"{rows} predictions look like the {trained_on} rows of the training snapshot."]
-    if labelled < needed.minimum_labelled:
-        few = f"{labelled} of the {needed.minimum_labelled} labelled predictions"
+        like = f"the {reference.manifest.snapshot.row_count} rows of the training snapshot"
+        reasons.append(f"{whole.row_count} predictions look like {like}.")
+    if whole.labelled_count < needed.minimum_labelled:
+        few = f"{whole.labelled_count} of the {needed.minimum_labelled} labelled predictions"
         reasons.append(f"Performance is not judged: {few} that performance needs.")
     return MonitoringRun(
         contract=reference.contract.name,
@@ -65,8 +122,8 @@ def judge(
         model_version=reference.manifest.version,
         window_from=whole.window_from,
         window_to=whole.window_to,
-        prediction_count=rows,
-        labelled_count=labelled,
+        prediction_count=whole.row_count,
+        labelled_count=whole.labelled_count,
         labelled_from=whole.labelled_from,
         labelled_to=whole.labelled_to,
         status=status,
@@ -83,28 +140,26 @@ def confirm(metrics: list[Metric], significance: float) -> list[Metric]:
     corrected = iter(holm([one.p_value for one in metrics if one.p_value is not None]))
     judged = []
     for one in metrics:
-        if one.p_value is not None:
-            p_value, severity = next(corrected), one.severity
-            if p_value >= significance:
-                is_loss = one.is_alarm and one.area in ("performance", "estimate")
-                severity = "warning" if is_loss else "none"
-            one = replace(one, p_value=p_value, severity=severity)  # noqa: PLW2901
-        judged.append(one)
+        if one.p_value is None:
+            judged.append(one)
+            continue
+        p_value, severity = next(corrected), one.severity
+        if p_value >= significance:
+            is_loss = one.is_alarm and one.area in ("performance", "estimate")
+            severity = "warning" if is_loss else "none"
+        judged.append(replace(one, p_value=p_value, severity=severity))
     return judged
 
 
-def check_data_quality(
+def _check_data_quality(
     reference: Reference, window: Window, monitoring: MonitoringOptions
 ) -> Iterator[Metric]:
     """Look for missing and wrong values, and for predictions of the future."""
-    limits, rows = dict(monitoring.quality), window.row_count
-    yield Metric(
-        *("data_quality", subject("rows", reference.contract), "future_count", window.ahead),
-        threshold=0,
-        severity="warning" if window.ahead else "none",
-        message=f"{window.ahead} predictions are dated ahead of the database's clock and are not "
-        "looked at",
-    )
+    limits, rows, ahead = dict(monitoring.quality), window.row_count, window.ahead
+    future = Metric("data_quality", subject("rows", reference.contract), "future_count", ahead)
+    said = "predictions are dated ahead of the database's clock and are not looked at"
+    severity: Severity = "warning" if ahead else "none"
+    yield replace(future, threshold=0, severity=severity, message=f"{ahead} {said}")
     for name in reference.contract.features:
         column, seen = reference.columns[name], window.columns[name]
         bad = {"missing": seen.missing, "wrong_type": seen.wrong_type}
@@ -118,29 +173,25 @@ def check_data_quality(
                 # Only what is missing beyond the reference's gaps counts.
                 limit = min(1.0, limit + column.missing / reference.manifest.snapshot.row_count)
             is_over = rows >= monitoring.window.minimum_rows and count / rows > limit
-            yield Metric(
-                *("data_quality", name, f"{metric}_fraction", share),
-                threshold=limit,
-                severity="alarm" if is_over else "none",
-                message=f"{percent(share)} of the values of {name} {_BAD[metric]} "
-                f"(at most {percent(limit)})",
-            )
+            found = Metric("data_quality", name, f"{metric}_fraction", share, threshold=limit)
+            said = f"{percent(share)} of the values of {name} {_BAD[metric]}"
+            message = f"{said} (at most {percent(limit)})"
+            yield replace(found, severity="alarm" if is_over else "none", message=message)
 
 
-def check_part(
+def _check(
     part: str, reference: Reference, window: Window, monitoring: MonitoringOptions
 ) -> Iterator[Metric]:
     """Look at a part of the window, or at all of it, in the same way."""
-    rows = Metric(
-        "data_quality", subject("rows", reference.contract), "row_count", window.row_count
-    )
-    checks = [
+    rows = subject("rows", reference.contract)
+    for found in (
+        [Metric("data_quality", rows, "row_count", window.row_count)],
         _check_performance(reference, window, monitoring),
         _check_estimate(reference, window, monitoring),
         _check_drift(part, reference, window, monitoring),
-    ]
-    for one in (rows, *(one for found in checks for one in found)):
-        yield replace(one, segment=part)
+    ):
+        for one in found:
+            yield replace(one, segment=part)
 
 
 def _check_drift(
@@ -155,20 +206,17 @@ def _check_drift(
         if name == reference.prediction:
             told = f"the predicted {reference.contract.target.response_name}"
         found = compare(column.counts, seen.counts)
-        is_ignored = name in options.ignore
         severity: Severity = "warning" if found.index >= options.warning else "none"
         if found.index >= options.alarm:
             severity = "alarm"
         shift = (seen.mean - column.mean) / column.scale if sum(seen.counts) else None
-        yield Metric(
-            *("drift", name, "population_stability_index", found.index),
-            threshold=options.alarm,
-            # What is ignored is shown, and is none of the run's tests.
-            p_value=None if is_ignored else found.p_value,
-            severity="none" if is_ignored else severity,
-            message=f"{told} has drifted: stability index {found.index:.2f}, "
-            f"{_change(column, seen, shift)}",
-        )
+        index, change = found.index, _change(column, seen, shift)
+        message = f"{told} has drifted: stability index {index:.2f}, {change}"
+        measured = Metric("drift", name, _INDEX, index, threshold=options.alarm, message=message)
+        # What is ignored is shown, and is none of the run's tests.
+        if name not in options.ignore:
+            measured = replace(measured, p_value=found.p_value, severity=severity)
+        yield measured
         if column.is_number:
             yield Metric("drift", name, "mean_shift", shift)
 
@@ -248,18 +296,17 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.3g} %"
 
 
-def _worst_segment(parts: Iterable[Metric]) -> Iterator[str]:
+def _worst_segment(parts: Iterable[Metric]) -> list[str]:
     """A sentence on it: by labels where there are enough, else as estimated, else by its drift."""
-    index = "population_stability_index"
-    for name in ("accuracy", "rmse", "estimated_accuracy", "estimated_rmse", index):
+    for name in ("accuracy", "rmse", "estimated_accuracy", "estimated_rmse", _INDEX):
         found = [(one.value, one) for one in parts if one.metric == name and one.value is not None]
         if found:
             choose = min if name.endswith("accuracy") else max
             value, worst = choose(found, key=lambda one: one[0])
             drifted = f"stability index {value:.2f} of {worst.subject}"
-            said = drifted if name == index else worst.message
-            yield f"The worst segment is {worst.segment}: {said}."
-            return
+            said = drifted if name == _INDEX else worst.message
+            return [f"The worst segment is {worst.segment}: {said}."]
+    return []
 
 
 def _sentence(metric: Metric, significance: float) -> str:
@@ -295,9 +342,6 @@ def _limited(
     message = f"{live}{metric.replace('_', ' ')} is {interval} on {count} {labelled}predictions"
     if is_worse:
         message += f", {'below' if is_accuracy else 'above'} {limit:.4g}"
-    return Metric(
-        *(area, answers, metric, found.value, found.lower, found.upper, limit),
-        p_value=found.p_value,
-        severity="alarm" if is_worse else "none",
-        message=message,
-    )
+    value, lower, upper, p_value = found
+    measured = Metric(area, answers, metric, value, lower, upper, limit, p_value)
+    return replace(measured, severity="alarm" if is_worse else "none", message=message)

@@ -10,17 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-import pandas as pd
-
-from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.columns import check_columns
-from mlops_for_mle.pipelines.monitoring.options import (
-    MonitoringOptions,
-    RetrainingOptions,
-    SegmentOptions,
-)
-from mlops_for_mle.pipelines.monitoring.record import RetrainingDecision
-from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation, Reference
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, SegmentOptions
+from mlops_for_mle.pipelines.monitoring.reference import LARGEST, Column, Expectation, Reference
 
 # Answers statements, each with its parameters, by their rows; all of them see the same moment.
 PredictionLog = Callable[[list[tuple[str, dict[str, Any]]]], list[Sequence[Any]]]
@@ -119,25 +110,26 @@ _RATED = f"""
 SELECT segment, min(answered_at) AS labelled_from, max(answered_at) AS labelled_to,
        count(*) AS count, {{rated}}
 FROM (
-    SELECT {{segment}} AS segment, predictions.created_at AS answered_at, prediction, target
+    SELECT {{segment}} AS segment, predictions.created_at AS answered_at, prediction,
+           {{target}} AS target
     FROM predictions JOIN feedback USING (prediction_id)
     WHERE feedback.superseded_at IS NULL AND {_SPAN} {{newest}}
 ) AS labelled
 GROUP BY segment, predicted, actual
 """
+_COUNTS = (_OVERVIEW, _COLUMNS, _RATED)
 _PLACE = "coalesce(array_position(CAST(:codes AS float8[]), {}), 0) - 1 AS {}"
 _CLASSES = f"{_PLACE.format('prediction', 'predicted')}, {_PLACE.format('target', 'actual')}"
+# A label was told by the contract that was served then, which may have had other text classes.
+_PLACE_OF_NAME = """
+CASE WHEN feedback.label IS NULL THEN target
+ELSE coalesce(array_position(CAST(:names AS text[]), feedback.label), 0) - 1 END
+"""
 # Bounded, so that fourth powers stay within a double's range.
 _ERROR = "least(greatest((prediction - target) / :scale, -1e50), 1e50)"
 _ERRORS = f"""
 -1 AS predicted, -1 AS actual,
 sum(abs({_ERROR})) AS absolute, sum({_ERROR} ^ 2) AS square, sum({_ERROR} ^ 4) AS fourth
-"""
-_LABELLED_ROWS = f"""
-SELECT features, target FROM predictions JOIN feedback USING (prediction_id)
-WHERE predictions.contract = :contract AND superseded_at IS NULL
-  AND predictions.created_at >= :since AND predictions.created_at <= now()
-{_NEWEST} LIMIT :most
 """
 
 
@@ -150,13 +142,14 @@ def count_window(
     to have been answered in the future.
     """
     options, columns = monitoring.window, reference.columns
-    codes, answer = reference.contract.target.class_codes, columns[reference.prediction]
+    target, answer = reference.contract.target, columns[reference.prediction]
     bound: dict[str, Any] = {
         "contract": reference.contract.name,
         "release": reference.manifest.release,
         "first_at": "-infinity",
         "first_id": "",
-        "codes": [float(code) for code in codes],
+        "codes": [float(code) for code in target.class_codes],
+        "names": [*target.labels.values()],
         "scale": answer.scale,
         "iso": _ISO,
     }
@@ -185,52 +178,38 @@ def count_window(
             expected=expected,
             values=", ".join(numbers.values()),
             newest=newest,
-            rated=_CLASSES if codes else _ERRORS,
+            target=_PLACE_OF_NAME if target.has_text_classes else "target",
+            rated=_CLASSES if target.classes else _ERRORS,
         )
         for segment, _ in segments
-        for statement in (_OVERVIEW, _COLUMNS, _RATED)
+        for statement in _COUNTS
     ]
-    found = prediction_log([(one, bound) for one in statements])
-    windows = {
-        name: _window(columns, *([row for row in rows if row.segment == key] for rows in answers))
-        for (_, names), *answers in zip(segments, found[::3], found[1::3], found[2::3], strict=True)
-        for key, name in names.items()
-    }
+    found = iter(prediction_log([(one, bound) for one in statements]))
+    windows = {}
+    for _, names in segments:
+        answers = [next(found) for _ in _COUNTS]
+        for key, name in names.items():
+            own = ([row for row in rows if row.segment == key] for rows in answers)
+            windows[name] = _window(columns, *own)
     return windows | {"": replace(windows[""], ahead=ahead)}
-
-
-def labelled_rows(
-    decision: RetrainingDecision,
-    prediction_log: PredictionLog,
-    contract: Contract,
-    retraining: RetrainingOptions,
-) -> pd.DataFrame:
-    """The newest labelled predictions since the first alarm, by any release, as table rows."""
-    since, most = decision.evidence_from or "-infinity", retraining.rows.maximum_labelled
-    bound = {"contract": contract.name, "since": since, "most": most}
-    [newest_first] = prediction_log([(_LABELLED_ROWS, bound)])
-    rows, target = newest_first[::-1], contract.target
-    columns = {name: [row.features.get(name) for row in rows] for name in contract.columns}
-    columns[target.column] = [
-        target.values[int(row.target)] if target.classes else row.target for row in rows
-    ]
-    return check_columns(pd.DataFrame(columns, dtype=object), contract.columns)[0]
 
 
 def _window(
     columns: Mapping[str, Column], overview: list[Any], buckets: list[Any], rated: list[Any]
 ) -> Window:
-    facts = {name: row._mapping[name] for row in overview for name in row._fields[1:]}
-    return Window(
+    window = Window(
         columns={
             name: _counts(one, [row for row in buckets if row.position == position])
             for position, (name, one) in enumerate(columns.items(), start=1)
         },
-        rated=tuple(Rated(**{one: row._mapping[one] for one in row._fields[3:]}) for row in rated),
+        rated=tuple(Rated(**{one: getattr(row, one) for one in row._fields[3:]}) for row in rated),
         labelled_from=min((row.labelled_from for row in rated), default=None),
         labelled_to=max((row.labelled_to for row in rated), default=None),
-        **facts,
     )
+    # There is no row where there is no prediction.
+    for row in overview:
+        window = replace(window, **{one: getattr(row, one) for one in row._fields[1:]})
+    return window
 
 
 def _counts(column: Column, rows: Sequence[Any]) -> Column:
@@ -273,7 +252,7 @@ def _read(one: Column, name: str, categories: str) -> str:
     if one.kind == "class":
         return "coalesce(array_position(CAST(:codes AS float8[]), prediction), 0)"
     if one.kind == "answer":
-        return f"CASE WHEN abs(prediction) < 1e100 THEN prediction ELSE {_NAN} END"
+        return f"CASE WHEN abs(prediction) < {LARGEST} THEN prediction ELSE {_NAN} END"
     value = f"(features -> CAST(:{name} AS text))"
     number, words = f"CAST({value} AS numeric)", f"({value} #>> CAST(ARRAY[] AS text[]))"
     kind = f"coalesce(jsonb_typeof({value}), 'null')"
@@ -287,8 +266,7 @@ def _read(one: Column, name: str, categories: str) -> str:
         place = f"coalesce(array_position(CAST(:{categories} AS text[]), {plain}), 0)"
         read = " ".join(f"WHEN '{one}' THEN {place}" for one in ("string", "number", "boolean"))
     else:
-        # Larger numbers are no measurements, and sums of them would not be finite.
-        fits = f"CASE WHEN abs({number}) < 1e100 THEN CAST({value} AS float8) ELSE {_NAN} END"
+        fits = f"CASE WHEN abs({number}) < {LARGEST} THEN CAST({value} AS float8) ELSE {_NAN} END"
         read = f"WHEN 'number' THEN {fits}"
     return f"CASE {kind} WHEN 'null' THEN NULL {read} ELSE {_NAN} END"
 

@@ -15,11 +15,17 @@ from mlops_for_mle.database.engine import lock
 from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs, retraining_decisions
 from mlops_for_mle.errors import NotCalledForError, PrerequisiteError
 from mlops_for_mle.pipelines.dataset import ContractDataset
+from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun
 from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
 from mlops_for_mle.pipelines.monitoring.options import MOST_WINDOWS
-from mlops_for_mle.pipelines.monitoring.record import MonitoringRun, RetrainingDecision
 from mlops_for_mle.pipelines.monitoring.reference import Deployed
-from mlops_for_mle.pipelines.monitoring.retraining import WindowFinding, require_open
+from mlops_for_mle.pipelines.monitoring.retraining import (
+    History,
+    Kind,
+    RetrainingDecision,
+    WindowFinding,
+    require_open,
+)
 from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.store import ReleaseStore
 
@@ -44,14 +50,14 @@ WITH RECURSIVE looks AS NOT MATERIALIZED (
         ORDER BY window_to DESC, id DESC LIMIT 1
     ) AS earlier
 )
-SELECT :kind, id, window_from, window_to,
+SELECT id, window_from, window_to,
        ARRAY(SELECT DISTINCT area FROM monitoring_metrics WHERE run_id = apart.id AND is_alarm)
 FROM (SELECT * FROM apart LIMIT :most) AS apart ORDER BY window_to DESC
 """
 _HAS_LABELS = (
     "EXISTS (SELECT FROM monitoring_metrics WHERE run_id = runs.id AND area = 'performance')"
 )
-_WINDOWS_BY_KIND = {
+_WINDOWS_BY_KIND: dict[Kind, str] = {
     "windows": _WINDOWS.format(name="window", condition="status <> 'insufficient'"),
     "labelled windows": _WINDOWS.format(name="labelled", condition=_HAS_LABELS),
 }
@@ -123,8 +129,7 @@ class MonitoringRunDataset(ContractDataset):
         with self._engine.begin() as connection:
             made = _append(connection, monitoring_runs, data)
             metrics = [
-                {"run_id": made["id"], "is_alarm": one.is_alarm, **_row(monitoring_metrics, one)}
-                for one in data.metrics
+                {"run_id": made["id"], **_row(monitoring_metrics, one)} for one in data.metrics
             ]
             connection.execute(insert(monitoring_metrics), metrics)
         self._recorded = replace(data, **made)
@@ -164,15 +169,14 @@ class MonitoringReportDataset(ContractDataset):
 class MonitoringHistoryDataset(ContractDataset):
     """What monitoring has found of the newest release since a retraining was last acted on."""
 
-    def load(self) -> list[WindowFinding]:
+    def load(self) -> History:
         """Read no more of it than a decision may need."""
         bound = {"contract": self._contract.name, "most": MOST_WINDOWS}
         with self._engine.connect() as connection:
-            return [
-                WindowFinding(*row)
+            return {
+                kind: [WindowFinding(*row) for row in connection.execute(text(statement), bound)]
                 for kind, statement in _WINDOWS_BY_KIND.items()
-                for row in connection.execute(text(statement), bound | {"kind": kind})
-            ]
+            }
 
 
 class RetrainingDecisionDataset(ContractDataset):
@@ -235,7 +239,8 @@ def _newest(
 
 def _row(table: Table, record: Any) -> dict[str, Any]:
     """The columns of a record that a table has."""
-    return {name: value for name, value in vars(record).items() if name in table.c}
+    names = table.c.keys()
+    return {name: getattr(record, name) for name in names if hasattr(record, name)}
 
 
 def _append(connection: Connection, table: Table, record: Any) -> RowMapping:

@@ -5,10 +5,10 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
 from mlops_for_mle.contract import Configuration
-from mlops_for_mle.pipelines.monitoring.record import Action
 
 MOST_WINDOWS = 100
 
+Action = Literal["none", "investigate", "retrain"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline, node
 
 from mlops_for_mle.pipelines.monitoring.checks import judge
-from mlops_for_mle.pipelines.monitoring.counting import count_window, labelled_rows
+from mlops_for_mle.pipelines.monitoring.counting import count_window
 from mlops_for_mle.pipelines.monitoring.reference import describe_reference
 from mlops_for_mle.pipelines.monitoring.report import summarise, write_report
 from mlops_for_mle.pipelines.monitoring.retraining import (
@@ -14,6 +14,7 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
     choose_rows,
     conclude_decision,
     decide_on_retraining,
+    labelled_rows,
 )
 
 

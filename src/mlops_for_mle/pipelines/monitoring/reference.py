@@ -19,6 +19,8 @@ from mlops_for_mle.releases.predictor import Predictions, load
 
 _BINS = 10
 _MOST_PARTS = 20
+# Larger numbers are no measurements, and sums of them would not be finite.
+LARGEST = 1e100
 # So many rows with the mean error of all are added to each bin, since a bin may have few.
 _ADDED_ROWS = 5
 
@@ -58,7 +60,7 @@ class Column:
 
     def holding(self, numbers: Numbers) -> "Column":
         """The same bins with these values; NaN is missing."""
-        present = numbers[np.isfinite(numbers)]
+        present = numbers[np.abs(numbers) < LARGEST]
         places = np.searchsorted(self.edges, present, side="right")
         return replace(
             self,
@@ -153,23 +155,17 @@ def describe_reference(deployed: Deployed, monitoring: MonitoringOptions) -> Ref
         if option.feature not in contract.features:
             known = ", ".join(contract.features)
             raise ConfigurationError(f"monitoring.segments: {option.feature} is none of {known}")
-        names, keys = divide(option, *read[option.feature])
+        names, keys = _divide(option, *read[option.feature])
         segments.append((option, names))
         rows |= {name: keys == key for key, name in names.items()}
-    return Reference(
-        manifest,
-        parts={
-            part: {name: column.holding(values[which]) for name, (column, values) in read.items()}
-            for part, which in rows.items()
-        },
-        expectation=expect(
-            predictor.predict(encode_rows(validation, contract)),
-            encode_target(validation[target.column].tolist(), target),
-            contract,
-            prediction.edges,
-        ),
-        segments=tuple(segments),
-    )
+    parts = {
+        part: {name: column.holding(values[which]) for name, (column, values) in read.items()}
+        for part, which in rows.items()
+    }
+    answers = predictor.predict(encode_rows(validation, contract))
+    truth = encode_target(validation[target.column].tolist(), target)
+    expectation = expect(answers, truth, contract, prediction.edges)
+    return Reference(manifest, parts, expectation, tuple(segments))
 
 
 def read_feature(feature: Feature, values: "pd.Series[Any]") -> tuple[Column, Numbers]:
@@ -177,11 +173,11 @@ def read_feature(feature: Feature, values: "pd.Series[Any]") -> tuple[Column, Nu
     if feature.is_time:
         times = to_array(values, feature).astype("datetime64[us]")
         numbers = np.where(np.isnat(times), np.nan, times.astype(np.int64) / 1e6)
-        limits = _seconds(feature.earliest), _seconds(feature.latest)
-        return Column("time", bin_edges(numbers), minimum=limits[0], maximum=limits[1]), numbers
+        least, most = _seconds(feature.earliest), _seconds(feature.latest)
+        return Column("time", bin_edges(numbers), minimum=least, maximum=most), numbers
     if feature.is_number:
-        numbers, limits = to_array(values, feature), (feature.minimum, feature.maximum)
-        return Column("number", bin_edges(numbers), minimum=limits[0], maximum=limits[1]), numbers
+        numbers, least, most = to_array(values, feature), feature.minimum, feature.maximum
+        return Column("number", bin_edges(numbers), minimum=least, maximum=most), numbers
     texts = [
         one if one is None or isinstance(one, str) else json.dumps(one)
         for one in plain_column(values, feature)
@@ -231,7 +227,7 @@ def expect(
     return Expectation(len(truth), errors=tuple(by_bin.tolist()), variation=variation)
 
 
-def divide(
+def _divide(
     option: SegmentOptions, column: Column, numbers: Numbers
 ) -> tuple[dict[int, str], Numbers]:
     """The names of the largest parts of the reference by a feature, and each row's number."""
@@ -246,7 +242,7 @@ def divide(
     else:
         raise ConfigurationError(
             f"monitoring.segments: {name} must be a category, or a date or time by its year, "
-            "quarter, month, weekday or hour: {feature: " + name + ", by: month}"
+            f"quarter, month, weekday or hour: {{feature: {name}, by: month}}"
         )
     largest = pd.Series(keys).value_counts().index[:_MOST_PARTS].astype(int)
     names = {

@@ -4,10 +4,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
-from mlops_for_mle.pipelines.monitoring.checks import percent
+from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun, percent
 from mlops_for_mle.pipelines.monitoring.counting import Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.record import MonitoringRun
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
 from mlops_for_mle.pipelines.monitoring.significance import CONFIDENCE
 

@@ -1,48 +1,74 @@
 """Whether to retrain, on which rows, and what becomes of it: pure functions."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, NamedTuple
 
 import pandas as pd
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.columns import check_columns
 from mlops_for_mle.errors import NotCalledForError
-from mlops_for_mle.pipelines.monitoring.options import RetrainingOptions
-from mlops_for_mle.pipelines.monitoring.record import Action, MonitoringRun, RetrainingDecision
+from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun
+from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
+from mlops_for_mle.pipelines.monitoring.options import Action, RetrainingOptions
 from mlops_for_mle.releases.manifest import Release
 
 _LEAST_URGENT_FIRST: tuple[Action, ...] = ("none", "investigate", "retrain")
+_LABELLED_ROWS = """
+SELECT features, target, feedback.label FROM predictions JOIN feedback USING (prediction_id)
+WHERE predictions.contract = :contract AND superseded_at IS NULL
+  AND predictions.created_at >= :since AND predictions.created_at <= now()
+  AND jsonb_typeof(features) = 'object'
+ORDER BY predictions.created_at DESC, predictions.prediction_id DESC LIMIT :most
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainingDecision:
+    """A row of ``retraining_decisions``: what is to be done about a release."""
+
+    contract: str
+    monitoring_run_id: int | None
+    decision: Action
+    reasons: list[str]
+    evidence_from: datetime | None = None
+    id: int | None = None
+    created_at: datetime | None = None
+    run_id: str | None = None
+    acted_at: datetime | None = None
+    outcome: str | None = None
 
 
 class WindowFinding(NamedTuple):
-    """The areas with an alarm in a window that was monitored and no retraining has answered yet.
+    """The areas with an alarm in a window that was monitored and no retraining has answered yet."""
 
-    Labels come late, and one set of them may be the newest in many windows of predictions. So the
-    labelled predictions by which performance was judged have windows of their own.
-    """
-
-    kind: Literal["windows", "labelled windows"]
     run_id: int
     window_from: datetime
     window_to: datetime
     alarms: list[str]
 
 
+# The newest first. Labels come late, and one set of them may be the newest in many windows of
+# predictions. So the labelled ones, by which performance was judged, have windows of their own.
+Kind = Literal["windows", "labelled windows"]
+History = Mapping[Kind, Sequence[WindowFinding]]
+
+
 def decide_on_retraining(
-    run: MonitoringRun, history: Sequence[WindowFinding], retraining: RetrainingOptions
+    run: MonitoringRun, history: History, retraining: RetrainingOptions
 ) -> RetrainingDecision:
-    """Say what is to be done about the deployed release, by what was found, the newest first.
+    """Say what is to be done about the deployed release, by what was found.
 
     An area counts when it was an alarm in enough of the newest windows, so that one bad window
-    changes nothing. Live performance has windows of its own, see ``WindowFinding``.
+    changes nothing.
     """
     decision: Action = "none"
     reasons, evidence = [], []
     for area, wanted in retraining.actions:
-        kind = "labelled windows" if area == "performance" else "windows"
-        windows = [one for one in history if one.kind == kind][: retraining.windows]
+        kind: Kind = "labelled windows" if area == "performance" else "windows"
+        windows = history[kind][: retraining.windows]
         alarms = [window for window in windows if area in window.alarms]
         if not alarms:
             continue
@@ -54,7 +80,7 @@ def decide_on_retraining(
         if len(alarms) >= retraining.alarms and wanted != "none":
             evidence += [one.window_from for one in alarms]
             decision = max(decision, wanted, key=_LEAST_URGENT_FIRST.index)
-    count = min(retraining.windows, sum(one.kind == "windows" for one in history))
+    count = min(retraining.windows, len(history["windows"]))
     return RetrainingDecision(
         contract=run.contract,
         monitoring_run_id=run.id,
@@ -87,6 +113,29 @@ def require_open(
     raise NotCalledForError(f"Retraining is not called for: {why}. `kedro run` trains anyway.")
 
 
+def labelled_rows(
+    decision: RetrainingDecision,
+    prediction_log: PredictionLog,
+    contract: Contract,
+    retraining: RetrainingOptions,
+) -> pd.DataFrame:
+    """The newest labelled predictions since the first alarm, by any release, as table rows.
+
+    Those that do not fit the contract, which may have changed since, are left out.
+    """
+    since, most = decision.evidence_from or "-infinity", retraining.rows.maximum_labelled
+    bound = {"contract": contract.name, "since": since, "most": most}
+    [newest_first] = prediction_log([(_LABELLED_ROWS, bound)])
+    rows, target = newest_first[::-1], contract.target
+    columns = {name: [row.features.get(name) for row in rows] for name in contract.columns}
+    columns[target.column] = [row.target for row in rows]
+    if target.has_text_classes:
+        # There it is a place among the classes, which may have been others then.
+        values = {one.label: one.value for one in target.classes}
+        columns[target.column] = [values.get(row.label) for row in rows]
+    return check_columns(pd.DataFrame(columns, dtype=object), contract.columns)[0]
+
+
 def choose_rows(
     decision: RetrainingDecision,
     labelled: pd.DataFrame,
@@ -105,8 +154,12 @@ def choose_rows(
     least = max(2, minimum_rows_per_class or 0)
     by_class = labelled.drop_duplicates()[target.column].value_counts()
     has_classes = all(by_class.get(one, 0) >= least for one in target.class_values)
+    # A feature that the contract has had only since then has values in the table alone.
+    names = list(contract.features)
+    has_values = labelled[names].notna().any() | observations[names].isna().all()
+    is_enough = has_classes and has_values.all()
     chosen = [labelled]
-    if len(labelled) < retraining.rows.minimum_labelled or not has_classes:
+    if len(labelled) < retraining.rows.minimum_labelled or not is_enough:
         chosen.insert(0, observations[list(contract.columns)])
         source = f"{observations.attrs['source']} and {source}"
     rows = pd.concat([one for one in chosen if len(one)] or chosen, ignore_index=True)

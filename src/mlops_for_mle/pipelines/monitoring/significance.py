@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+# Of the intervals that are shown.
 CONFIDENCE = 0.95
-"""Of the intervals that are shown."""
-
 # Bins of which both samples together have fewer rows are looked at together.
 _LEAST_ROWS = 5
 # The chi-square approximation holds where no smaller count is expected in any cell; elsewhere so
