@@ -1,5 +1,6 @@
 import gc
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,21 @@ def test_a_release_that_fails_is_recorded_once_and_the_old_one_stays(
     assert f"deployment {deployment}" in newest.reason
     assert reason in newest.reason
     assert [row.event for row in older] == ["deploy", "deploy"]
+
+
+def test_a_store_that_heals_is_noticed_also_when_the_clock_was_set_back(
+    services, database, store, iris
+):
+    deployment = database.deploy(iris)
+    services.start()
+    failure = wait_for_failure(services, deployment)
+    tomorrow = failure.failed_at + timedelta(days=1)
+    services.releases.failure = failure.model_copy(update={"failed_at": tomorrow})
+
+    store.publish(iris)
+
+    wait_for_release(services, iris)
+    assert services.releases.failure is None
 
 
 def test_a_failure_that_cannot_be_recorded_ends_nothing(

@@ -126,11 +126,12 @@ class PredictionLog:
         return int(min(names).partition("-")[0]) / 1e9 if names else None
 
     def start(self) -> None:
-        """Begin to keep and to ship; raises OSError where the spool folder cannot be written."""
+        """Begin to keep and to ship; raises OSError where the spool folder cannot be made."""
         self.root.mkdir(parents=True, exist_ok=True)
         self._has_failed = True
         self._look_around()
-        self._has_failed = False
+        if self.refuses:
+            logger.error("Predictions are refused, %s is full or cannot be written", self.root)
         tasks = (self._ship_all, self._sync_every_second)
         self._threads = [threading.Thread(target=one, daemon=True) for one in tasks]
         for thread in self._threads:
@@ -177,11 +178,13 @@ class PredictionLog:
             self.stored_bytes = stored
         if self._has_failed and not self._is_full:
             probe = self.root / f"probe-{uuid4().hex}"
-            try:
-                probe.write_bytes(bytes(8192))
-                self._has_failed = False
-            finally:
-                probe.unlink(missing_ok=True)
+            # Where it takes nothing yet, what fills it may be what is shipped now.
+            with suppress(OSError):
+                try:
+                    probe.write_bytes(bytes(8192))
+                    self._has_failed = False
+                finally:
+                    probe.unlink(missing_ok=True)
 
     def _append(self, lines: Sequence[bytes]) -> None:
         """Write whole lines, which are in pieces: all of them or none."""
@@ -225,12 +228,12 @@ class PredictionLog:
 
     def _sync_every_second(self) -> None:
         while not self._stopping.wait(1.0):
-            try:
-                for path in self.root.glob("*.log"):
+            for path in self.root.glob("*.log"):
+                try:
                     with suppress(FileNotFoundError), path.open("rb") as segment:
                         os.fsync(segment.fileno())
-            except OSError:
-                logger.exception("The prediction log cannot be synchronised with the disk")
+                except OSError as error:
+                    logger.warning("%s cannot be synchronised with the disk: %s", path, error)
 
     def _line(self, question: "Question") -> list[bytes]:
         """A line, in pieces where it is long."""
@@ -275,25 +278,35 @@ class PredictionLog:
 
     def _ship_all(self) -> None:
         """Ship what there is now and then, and once more after the log was stopped."""
-        pause, is_last, is_away = 0.0, False, False
+        pause, is_last, is_told = 0.0, False, False
         while not is_last:
             is_last, pause = self._stopping.wait(pause), self._ship_seconds
-            try:
-                self._look_around()
-                if self.stored_bytes:
-                    # An outage would otherwise leave a segment a round.
-                    with transaction("shipper", _STATEMENT_SECONDS):
-                        self.end_segment()
-                for segment in sorted(self.root.glob("*.log")):
+            obstacle = self._ship_once()
+            if obstacle and not is_told:
+                told = "The prediction log cannot be shipped, it waits in the spool: %s"
+                logger.warning(told, obstacle)
+            elif is_told and not obstacle:
+                logger.info("The prediction log is shipped to the database again")
+            is_told = obstacle is not None
+
+    def _ship_once(self) -> str | None:
+        """Ship what nobody writes to; gives the reason why something had to stay."""
+        obstacle = None
+        try:
+            self._look_around()
+            if self.stored_bytes:
+                # An outage would otherwise leave a segment a round.
+                with transaction("shipper", _STATEMENT_SECONDS):
+                    self.end_segment()
+            for segment in sorted(self.root.glob("*.log")):
+                try:
                     self._ship(segment)
-                if is_away:
-                    logger.info("The prediction log is shipped to the database again")
-                is_away = False
-            except Exception as error:  # noqa: BLE001  (the thread outlives every failure)
-                if not is_away:
-                    told = "The prediction log cannot be shipped, it waits in the spool: %s"
-                    logger.warning(told, reason_of(error))
-                is_away = True
+                except OSError as error:
+                    # It may be another user's; those behind it are not.
+                    obstacle = str(error)
+        except Exception as error:  # noqa: BLE001  (the thread outlives every failure)
+            obstacle = reason_of(error)
+        return obstacle
 
     def _ship(self, segment: Path) -> None:
         """Write a segment and remove it, unless another process writes to it or ships it."""
