@@ -29,11 +29,11 @@ from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.context import REQUEST_ID
 from mlops_for_mle.serving.database import reason_of, transaction
 from mlops_for_mle.serving.errors import not_ready
-from mlops_for_mle.serving.metrics import Metrics
 from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
     from mlops_for_mle.serving.answers import Question
+    from mlops_for_mle.serving.metrics import Metrics
 
 _STAGE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS staged (
@@ -94,11 +94,11 @@ logger = logging.getLogger(__name__)
 class PredictionLog:
     """Keeps every answered prediction until the table ``predictions`` has it, exactly once.
 
-    ``stored_bytes`` is what all processes have in the folder ``root``, as far as this one knows;
-    ``answered_at`` tells by the monotonic clock when something was kept last.
+    ``stored_bytes`` is what all processes have in the folder, as far as this one knows;
+    ``answered_at`` is when something was kept last, by the monotonic clock.
     """
 
-    def __init__(self, settings: ServingSettings, metrics: Metrics) -> None:
+    def __init__(self, settings: ServingSettings, metrics: "Metrics") -> None:
         self.root, self.max_bytes = settings.spool, settings.spool_max_bytes
         self.stored_bytes, self.answered_at = 0, 0.0
         self._ship_seconds = settings.ship_seconds
@@ -108,7 +108,6 @@ class PredictionLog:
         self._descriptor: int | None = None
         self._size = 0
         self._has_failed = False
-        self._heads: dict[str, tuple[bytes, bytes]] = {}
         self._threads: list[threading.Thread] = []
 
     @property
@@ -235,11 +234,11 @@ class PredictionLog:
                 except OSError as error:
                     logger.warning("%s cannot be synchronised with the disk: %s", path, error)
 
-    def _line(self, question: "Question") -> list[bytes]:
+    @staticmethod
+    def _line(question: "Question") -> list[bytes]:
         """A line, in pieces where it is long."""
         rows, request, parts = question.rows, question.request, question.parts
-        manifest = question.served.manifest
-        head, labels = self._heads.get(manifest.release) or self._remember(manifest)
+        head, labels = question.served.logged
         name = request.headers.get(REQUEST_ID, b"")
         is_named = name and name == request.request_id.encode()
         values, *chances = parts[0].texts
@@ -267,14 +266,6 @@ class PredictionLog:
         probabilities = [b"{", *commas[1:], b"}\n"] if lists else [b"\\N\n"]
         pieces = [start, *texts, middle, _copied(rows.text), end, *probabilities]
         return [b"%08x\t" % reduce(lambda found, one: zlib.crc32(one, found), pieces, 0), *pieces]
-
-    def _remember(self, manifest: Manifest) -> tuple[bytes, bytes]:
-        """What the lines of a release have in common; only this is kept of it."""
-        facts = (manifest.contract.name, manifest.release, str(manifest.version))
-        labels = {str(code): label for code, label in manifest.contract.target.labels.items()}
-        head = b"\t".join(_copied(one.encode()) for one in facts)
-        found = self._heads[manifest.release] = (head, _copied(msgspec.json.encode(labels)))
-        return found
 
     def _ship_all(self) -> None:
         """Ship what there is now and then, and once more after the log was stopped."""
@@ -378,6 +369,14 @@ class PredictionLog:
             file.write(line.rstrip(b"\n") + b"\n")
         self._counts["damaged"].inc()
         logger.error("A line of the prediction log is kept in %s: %s", kept, reason)
+
+
+def logged_facts(manifest: Manifest) -> tuple[bytes, bytes]:
+    """What the lines of a release have in common: their beginning, and the labels of classes."""
+    facts = (manifest.contract.name, manifest.release, str(manifest.version))
+    labels = {str(code): label for code, label in manifest.contract.target.labels.items()}
+    head = b"\t".join(_copied(one.encode()) for one in facts)
+    return head, _copied(msgspec.json.encode(labels))
 
 
 def _is_locked(descriptor: int) -> bool:

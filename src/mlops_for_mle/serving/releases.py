@@ -28,6 +28,7 @@ from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.answers import Answers
 from mlops_for_mle.serving.codec import Codec
 from mlops_for_mle.serving.database import reason_of, transaction
+from mlops_for_mle.serving.prediction_log import logged_facts
 from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
@@ -56,12 +57,13 @@ class Served:
         self.deployment, self.origin, self.loaded_at = deployment, origin, datetime.now(UTC)
         self.predictor = load(release)
         self.codec, self.answers = Codec(manifest), Answers(manifest)
+        self.logged = logged_facts(manifest)
         self.ranges = Ranges(contract, manifest.training_ranges, manifest.precision)
         self.explainer = Explainer(self.predictor, manifest.background)
 
 
 class DatabaseHealth(Configuration):
-    """Whether deployments can be followed; ``available`` is None before the first look."""
+    """Whether the database answers; ``available`` is None before the first look."""
 
     available: bool | None = None
     checked_at: datetime | None = None
