@@ -31,12 +31,14 @@ def counted(client: Client, name: str) -> float:
     return client.counted(f"spool_{name}_total")
 
 
-def wait_until_shipped(client: Client, rows: int) -> None:
-    wait_until(lambda: counted(client, "shipped") == rows, what="the shipped rows")
-
-
 def rows_of(database) -> dict[str, Any]:
     return {one.prediction_id: one for one in database.rows("SELECT * FROM predictions")}
+
+
+def shipped(client: Client, database, count: int) -> dict[str, Any]:
+    """The rows of the table by their ids, when as many were shipped."""
+    wait_until(lambda: counted(client, "shipped") == count, what="the shipped rows")
+    return rows_of(database)
 
 
 def test_a_prediction_is_in_the_table_with_all_that_is_known_of_it(start_client, database, iris):
@@ -59,28 +61,29 @@ def test_a_prediction_is_in_the_table_with_all_that_is_known_of_it(start_client,
 def test_each_row_of_a_request_has_its_own_id(start_client, database, iris, form):
     client = start_client(iris)
     rows = [IRIS_ROW | {"petal_length": place % 100 / 10} for place in range(3000)]
-    columns = {name: [row[name] for row in rows] for name in IRIS_ROW}
 
-    answer = client.predict(rows if form == "list" else {"columns": columns})
-
-    wait_until_shipped(client, 3000)
-    found = rows_of(database)
-    assert len(found) == 3000
-    for place in (0, 7, 2999):
-        if form == "list":
-            one = answer[place]
-        else:
-            given = answer["columns"]
-            one = {"iris_class": given["iris_class"][place], "label": given["label"][place]}
-            one["prediction_id"] = f"{answer['prediction_id']}-{place}"
-            one["probabilities"] = {
-                name: values[place] for name, values in given["probabilities"].items()
+    if form == "list":
+        answers = client.predict(rows)
+    else:
+        body = client.predict({"columns": {name: [row[name] for row in rows] for name in IRIS_ROW}})
+        lists, names = body["columns"], list(body["columns"]["probabilities"])
+        columns = (lists["iris_class"], lists["label"], *lists["probabilities"].values())
+        answers = [
+            {
+                "prediction_id": f"{body['prediction_id']}-{place}",
+                "iris_class": value,
+                "label": label,
+                "probabilities": dict(zip(names, chances, strict=True)),
             }
-        row = found[one["prediction_id"]]
-        assert row.features == rows[place]
-        assert (row.prediction, row.label) == (one["iris_class"], one["label"])
-        assert row.probabilities == list(one["probabilities"].values())
-        assert row.request_id is None
+            for place, (value, label, *chances) in enumerate(zip(*columns, strict=True))
+        ]
+
+    found = shipped(client, database, 3000)
+    for given, answer in zip(rows, answers, strict=True):
+        row = found[answer["prediction_id"]]
+        assert (row.features, row.request_id) == (given, None)
+        assert (row.prediction, row.label) == (answer["iris_class"], answer["label"])
+        assert row.probabilities == list(answer["probabilities"].values())
 
 
 def test_a_regression_has_neither_labels_nor_probabilities(start_client, database, houses):
@@ -89,8 +92,7 @@ def test_a_regression_has_neither_labels_nor_probabilities(start_client, databas
     one = client.predict({"방 수": 3, "area m2": 100})
     many = client.predict({"columns": {"방 수": [3, 1], "area m2": [100, 50]}})
 
-    wait_until_shipped(client, 3)
-    rows = rows_of(database)
+    rows = shipped(client, database, 3)
     assert rows[one["prediction_id"]].prediction == one["price"]
     second = rows[f"{many['prediction_id']}-1"]
     assert second.prediction == many["columns"]["price"][1]
@@ -99,9 +101,8 @@ def test_a_regression_has_neither_labels_nor_probabilities(start_client, databas
 
 
 def test_every_type_of_value_is_logged_as_it_was_given(start_client, database, mixed):
-    client = start_client(mixed)
-    names = mixed.manifest.contract.feature_names
-    row = dict(zip(names, mixed.manifest.example.rows[0], strict=True))
+    client, contract = start_client(mixed), mixed.manifest.contract
+    row = dict(zip(contract.feature_names, mixed.manifest.example.rows[0], strict=True))
     row["channel"] = 'a\\b\tc\n"d" \u20ac'
     indented, headers = json.dumps(row, indent=2).encode(), {"content-type": "application/json"}
 
@@ -109,8 +110,7 @@ def test_every_type_of_value_is_logged_as_it_was_given(start_client, database, m
     client.predict([row, row])
     assert client.post("/invocations", json={"dataframe_records": [row]}).status_code == 200
 
-    wait_until_shipped(client, 4)
-    assert [one.features for one in rows_of(database).values()] == [row] * 4
+    assert [one.features for one in shipped(client, database, 4).values()] == [row] * 4
 
 
 def test_names_and_labels_may_be_any_text(start_client, database, iris):
@@ -128,8 +128,8 @@ def test_names_and_labels_may_be_any_text(start_client, database, iris):
     assert one["label"] == first["label"] == second["label"] == columns["label"][0] == label
     assert {one["answer %"], first["answer %"], *columns["answer %"]} == {2}
     assert columns["probabilities"][label] == [pytest.approx(one["probabilities"][label])]
-    wait_until_shipped(client, 4)
-    assert [(one.features, one.label) for one in rows_of(database).values()] == [(row, label)] * 4
+    rows = shipped(client, database, 4).values()
+    assert [(one.features, one.label) for one in rows] == [(row, label)] * 4
 
 
 def test_a_full_spool_refuses_predictions(start_client, iris, monkeypatch, caplog):
@@ -244,8 +244,8 @@ def test_several_threads_record_at_once(start_client, database, iris):
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(client.predict, requests))
 
-    wait_until_shipped(client, sum(map(len, requests)))
-    assert database.count("predictions") == counted(client, "shipped")
+    count = sum(map(len, requests))
+    assert len(shipped(client, database, count)) == count
 
 
 def test_what_another_process_still_writes_to_is_left_to_it(settings, start_client, database, iris):
@@ -321,8 +321,7 @@ def test_a_line_that_the_database_refuses_is_set_aside_and_holds_up_no_other(
     writer.services.log.end_segment()
 
     client = start_client(iris)
-    wait_until_shipped(client, 19)
-    assert set(rows_of(database)) == set(answered)
+    assert set(shipped(client, database, 19)) == set(answered)
     assert counted(client, "damaged") == 1
     assert refused in (client.services.log.root / "damaged").read_text()
     assert "kept in" in caplog.text

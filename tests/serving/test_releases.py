@@ -14,7 +14,7 @@ from mlops_for_mle.releases.store import MODEL_FILE
 from mlops_for_mle.serving.releases import Cache, LoadFailure
 from mlops_for_mle.serving.services import Services
 from tests.releases import house_release, iris_release
-from tests.serving.conftest import Database, counted, wait_until
+from tests.serving.conftest import Database, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -102,7 +102,8 @@ def test_a_release_that_fails_is_recorded_once_and_the_old_one_stays(
     assert reason in first.reason
     assert services.releases.current.manifest == iris.manifest
     wait_for_failure(services, deployment, after=first)
-    assert counted(services, "release_failures_total") == 1
+    failures = "mlops_release_failures_total"
+    assert services.metrics.registry.get_sample_value(failures) == 1
     newest, *older = database.history()
     assert (newest.event, newest.actor) == ("load_failed", "serving")
     assert newest.release == iris_second.manifest.release
