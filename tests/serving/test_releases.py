@@ -14,7 +14,7 @@ from mlops_for_mle.releases.store import MODEL_FILE
 from mlops_for_mle.serving.releases import Cache, LoadFailure
 from mlops_for_mle.serving.services import Services
 from tests.releases import house_release, iris_release
-from tests.serving.conftest import Database, wait_until
+from tests.serving.conftest import Database, deployment_of, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -54,14 +54,10 @@ def test_with_several_contracts_the_choice_is_asked_for(services, deploy, iris, 
     )
 
 
-def alter(store, release: Release) -> None:
-    folder = Path(store.url) / release.manifest.contract.name / release.manifest.release
-    (folder / MODEL_FILE).write_bytes(b"altered")
-
-
 def altered(store, release: Release) -> None:
     store.publish(release)
-    alter(store, release)
+    folder = Path(store.url) / release.manifest.contract.name / release.manifest.release
+    (folder / MODEL_FILE).write_bytes(b"altered")
 
 
 def of_wrong_answers(store, release: Release) -> None:
@@ -135,7 +131,7 @@ def test_a_failure_that_cannot_be_recorded_ends_nothing(
     url = make_url(database.url).set(username="without_right", password="secret")
     monkeypatch.setenv("DATABASE_URL", url.render_as_string(hide_password=False))
     broken = deploy(iris)
-    alter(store, iris)
+    altered(store, iris)
     services.start()
     wait_for_failure(services, broken, after=wait_for_failure(services, broken))
 
@@ -192,7 +188,7 @@ def test_a_damaged_copy_in_the_cache_is_fetched_anew(settings, services, deploy,
     wait_until(lambda: list(settings.cache.glob("iris/deployment.json")))
     services.stop()
     cached = Cache(str(settings.cache))
-    alter(cached, iris)
+    altered(cached, iris)
 
     restarted = Services(settings)
     restarted.start()
@@ -203,6 +199,18 @@ def test_a_damaged_copy_in_the_cache_is_fetched_anew(settings, services, deploy,
         restarted.stop()
     assert cached.last_served("iris")[0] == cached.last_served(None)[0] == iris
     assert "The cached release cannot be served" in caplog.text
+
+
+def test_a_cached_release_of_another_contract_makes_way_for_the_only_one_that_is_deployed(
+    settings, services, deploy, iris, houses
+):
+    Cache(str(settings.cache)).keep(houses, deployment_of(houses))
+    services.start()
+    assert services.releases.current.contract.name == "houses"
+
+    deploy(iris)
+
+    wait_for_release(services, iris)
 
 
 def test_of_the_releases_that_were_served_none_is_remembered(services, deploy):

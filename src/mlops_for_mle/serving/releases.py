@@ -175,28 +175,30 @@ class Releases:
             self._asked_at = None
 
     def _look(self) -> Deployment | None:
-        """The row to follow; the contract that was once found stays chosen."""
+        """The row to follow; a contract that was once found stays chosen while it has any."""
         from sqlalchemy import text
 
         from mlops_for_mle.releases import deployments
 
         row, contracts = None, list[str]()
+        wanted = self._settings.model or self.contract
         with self._asking() as connection:
             # Before the first run there is no such table.
             if connection.scalar(text("SELECT to_regclass('deployments') IS NOT NULL")):
                 names = text("SELECT DISTINCT contract FROM deployments ORDER BY contract")
-                contracts = [self.contract] if self.contract else [*connection.scalars(names)]
+                contracts = [*connection.scalars(names)]
+            if wanted in contracts or self._settings.model:
+                contracts = [one for one in contracts if one == wanted]
             if len(contracts) == 1:
                 row = deployments.current(connection, contracts[0])
         if row is not None:
             self.contract, self.waiting_for = row.contract, None
             return row
+        what = f"Nothing of {wanted}" if wanted else "Nothing"
+        reason = f"{what} was deployed yet: run `kedro run` first."
         if len(contracts) > 1:
             choice = " or ".join(contracts)
             reason = f"Several contracts are deployed: set MLOPS_MODEL to {choice}."
-        else:
-            what = f"Nothing of {self.contract}" if self.contract else "Nothing"
-            reason = f"{what} was deployed yet: run `kedro run` first."
         if reason != self.waiting_for:
             logger.warning("No deployment to follow: %s", reason)
         self.waiting_for = reason
