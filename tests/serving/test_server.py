@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from mlops_for_mle.serving.server import MEMORY
 from tests.serving.conftest import NOWHERE, run, wait_until
 from tests.serving.raw import request
 
@@ -83,14 +84,15 @@ def test_a_signal_while_it_starts_ends_it_at_once(tmp_path, number, imported):
 
 
 @pytest.mark.integration
-def test_nothing_of_the_metrics_stays_after_a_kill(start_serving, settings, iris):
+def test_nothing_of_the_metrics_stays_after_a_kill(start_serving, iris):
     server = start_serving(iris, options=("--workers", "2"))
-    assert len(list(settings.spool.glob("metrics-*"))) == 1
+    host, port = server.address
+    (folder,) = MEMORY.glob(f"mlops-metrics-{host}-{port}-*")
 
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait()
 
-    wait_until(lambda: not list(settings.spool.glob("metrics-*")))
+    wait_until(lambda: not folder.exists())
 
 
 @pytest.mark.integration

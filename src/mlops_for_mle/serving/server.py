@@ -7,9 +7,11 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_for_mle.errors import ConfigurationError, UserError
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 _KEEP_ALIVE_SECONDS = 75
 # Where prometheus_client looks for the folder that all workers share.
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+# Where that lies: on a disk that is full, as the spool's may be, whoever counts would be killed.
+MEMORY = Path("/dev/shm")  # noqa: S108  (what is made there is this server's alone)
+if not os.access(MEMORY, os.W_OK):
+    MEMORY = Path(tempfile.gettempdir())
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +82,11 @@ def _serve(settings: ServingSettings, listening: socket.socket) -> int:
         server = uvicorn.Server(config)
         server.run(sockets=[listening])
         return 0 if server.started else 1
-    # In place of what a killed server has left.
-    folder = settings.spool / f"metrics-{port}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    os.environ[METRICS_FOLDER] = str(folder)
+    prefix = f"mlops-metrics-{host}-{port}-"
+    for left in MEMORY.glob(f"{prefix}*"):
+        # By a server that was killed with all its workers.
+        shutil.rmtree(left, ignore_errors=True)
+    folder = os.environ[METRICS_FOLDER] = tempfile.mkdtemp(prefix=prefix, dir=MEMORY)
     try:
         Multiprocess(config, sockets=[listening]).run()
     finally:
