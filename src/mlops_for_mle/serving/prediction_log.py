@@ -18,8 +18,8 @@ import time
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import reduce
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -176,14 +176,11 @@ class PredictionLog:
             # At once, since others look at it meanwhile.
             self.stored_bytes = stored
         if self._has_failed and not self._is_full:
-            probe = self.root / f"probe-{uuid4().hex}"
             # Where it takes nothing yet, what fills it may be what is shipped now.
-            with suppress(OSError):
-                try:
-                    probe.write_bytes(bytes(8192))
-                    self._has_failed = False
-                finally:
-                    probe.unlink(missing_ok=True)
+            with suppress(OSError), TemporaryFile(dir=self.root) as probe:
+                probe.write(bytes(8192))
+                probe.flush()
+                self._has_failed = False
 
     def _append(self, lines: Sequence[bytes]) -> None:
         """Write whole lines, which are in pieces: all of them or none."""
@@ -239,18 +236,21 @@ class PredictionLog:
         """A line, in pieces where it is long."""
         rows, request, parts = question.rows, question.request, question.parts
         head, labels = question.served.logged
-        name = request.headers.get(REQUEST_ID, b"")
-        is_named = name and name == request.request_id.encode()
-        values, *chances = parts[0].texts
-        by_class, features = b"{%b}" % b",".join(chances) if chances else rb"\N", _copied(rows.text)
-        if len(parts) > 1:
-            values = by_class = features = _SLOT
+        name = request.headers.get(REQUEST_ID)
+        if name != request.request_id.encode():
+            name = rb"\N"
+        if len(parts) == 1:
+            values, *chances = parts[0].texts
+            features = _copied(rows.text)
+            by_class = b"{%b}" % b",".join(chances) if chances else rb"\N"
+        else:
+            values = features = by_class = _SLOT
         line = b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%d\t%b\t%b\n" % (
             head,
             request.prediction_id.encode(),
             question.answered_at // 1000,
             question.latency_seconds * 1000,
-            name if is_named else rb"\N",
+            name,
             values,
             labels,
             rows.form,
@@ -265,7 +265,10 @@ class PredictionLog:
         commas = [piece for one in lists for piece in (b",", *one)]
         probabilities = [b"{", *commas[1:], b"}\n"] if lists else [b"\\N\n"]
         pieces = [start, *texts, middle, _copied(rows.text), end, *probabilities]
-        return [b"%08x\t" % reduce(lambda found, one: zlib.crc32(one, found), pieces, 0), *pieces]
+        checksum = 0
+        for piece in pieces:
+            checksum = zlib.crc32(piece, checksum)
+        return [b"%08x\t" % checksum, *pieces]
 
     def _ship_all(self) -> None:
         """Ship what there is now and then, and once more after the log was stopped."""
