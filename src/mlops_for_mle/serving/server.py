@@ -35,11 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve until told to stop.
-
-    Returns:
-        The exit status: 0 after an orderly end, 1 when it cannot serve, 2 for wrong settings.
-    """
+    """Serve until told to stop; gives the exit status: 1, it cannot serve; 2, wrong settings."""
     # onnxruntime would otherwise report its use to others.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
