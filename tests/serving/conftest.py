@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import resource
 import subprocess
 import sys
 import threading
@@ -258,6 +259,17 @@ def wait_until(
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come true within {timeout} s")
         time.sleep(0.02)
+
+
+@contextmanager
+def limited(kind: int, most: int) -> Iterator[None]:
+    """Of a resource of ``resource`` this process has no more meanwhile."""
+    limits = resource.getrlimit(kind)
+    resource.setrlimit(kind, (most, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, limits)
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -1,25 +1,13 @@
 """Who is answered: this machine, keys and their scopes, and no page of another site."""
 
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from mlops_for_mle.serving.errors import ProblemError
 from mlops_for_mle.serving.keys import KeyFile, needed
 from mlops_for_mle.serving.releases import LoadFailure
-from tests.serving.conftest import IRIS_ROW, Client, make_key, run, wait_until
-
-
-@contextmanager
-def no_more_files() -> Iterator[None]:
-    """The process can open none."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limit[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+from tests.serving.conftest import IRIS_ROW, Client, limited, make_key, run, wait_until
 
 
 def status(client: Client, **headers: str) -> int:
@@ -120,7 +108,7 @@ def test_a_revoked_key_is_refused_also_where_the_file_could_not_be_read_at_first
         with suppress(ProblemError):
             return access.check("predict", key) == "first"
 
-    with no_more_files():
+    with limited(resource.RLIMIT_NOFILE, 3):
         access._look_at = 0
         assert is_known()
     wait_until(lambda: not is_known(), timeout=10)

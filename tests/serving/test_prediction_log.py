@@ -3,12 +3,9 @@
 import json
 import random
 import resource
-import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -20,7 +17,7 @@ from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.serving import prediction_log
 from tests.releases import IRIS_CONTRACT
 from tests.servers import waiting_for_a_lock
-from tests.serving.conftest import IRIS_ROW, NOWHERE, Client, wait_until
+from tests.serving.conftest import IRIS_ROW, NOWHERE, Client, limited, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -150,19 +147,6 @@ def test_a_full_spool_refuses_predictions(start_client, iris, monkeypatch, caplo
     assert all("retry-after" in one.headers for one in answers if one.status_code == 503)
 
 
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """No file grows beyond 100 bytes."""
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-        signal.signal(signal.SIGXFSZ, before)
-
-
 def test_a_disk_that_takes_no_more_refuses_until_it_does_again_and_is_emptied_meanwhile(
     start_client, database, iris, monkeypatch
 ):
@@ -173,7 +157,7 @@ def test_a_disk_that_takes_no_more_refuses_until_it_does_again_and_is_emptied_me
         return asked.get("/health/ready").status_code == 200
 
     waiting = client.predict()["prediction_id"]
-    with full_disk():
+    with limited(resource.RLIMIT_FSIZE, 100):
         wait_until(lambda: client.post("/predict", json=IRIS_ROW).status_code == 503)
         assert not ready(client)
         # It may be the log itself that fills the disk; so may it be when a server starts.
