@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import resource
 import subprocess
 import sys
 import threading
@@ -36,24 +37,11 @@ IRIS_ROW = {"sepal_length": 6.7, "sepal_width": 3.3, "petal_length": 5.7, "petal
 NOWHERE = "postgresql://nobody:hidden@127.0.0.1:1/nothing"
 
 
-@pytest.fixture(scope="session")
-def iris() -> Release:
-    return iris_release(1)
-
-
-@pytest.fixture(scope="session")
-def iris_second() -> Release:
-    return iris_release(2)
-
-
-@pytest.fixture(scope="session")
-def houses() -> Release:
-    return house_release(1)
-
-
-@pytest.fixture(scope="session")
-def mixed() -> Release:
-    return mixed_release(1)
+_release = pytest.fixture(scope="session")
+iris = _release(lambda: iris_release(1))
+iris_second = _release(lambda: iris_release(2))
+houses = _release(lambda: house_release(1))
+mixed = _release(lambda: mixed_release(1))
 
 
 @pytest.fixture(scope="session")
@@ -189,7 +177,27 @@ def ask(application: Any, method: str, path: str, **options: Any) -> httpx.Respo
     return asyncio.run(asking())
 
 
-class Client:
+class Asking:
+    """What clients of an application and of a server process can do alike."""
+
+    get: Callable[..., Any]
+    post: Callable[..., httpx.Response]
+
+    def predict(self, body: Any = IRIS_ROW, **options: Any) -> Any:
+        answer = self.post("/predict", json=body, **options)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def samples(self) -> dict[tuple, float]:
+        """What is told to Prometheus, by name and labels."""
+        return {
+            (sample.name, *sorted(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(self.get("/metrics").text)
+            for sample in family.samples
+        }
+
+
+class Client(Asking):
     """Asks an application whose threads do not run, so that its log keeps what it is given."""
 
     def __init__(
@@ -214,17 +222,9 @@ class Client:
     patch = partialmethod(__call__, "PATCH")
     delete = partialmethod(__call__, "DELETE")
 
-    def predict(self, body: Any = IRIS_ROW, **options: Any) -> Any:
-        answer = self.post("/predict", json=body, **options)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
     def counted(self, name: str) -> float:
-        return counted(self.services, name)
-
-    def samples(self) -> dict[tuple, float]:
-        """What is told to Prometheus."""
-        return numbers(self.get("/metrics").text)
+        """What a counter or gauge of this process says."""
+        return self.services.metrics.registry.get_sample_value(f"mlops_{name}") or 0
 
     def kept(self) -> list[list[str]]:
         """The lines of the prediction log that wait, as their fields."""
@@ -248,20 +248,6 @@ def error_paths(answer: httpx.Response) -> list[str]:
     return [error["path"] for error in answer.json()["errors"]]
 
 
-def counted(services: Services, name: str) -> float:
-    """What a counter or gauge of this process says."""
-    return services.metrics.registry.get_sample_value(f"mlops_{name}") or 0
-
-
-def numbers(text: str) -> dict[tuple, float]:
-    """The samples of an answer to Prometheus, by name and labels."""
-    return {
-        (sample.name, *sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
 def wait_until(
     condition: Callable[[], Any], timeout: float = 90.0, what: str = "the condition"
 ) -> Any:
@@ -275,6 +261,17 @@ def wait_until(
         time.sleep(0.02)
 
 
+@contextmanager
+def limited(kind: int, most: int) -> Iterator[None]:
+    """Of a resource of ``resource`` this process has no more meanwhile."""
+    limits = resource.getrlimit(kind)
+    resource.setrlimit(kind, (most, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, limits)
+
+
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """``python`` with arguments, to its end."""
     return subprocess.run(
@@ -286,7 +283,7 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-class ServerProcess:
+class ServerProcess(Asking):
     """``python -m mlops_for_mle.serving`` as a person runs it."""
 
     def __init__(self, folder: Path, *options: str, **variables: str) -> None:
@@ -331,17 +328,8 @@ class ServerProcess:
         except httpx.TransportError:
             return None
 
-    def post(self, path: str, body: Any) -> httpx.Response:
-        return httpx.post(self.url + path, json=body, headers=self.headers, timeout=60)
-
-    def predict(self, body: Any = IRIS_ROW) -> Any:
-        answer = self.post("/predict", body)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    def samples(self) -> dict[tuple, float]:
-        """What is told to Prometheus."""
-        return numbers(httpx.get(f"{self.url}/metrics").text)
+    def post(self, path: str, json: Any) -> httpx.Response:
+        return httpx.post(self.url + path, json=json, headers=self.headers, timeout=60)
 
     def wait_until_ready(self, release: str | None = None) -> dict[str, Any]:
         def ready() -> dict[str, Any] | None:

@@ -1,10 +1,13 @@
 """Who is answered: this machine, keys and their scopes, and no page of another site."""
 
+import resource
+from contextlib import suppress
 from datetime import UTC, datetime
 
+from mlops_for_mle.serving.errors import ProblemError
 from mlops_for_mle.serving.keys import KeyFile, needed
 from mlops_for_mle.serving.releases import LoadFailure
-from tests.serving.conftest import IRIS_ROW, Client, make_key, run, wait_until
+from tests.serving.conftest import IRIS_ROW, Client, limited, make_key, run, wait_until
 
 
 def status(client: Client, **headers: str) -> int:
@@ -93,6 +96,22 @@ def test_a_revoked_key_and_a_file_that_is_spoilt_or_lost_are_noticed_while_runni
     file.revoke("only")
     # A file of no keys lets nobody in, either.
     assert status(Client(settings, iris)) == 401
+
+
+def test_a_revoked_key_is_refused_also_where_the_file_could_not_be_read_at_first(settings, iris):
+    file = KeyFile(settings.api_keys_file)
+    key = {b"x-api-key": file.create("first", ["predict"]).encode()}
+    access = Client(settings, iris).services.access
+    file.revoke("first")
+
+    def is_known() -> bool:
+        with suppress(ProblemError):
+            return access.check("predict", key) == "first"
+
+    with limited(resource.RLIMIT_NOFILE, 3):
+        access._look_at = 0
+        assert is_known()
+    wait_until(lambda: not is_known(), timeout=10)
 
 
 def test_a_public_address_without_keys_is_refused_in_one_sentence(tmp_path):

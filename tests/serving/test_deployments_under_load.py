@@ -46,12 +46,13 @@ def test_twenty_deployments_and_rollbacks_and_sigterm_fail_no_request_and_lose_n
     assert "load_failed" not in {row.event for row in database.history()}
 
 
-@pytest.fixture
-def start_replica(start_server, settings, database, store, tmp_path: Path):
-    """Starts one of several servers; the first has a folder of its own, the others have one."""
+def test_a_deployment_and_a_rollback_reach_all_replicas_and_their_logs_do_not_mix(
+    start_server, settings, database, store, tmp_path: Path, deploy, iris, iris_second
+):
     admin = make_key(settings, "admin")
 
-    def start(number: int) -> ServerProcess:
+    def start_replica(number: int) -> ServerProcess:
+        """The first has a folder of its own, the others have one."""
         folder = tmp_path / ("own" if number == 0 else "shared")
         server = start_server(
             DATABASE_URL=database.url,
@@ -62,12 +63,6 @@ def start_replica(start_server, settings, database, store, tmp_path: Path):
         server.headers = admin
         return server
 
-    return start
-
-
-def test_a_deployment_and_a_rollback_reach_all_replicas_and_their_logs_do_not_mix(
-    start_replica, database, deploy, iris, iris_second
-):
     deploy(iris)
     first, second = iris.manifest.release, iris_second.manifest.release
     replicas = [start_replica(number) for number in range(3)]

@@ -3,7 +3,6 @@
 import json
 import random
 import resource
-import signal
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.serving import prediction_log
 from tests.releases import IRIS_CONTRACT
 from tests.servers import waiting_for_a_lock
-from tests.serving.conftest import IRIS_ROW, NOWHERE, Client, wait_until
+from tests.serving.conftest import IRIS_ROW, NOWHERE, Client, limited, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -29,12 +28,14 @@ def counted(client: Client, name: str) -> float:
     return client.counted(f"spool_{name}_total")
 
 
-def wait_until_shipped(client: Client, rows: int) -> None:
-    wait_until(lambda: counted(client, "shipped") == rows, what="the shipped rows")
-
-
 def rows_of(database) -> dict[str, Any]:
     return {one.prediction_id: one for one in database.rows("SELECT * FROM predictions")}
+
+
+def shipped(client: Client, database, count: int) -> dict[str, Any]:
+    """The rows of the table by their ids, when as many were shipped."""
+    wait_until(lambda: counted(client, "shipped") == count, what="the shipped rows")
+    return rows_of(database)
 
 
 def test_a_prediction_is_in_the_table_with_all_that_is_known_of_it(start_client, database, iris):
@@ -57,28 +58,29 @@ def test_a_prediction_is_in_the_table_with_all_that_is_known_of_it(start_client,
 def test_each_row_of_a_request_has_its_own_id(start_client, database, iris, form):
     client = start_client(iris)
     rows = [IRIS_ROW | {"petal_length": place % 100 / 10} for place in range(3000)]
-    columns = {name: [row[name] for row in rows] for name in IRIS_ROW}
 
-    answer = client.predict(rows if form == "list" else {"columns": columns})
-
-    wait_until_shipped(client, 3000)
-    found = rows_of(database)
-    assert len(found) == 3000
-    for place in (0, 7, 2999):
-        if form == "list":
-            one = answer[place]
-        else:
-            given = answer["columns"]
-            one = {"iris_class": given["iris_class"][place], "label": given["label"][place]}
-            one["prediction_id"] = f"{answer['prediction_id']}-{place}"
-            one["probabilities"] = {
-                name: values[place] for name, values in given["probabilities"].items()
+    if form == "list":
+        answers = client.predict(rows)
+    else:
+        body = client.predict({"columns": {name: [row[name] for row in rows] for name in IRIS_ROW}})
+        lists, names = body["columns"], list(body["columns"]["probabilities"])
+        columns = (lists["iris_class"], lists["label"], *lists["probabilities"].values())
+        answers = [
+            {
+                "prediction_id": f"{body['prediction_id']}-{place}",
+                "iris_class": value,
+                "label": label,
+                "probabilities": dict(zip(names, chances, strict=True)),
             }
-        row = found[one["prediction_id"]]
-        assert row.features == rows[place]
-        assert (row.prediction, row.label) == (one["iris_class"], one["label"])
-        assert row.probabilities == list(one["probabilities"].values())
-        assert row.request_id is None
+            for place, (value, label, *chances) in enumerate(zip(*columns, strict=True))
+        ]
+
+    found = shipped(client, database, 3000)
+    for given, answer in zip(rows, answers, strict=True):
+        row = found[answer["prediction_id"]]
+        assert (row.features, row.request_id) == (given, None)
+        assert (row.prediction, row.label) == (answer["iris_class"], answer["label"])
+        assert row.probabilities == list(answer["probabilities"].values())
 
 
 def test_a_regression_has_neither_labels_nor_probabilities(start_client, database, houses):
@@ -87,8 +89,7 @@ def test_a_regression_has_neither_labels_nor_probabilities(start_client, databas
     one = client.predict({"방 수": 3, "area m2": 100})
     many = client.predict({"columns": {"방 수": [3, 1], "area m2": [100, 50]}})
 
-    wait_until_shipped(client, 3)
-    rows = rows_of(database)
+    rows = shipped(client, database, 3)
     assert rows[one["prediction_id"]].prediction == one["price"]
     second = rows[f"{many['prediction_id']}-1"]
     assert second.prediction == many["columns"]["price"][1]
@@ -97,9 +98,8 @@ def test_a_regression_has_neither_labels_nor_probabilities(start_client, databas
 
 
 def test_every_type_of_value_is_logged_as_it_was_given(start_client, database, mixed):
-    client = start_client(mixed)
-    names = mixed.manifest.contract.feature_names
-    row = dict(zip(names, mixed.manifest.example.rows[0], strict=True))
+    client, contract = start_client(mixed), mixed.manifest.contract
+    row = dict(zip(contract.feature_names, mixed.manifest.example.rows[0], strict=True))
     row["channel"] = 'a\\b\tc\n"d" \u20ac'
     indented, headers = json.dumps(row, indent=2).encode(), {"content-type": "application/json"}
 
@@ -107,8 +107,7 @@ def test_every_type_of_value_is_logged_as_it_was_given(start_client, database, m
     client.predict([row, row])
     assert client.post("/invocations", json={"dataframe_records": [row]}).status_code == 200
 
-    wait_until_shipped(client, 4)
-    assert [one.features for one in rows_of(database).values()] == [row] * 4
+    assert [one.features for one in shipped(client, database, 4).values()] == [row] * 4
 
 
 def test_names_and_labels_may_be_any_text(start_client, database, iris):
@@ -126,8 +125,8 @@ def test_names_and_labels_may_be_any_text(start_client, database, iris):
     assert one["label"] == first["label"] == second["label"] == columns["label"][0] == label
     assert {one["answer %"], first["answer %"], *columns["answer %"]} == {2}
     assert columns["probabilities"][label] == [pytest.approx(one["probabilities"][label])]
-    wait_until_shipped(client, 4)
-    assert [(one.features, one.label) for one in rows_of(database).values()] == [(row, label)] * 4
+    rows = shipped(client, database, 4).values()
+    assert [(one.features, one.label) for one in rows] == [(row, label)] * 4
 
 
 def test_a_full_spool_refuses_predictions(start_client, iris, monkeypatch, caplog):
@@ -148,27 +147,40 @@ def test_a_full_spool_refuses_predictions(start_client, iris, monkeypatch, caplo
     assert all("retry-after" in one.headers for one in answers if one.status_code == 503)
 
 
-def test_a_disk_that_takes_no_more_refuses_until_it_does_again(start_client, database, iris):
-    client = start_client(iris, ship_seconds=0.2)
+def test_a_disk_that_takes_no_more_refuses_until_it_does_again_and_is_emptied_meanwhile(
+    start_client, database, iris, monkeypatch
+):
+    monkeypatch.setenv("DATABASE_URL", NOWHERE)
+    client = start_client(iris)
 
-    def ready() -> int:
-        return client.get("/health/ready").status_code
+    def ready(asked: Client) -> bool:
+        return asked.get("/health/ready").status_code == 200
 
-    first = client.predict()["prediction_id"]
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
+    waiting = client.predict()["prediction_id"]
+    with limited(resource.RLIMIT_FSIZE, 100):
         wait_until(lambda: client.post("/predict", json=IRIS_ROW).status_code == 503)
-        assert ready() == 503
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-        signal.signal(signal.SIGXFSZ, before)
-    wait_until(lambda: ready() == 200)
-    second = client.predict()["prediction_id"]
+        assert not ready(client)
+        # It may be the log itself that fills the disk; so may it be when a server starts.
+        monkeypatch.setenv("DATABASE_URL", database.url)
+        wait_until(lambda: waiting in rows_of(database))
+        restarted = start_client(iris)
+        assert not ready(client)
+        assert not ready(restarted)
+    wait_until(lambda: ready(client) and ready(restarted))
+    later = client.predict()["prediction_id"]
 
-    wait_until(lambda: {first, second} <= set(rows_of(database)))
+    wait_until(lambda: {waiting, later} <= set(rows_of(database)))
     assert counted(client, "torn") == counted(client, "damaged") == 0
+
+
+def test_a_segment_that_cannot_be_read_holds_up_no_other(start_client, database, iris, caplog):
+    client = start_client(iris)
+    # As one of another user, for example.
+    (client.services.log.root / "0-odd.log").mkdir()
+
+    answered = client.predict()["prediction_id"]
+
+    wait_until(lambda: answered in rows_of(database) and "0-odd.log" in caplog.text, timeout=20)
 
 
 def test_a_wait_for_the_database_is_rested_for_as_little_as_a_stop_waits_for_it(
@@ -216,8 +228,8 @@ def test_several_threads_record_at_once(start_client, database, iris):
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(client.predict, requests))
 
-    wait_until_shipped(client, sum(map(len, requests)))
-    assert database.count("predictions") == counted(client, "shipped")
+    count = sum(map(len, requests))
+    assert len(shipped(client, database, count)) == count
 
 
 def test_what_another_process_still_writes_to_is_left_to_it(settings, start_client, database, iris):
@@ -293,8 +305,7 @@ def test_a_line_that_the_database_refuses_is_set_aside_and_holds_up_no_other(
     writer.services.log.end_segment()
 
     client = start_client(iris)
-    wait_until_shipped(client, 19)
-    assert set(rows_of(database)) == set(answered)
+    assert set(shipped(client, database, 19)) == set(answered)
     assert counted(client, "damaged") == 1
     assert refused in (client.services.log.root / "damaged").read_text()
     assert "kept in" in caplog.text

@@ -1,8 +1,11 @@
 """The prediction log of whole servers: killed, without a database, with several workers."""
 
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -111,3 +114,37 @@ def test_two_workers_count_as_one_follow_alike_and_ship_what_a_killed_one_left(
     wait_until_logged(database, answered)
     assert set(answered.values()) == {iris_second.manifest.release}
     assert server.stop() == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a mebibyte."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        pytest.skip("only root may mount a file system")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_workers_outlive_a_full_disk_and_ship_what_fills_it(
+    small_disk, start_serving, database, iris
+):
+    variables = {"MLOPS_SPOOL": str(small_disk / "spool"), "MLOPS_SHIP_SECONDS": "5"}
+    server = start_serving(iris, options=("--workers", "2"), **variables)
+    wait_until(lambda: server.output().count("Serving release") == 2)
+
+    # Rows of an answer until no more fit, and then what takes the rest.
+    statuses = [server.post("/predict", [IRIS_ROW] * 100).status_code for _ in range(200)]
+    with (small_disk / "rest").open("wb", buffering=0) as rest, suppress(OSError):
+        while True:
+            rest.write(bytes(4096))
+    for path in ("/predict", "/invocations", "/explain"):
+        statuses.append(server.post(path, []).status_code)
+
+    assert {200, 503} <= set(statuses)
+    wait_until(lambda: database.count("predictions") == 100 * statuses.count(200))
+    assert "died" not in server.output()
+    (small_disk / "rest").unlink()
+    wait_until(lambda: server.predict()["release"])

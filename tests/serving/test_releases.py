@@ -1,5 +1,6 @@
 import gc
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from mlops_for_mle.releases.store import MODEL_FILE
 from mlops_for_mle.serving.releases import Cache, LoadFailure
 from mlops_for_mle.serving.services import Services
 from tests.releases import house_release, iris_release
-from tests.serving.conftest import Database, counted, wait_until
+from tests.serving.conftest import Database, deployment_of, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -53,14 +54,10 @@ def test_with_several_contracts_the_choice_is_asked_for(services, deploy, iris, 
     )
 
 
-def alter(store, release: Release) -> None:
-    folder = Path(store.url) / release.manifest.contract.name / release.manifest.release
-    (folder / MODEL_FILE).write_bytes(b"altered")
-
-
 def altered(store, release: Release) -> None:
     store.publish(release)
-    alter(store, release)
+    folder = Path(store.url) / release.manifest.contract.name / release.manifest.release
+    (folder / MODEL_FILE).write_bytes(b"altered")
 
 
 def of_wrong_answers(store, release: Release) -> None:
@@ -101,13 +98,29 @@ def test_a_release_that_fails_is_recorded_once_and_the_old_one_stays(
     assert reason in first.reason
     assert services.releases.current.manifest == iris.manifest
     wait_for_failure(services, deployment, after=first)
-    assert counted(services, "release_failures_total") == 1
+    failures = "mlops_release_failures_total"
+    assert services.metrics.registry.get_sample_value(failures) == 1
     newest, *older = database.history()
     assert (newest.event, newest.actor) == ("load_failed", "serving")
     assert newest.release == iris_second.manifest.release
     assert f"deployment {deployment}" in newest.reason
     assert reason in newest.reason
     assert [row.event for row in older] == ["deploy", "deploy"]
+
+
+def test_a_store_that_heals_is_noticed_also_when_the_clock_was_set_back(
+    services, database, store, iris
+):
+    deployment = database.deploy(iris)
+    services.start()
+    failure = wait_for_failure(services, deployment)
+    tomorrow = failure.failed_at + timedelta(days=1)
+    services.releases.failure = failure.model_copy(update={"failed_at": tomorrow})
+
+    store.publish(iris)
+
+    wait_for_release(services, iris)
+    assert services.releases.failure is None
 
 
 def test_a_failure_that_cannot_be_recorded_ends_nothing(
@@ -118,7 +131,7 @@ def test_a_failure_that_cannot_be_recorded_ends_nothing(
     url = make_url(database.url).set(username="without_right", password="secret")
     monkeypatch.setenv("DATABASE_URL", url.render_as_string(hide_password=False))
     broken = deploy(iris)
-    alter(store, iris)
+    altered(store, iris)
     services.start()
     wait_for_failure(services, broken, after=wait_for_failure(services, broken))
 
@@ -175,7 +188,7 @@ def test_a_damaged_copy_in_the_cache_is_fetched_anew(settings, services, deploy,
     wait_until(lambda: list(settings.cache.glob("iris/deployment.json")))
     services.stop()
     cached = Cache(str(settings.cache))
-    alter(cached, iris)
+    altered(cached, iris)
 
     restarted = Services(settings)
     restarted.start()
@@ -186,6 +199,18 @@ def test_a_damaged_copy_in_the_cache_is_fetched_anew(settings, services, deploy,
         restarted.stop()
     assert cached.last_served("iris")[0] == cached.last_served(None)[0] == iris
     assert "The cached release cannot be served" in caplog.text
+
+
+def test_a_cached_release_of_another_contract_makes_way_for_the_only_one_that_is_deployed(
+    settings, services, deploy, iris, houses
+):
+    Cache(str(settings.cache)).keep(houses, deployment_of(houses))
+    services.start()
+    assert services.releases.current.contract.name == "houses"
+
+    deploy(iris)
+
+    wait_for_release(services, iris)
 
 
 def test_of_the_releases_that_were_served_none_is_remembered(services, deploy):

@@ -1,15 +1,20 @@
-"""A server from its start to its orderly end: with idle connections, with a stuck client."""
+"""A server from its settings to its orderly end: with idle connections, with a stuck client."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from mlops_for_mle.errors import ConfigurationError
+from mlops_for_mle.serving.server import MEMORY
+from mlops_for_mle.serving.settings import ServingSettings
 from tests.serving.conftest import NOWHERE, run, wait_until
 from tests.serving.raw import request
 
@@ -31,6 +36,40 @@ def test_serving_loads_nothing_of_the_pipelines_and_no_database_before_the_first
     assert "mlops_for_mle.serving.app" in loaded
     for name in loaded:
         assert not any(name == one or name.startswith(f"{one}.") for one in FORBIDDEN), name
+
+
+def test_options_come_before_variables_and_both_before_folders_of_the_project(
+    monkeypatch, tmp_path
+):
+    for name, value in (("PROJECT_PATH", str(tmp_path)), ("CACHE", "/elsewhere"), ("PORT", "9000")):
+        monkeypatch.setenv(f"MLOPS_{name}", value)
+
+    settings = ServingSettings.load(arguments=["--port", "9001"])
+
+    assert settings.release_store == str(tmp_path / "data" / "releases")
+    assert (settings.cache, settings.port) == (Path("/elsewhere"), 9001)
+    assert ServingSettings.load().port == 9000
+
+
+def test_wrong_variables_are_named_with_their_value_and_what_is_allowed(monkeypatch):
+    monkeypatch.setenv("MLOPS_PORT", "99999")
+    monkeypatch.setenv("MLOPS_LOG_LEVEL", "loud")
+
+    with pytest.raises(ConfigurationError) as caught:
+        ServingSettings.load()
+
+    port, level = str(caught.value).splitlines()
+    assert re.match("MLOPS_PORT: .*65535.*'99999'", port)
+    assert re.match("MLOPS_LOG_LEVEL: .*warning.*'loud'", level)
+
+
+def test_a_wrong_option_ends_the_program_with_status_2_and_no_traceback():
+    ended = run("-m", "mlops_for_mle.serving", "--port", "http")
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("MLOPS_PORT: ")
+    assert "'http'" in ended.stderr
+    assert ended.stderr.count("\n") == 1
 
 
 def test_without_cache_and_database_the_server_is_live_and_not_ready(start_server):
@@ -83,14 +122,15 @@ def test_a_signal_while_it_starts_ends_it_at_once(tmp_path, number, imported):
 
 
 @pytest.mark.integration
-def test_nothing_of_the_metrics_stays_after_a_kill(start_serving, settings, iris):
+def test_nothing_of_the_metrics_stays_after_a_kill(start_serving, iris):
     server = start_serving(iris, options=("--workers", "2"))
-    assert len(list(settings.spool.glob("metrics-*"))) == 1
+    host, port = server.address
+    (folder,) = MEMORY.glob(f"mlops-metrics-{host}-{port}-*")
 
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait()
 
-    wait_until(lambda: not list(settings.spool.glob("metrics-*")))
+    wait_until(lambda: not folder.exists())
 
 
 @pytest.mark.integration

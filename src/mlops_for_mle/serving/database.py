@@ -20,7 +20,6 @@ Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 _CONNECTIONS, _SECONDS = 4, 10.0
-_MISSING = {"42P01", "42703"}
 
 
 @contextmanager
@@ -67,9 +66,10 @@ def rows(connection: "Connection", statement: str, **given: Any) -> list[dict[st
 def reason_of(error: BaseException) -> str:
     """Why the database does not do what it is asked for, in its own words, on one line."""
     original = getattr(error, "orig", None) or error
-    first = str(original).strip().partition("\nLINE ")[0]
-    is_missing = getattr(original, "pgcode", None) in _MISSING
-    return " ".join(first.split()) + (" (run `kedro db upgrade`)" if is_missing else "")
+    told = " ".join(str(original).partition("\nLINE ")[0].split())
+    # A table or a column.
+    is_missing = getattr(original, "pgcode", None) in {"42P01", "42703"}
+    return f"{told} (run `kedro db upgrade`)" if is_missing else told
 
 
 class Pool:
@@ -85,9 +85,7 @@ class Pool:
     def begin(self) -> "Iterator[Connection]":
         """A transaction that is committed at its end and rolled back after an error.
 
-        Raises:
-            ProblemError: 409, a rule of the table forbids the change; 503, the database cannot be
-                used.
+        ProblemError 409: a rule of the table forbids the change; 503: the database cannot be used.
         """
         from sqlalchemy import exc
 
@@ -96,12 +94,11 @@ class Pool:
                 yield connection
                 connection.commit()
         except (exc.IntegrityError, exc.DataError) as error:
-            reason = str(error.orig).partition("\n")[0]
-            told = f"The table does not allow the change: {reason}"
-            raise ProblemError(409, told) from error
+            first = str(error.orig).partition("\n")[0]
+            raise ProblemError(409, f"The table does not allow the change: {first}") from error
         except (exc.DBAPIError, exc.TimeoutError, UserError, OSError) as error:
-            reason = f"The database cannot be used at the moment: {reason_of(error)}"
-            raise not_ready(reason) from error
+            told = f"The database cannot be used at the moment: {reason_of(error)}"
+            raise not_ready(told) from error
 
     def endpoint(self, function: Callable[Given, Result]) -> Callable[Given, Awaitable[Result]]:
         """Have the function of a route run in a thread."""

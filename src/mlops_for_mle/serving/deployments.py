@@ -47,15 +47,13 @@ def router(services: "Services") -> APIRouter:
         # A manifest never changes, and is large beside these.
         return store.manifest(contract, release).model_dump(include={"estimator", "metrics"})
 
-    def described(row: Deployment, current: Deployment | None) -> dict[str, Any]:
-        facts: dict[str, Any] = {"problem": None, "estimator": None, "metrics": {}}
+    def described(row: Deployment, served: str | None) -> dict[str, Any]:
+        facts = {"release": row.release, "model_version": row.model_version}
+        facts |= {"is_current": row.release == served, "problem": None}
         try:
-            facts |= facts_of(row.contract, row.release)
+            return facts | facts_of(row.contract, row.release)
         except UserError as error:
-            facts["problem"] = str(error)
-        is_current = current is not None and current.release == row.release
-        version = row.model_version
-        return {"release": row.release, "model_version": version, "is_current": is_current} | facts
+            return facts | {"problem": str(error), "estimator": None, "metrics": {}}
 
     @found.get("", summary="The audit trail of deployments")
     @database.endpoint
@@ -70,11 +68,13 @@ def router(services: "Services") -> APIRouter:
         for row in rows:
             if row.event != "load_failed":
                 releases.setdefault(row.release, row)
+        served = current.release if current else None
+        shown = [*releases.values()][:_SHOWN_RELEASES]
         return {
             "contract": contract,
             "current": current and current.id,
             "deployments": rows,
-            "releases": [described(one, current) for one in [*releases.values()][:_SHOWN_RELEASES]],
+            "releases": [described(one, served) for one in shown],
         }
 
     @found.post(

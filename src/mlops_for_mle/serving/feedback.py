@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _ID_PATTERN = (
     r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}(-(0|[1-9][0-9]{0,8}))?$"
 )
-_LENGTH_OF_REQUEST = 36
 _ALLOWED_ID = "the prediction_id of an answer, with -<row> where a request had several rows"
 # The log of another server may be late, and its clock another.
 _MAY_WAIT_SECONDS = 3600
@@ -59,26 +58,19 @@ class NewFeedback(BaseModel):
 
 
 class Feedback(BaseModel):
-    """A true label as it is kept; each correction has the next revision.
-
-    Attributes:
-        value: The class value or number.
-        label: The name of the class; None for a regression.
-        is_joined: Whether the prediction is in the log.
-    """
+    """A true label as it is kept; each correction has the next revision."""
 
     prediction_id: str
-    value: int | float | str
-    label: str | None
+    value: int | float | str = Field(description="The class value or number")
+    label: str | None = Field(description="The name of the class; null for a regression")
     revision: int = Field(ge=1)
     created_at: datetime
-    is_joined: bool
+    is_joined: bool = Field(description="Whether the prediction is in the log")
 
 
 def router(services: Services) -> APIRouter:
     """The route."""
     found = APIRouter(tags=["feedback"])
-    database = services.database
 
     @found.post(
         "/feedback",
@@ -92,7 +84,7 @@ def router(services: Services) -> APIRouter:
             202: {"model": Feedback, "description": "Kept; its prediction is not in the log yet"},
         },
     )
-    @database.endpoint
+    @services.database.endpoint
     def tell(response: Response) -> Feedback:
         told = body_as(NewFeedback)
         contract = served_by(services).contract
@@ -101,7 +93,7 @@ def router(services: Services) -> APIRouter:
         message = fault(label, target.feature)
         if message is not None:
             raise refused("label", message, describe(target.feature), shown(told.label))
-        with database.begin() as connection:
+        with services.database.begin() as connection:
             is_joined = _is_logged(connection, contract, told.prediction_id, services.log)
             row, is_new = _keep(connection, contract, told, float(target.codes.get(label, label)))
         response.status_code = 200 if not is_new else 201 if is_joined else 202
@@ -142,7 +134,7 @@ def _is_logged(
     made_at = int(prediction_id.replace("-", "")[:12], 16) / 1000
     oldest = min(time.time(), log.oldest_at() or math.inf)
     may_wait = oldest - _MAY_WAIT_SECONDS < made_at < time.time() + _MAY_WAIT_SECONDS
-    request = prediction_id[:_LENGTH_OF_REQUEST]
+    request = prediction_id[:36]
     logged = rows(connection, _FIND, id=prediction_id, request=request, first=f"{request}-0")
     found = {one["prediction_id"]: one["contract"] for one in logged}
     made_under = found.get(prediction_id, contract.name)

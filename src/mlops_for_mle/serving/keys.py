@@ -59,9 +59,8 @@ class ApiKey(Configuration):
     created_at: datetime
 
 
-class KeyDocument(Configuration):
-    """The content of the file; an error shows nothing of it, since that may be a key."""
-
+class _Document(Configuration):
+    # What stands in the file may be a key.
     model_config = ConfigDict(hide_input_in_errors=True)
 
     format: Literal[1] = 1
@@ -77,22 +76,20 @@ class KeyFile:
     def read(self) -> tuple[ApiKey, ...] | None:
         """The keys, None when there is no file; raises ConfigurationError where it is not valid."""
         try:
-            return KeyDocument.model_validate_json(self.path.read_bytes()).keys
+            return _Document.model_validate_json(self.path.read_bytes()).keys
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:
             raise ConfigurationError(f"The API keys in {self.path}: {error}") from None
 
     def create(self, name: str, scopes: Sequence[Scope]) -> str:
-        """Add a key and give it; it cannot be shown again.
+        """Add a key and give it; UserError or ValidationError: the name is taken, or not allowed.
 
-        Raises:
-            UserError: The name is taken.
-            ValidationError: The name is not allowed.
+        It cannot be shown again.
         """
         key = "mlops_" + secrets.token_urlsafe(32)
         now = datetime.now(UTC).replace(microsecond=0)
-        made = ApiKey(name=name, scopes=tuple(scopes), sha256=digest(key.encode()), created_at=now)
+        made = ApiKey(name=name, scopes=tuple(scopes), sha256=_digest(key.encode()), created_at=now)
         with self._changing() as keys:
             if name in keys:
                 raise UserError(f"There is a key named {name} already: revoke it, or take another.")
@@ -117,14 +114,13 @@ class KeyFile:
             yield keys
             partial = self.path.with_name(f".{self.path.name}.new")
             partial.touch(0o600)
-            partial.write_text(KeyDocument(keys=tuple(keys.values())).model_dump_json(indent=2))
+            partial.write_text(_Document(keys=tuple(keys.values())).model_dump_json(indent=2))
             partial.replace(self.path)
         finally:
             os.close(lock)
 
 
-def digest(key: bytes) -> str:
-    """What is kept of a key."""
+def _digest(key: bytes) -> str:
     return hashlib.sha256(key).hexdigest()
 
 
@@ -147,17 +143,13 @@ class Access:
     """
 
     def __init__(self, settings: ServingSettings) -> None:
-        """Read the keys.
-
-        Raises:
-            ConfigurationError: Their file is not valid, or missing where others reach the address.
-        """
+        """Read the keys; ConfigurationError: they are not valid, or missing where others ask."""
         self._file = KeyFile(settings.api_keys_file)
         self._names = frozenset(settings.keyless_hosts.lower().replace(",", " ").split())
         # A file without keys, or one that has gone, refuses everybody: losing it opens nothing.
-        self._needs_keys = not (self._names or is_loopback(settings.host))
+        self._needs_keys = not (self._names or _is_loopback(settings.host))
         self._keys: dict[str, ApiKey] = {}
-        self._look_at = 0.0
+        self._look_at, self._fault = 0.0, ""
         self._mark: tuple[int, int] | None = None
         self._look()
         if self._needs_keys and self._mark is None:
@@ -170,19 +162,20 @@ class Access:
     def check(self, need: Need, headers: Headers) -> str | None:
         """Who asks for something that needs ``need``; ProblemError 401, 403 or 421 otherwise.
 
-        Returns:
-            The name of a key, or that it is this machine; None for a stranger, who is told nothing
-            of people and paths.
+        That is the name of a key, or this machine; None is a stranger, who is told nothing of
+        people and paths.
         """
         if time.monotonic() >= self._look_at:
             try:
                 self._look()
             except ConfigurationError as error:
-                logger.error("%s; the keys that were read before stay in force", error)  # noqa: TRY400  (a person's mistake)
+                if str(error) != self._fault:
+                    logger.error("%s; the keys that were read before stay in force", error)  # noqa: TRY400  (a person's mistake)
+                self._fault = str(error)
         if not self._needs_keys:
             host = headers.get(b"host", b"localhost")
             name = _without_port(host)
-            if not is_loopback(name) and name not in self._names:
+            if not _is_loopback(name) and name not in self._names:
                 raise ProblemError(
                     421,
                     "Without API keys only this machine is answered, under the name localhost; "
@@ -195,15 +188,14 @@ class Access:
         bearer = headers.get(b"authorization", b"")
         if bearer[:7].lower() == b"bearer ":
             presented = bearer[7:].strip()
-        key = None if presented is None else self._keys.get(digest(presented))
+        key = None if presented is None else self._keys.get(_digest(presented))
         if need == "nothing":
             return None if key is None else key.name
         if key is None:
             reason = "The API key is not known, or was revoked"
             if presented is None:
                 reason = "This needs an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
-            scheme = {"WWW-Authenticate": "Bearer"}
-            raise ProblemError(401, reason, headers=scheme)
+            raise ProblemError(401, reason, headers={"WWW-Authenticate": "Bearer"})
         if need != "any key" and need not in key.scopes and "admin" not in key.scopes:
             raise ProblemError(
                 403,
@@ -213,15 +205,15 @@ class Access:
         return key.name
 
     def _look(self) -> None:
-        """Read the file again if it is another one."""
+        """Read the file again until it is the one that was read."""
         self._look_at = time.monotonic() + _RELOAD_SECONDS
         mark = None
         with suppress(OSError):
             found = self._file.path.stat()
             mark = (found.st_mtime_ns, found.st_ino)
         if mark != self._mark:
-            self._mark = mark
             keys = self._file.read()
+            self._mark, self._fault = mark, ""
             self._keys = {one.sha256: one for one in keys or ()}
             self._needs_keys |= keys is not None
             logger.info("Read %d API key(s) from %s", len(self._keys), self._file.path)
@@ -242,7 +234,7 @@ def check_site(headers: Headers, allowed: Sequence[str]) -> None:
 
 
 @lru_cache(maxsize=64)
-def is_loopback(name: str) -> bool:
+def _is_loopback(name: str) -> bool:
     """Whether a name or an address always means this machine; asks no name server."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -264,22 +256,21 @@ def commands() -> None:
     """Manage the server's API keys, in the file MLOPS_API_KEYS_FILE."""
 
 
-def _file() -> KeyFile:
-    return KeyFile(ServingSettings.load().api_keys_file)
-
-
-_SCOPES_HELP = """read: what every key may read, such as /metrics; predict: predictions; write:
-observations, feedback and logged predictions; admin: everything, rollback included; may be
-repeated"""
-_SCOPES = click.Choice(get_args(Scope))
-
-
 @commands.command()
 @click.argument("name")
-@click.option("--scope", "scopes", type=_SCOPES, multiple=True, required=True, help=_SCOPES_HELP)
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice(get_args(Scope)),
+    multiple=True,
+    required=True,
+    help="read: what every key may read, such as /metrics; predict: predictions; write: "
+    "observations, feedback and logged predictions; admin: everything, rollback included; may be "
+    "repeated",
+)
 def create(name: str, scopes: Sequence[Scope]) -> None:
     """Make a key for somebody, such as web-shop or kim, and print it, once."""
-    file = _file()
+    file = KeyFile(ServingSettings.load().api_keys_file)
     click.echo(file.create(name, scopes))
     click.echo(f"Kept as a digest in {file.path}; the key is not shown again.", err=True)
 
@@ -288,7 +279,7 @@ def create(name: str, scopes: Sequence[Scope]) -> None:
 @click.argument("name")
 def revoke(name: str) -> None:
     """Take a key away."""
-    _file().revoke(name)
+    KeyFile(ServingSettings.load().api_keys_file).revoke(name)
     click.echo(f"Revoked {name}.")
 
 

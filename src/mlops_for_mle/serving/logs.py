@@ -23,7 +23,6 @@ _SECRETS = re.compile(
     r"(?P<url>://[^\s:/@\"']*:)[^\s@\"']+(?=@)|(?P<key>\bmlops_)[A-Za-z0-9_-]{43}\b"
 )
 
-
 logger = logging.getLogger(__name__)
 
 
@@ -32,14 +31,14 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Give the line."""
-        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **_ids(),
+            **{name: value for name, value in vars(record).items() if name not in _STANDARD},
         }
-        line |= _ids() | extra
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return _without_secrets(msgspec.json.encode(line, enc_hook=str).decode())

@@ -24,6 +24,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mlops_for_mle.serving.monitoring import newest_run
+from mlops_for_mle.serving.openapi import TEXT, json_answer
 from mlops_for_mle.serving.server import METRICS_FOLDER
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 _LATENCY_SECONDS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
-_TEXT = {"Content-Type": CONTENT_TYPE_LATEST}
 _SPOOL = {
     "shipped": "Rows that were written to the database, those of ended processes included.",
     "refused": "Requests that were answered with 503 because the spool was full.",
@@ -47,12 +47,8 @@ _SPOOL = {
 class Metrics:
     """Counts what happens; safe in several threads.
 
-    Attributes:
-        registry: Where this process counts.
-        duration_of: The histogram of a route, method and status, in seconds.
-        spool: What becomes of the prediction log: shipped, refused, damaged, torn.
-        swaps: Releases that took over from another.
-        failures: Deployed releases that could not be loaded.
+    ``duration_of`` gives the histogram of a route, method and status, in seconds; ``spool`` holds
+    what becomes of the prediction log: shipped, refused, damaged, torn.
     """
 
     def __init__(self) -> None:
@@ -100,14 +96,13 @@ class Metrics:
                     self._outside_of(contract.name, version, name).inc(count)
 
 
-class Everything(Collector):
+class _Everything(Collector):
     """What all processes have counted, how this one is, and the newest monitoring run."""
 
     def __init__(self, services: "Services") -> None:
         self._services = services
 
     def collect(self) -> Iterator[Metric]:
-        """What Prometheus is told."""
         counts: Collector = self._services.metrics.registry
         if folder := os.environ.get(METRICS_FOLDER):
             counts = multiprocess.MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
@@ -140,15 +135,16 @@ def router(services: "Services") -> fastapi.APIRouter:
     """The route."""
     found = fastapi.APIRouter(tags=["operation"])
     words = "The numbers of all worker processes, and those of the newest monitoring run"
-    content = {"text/plain": {"schema": {"type": "string"}}}
 
     @found.get(
         "/metrics",
         summary="Metrics for Prometheus",
         response_class=fastapi.Response,
-        responses={200: {"description": words, "content": content}},
+        responses={200: json_answer(words, TEXT, media="text/plain")},
     )
     def scrape() -> fastapi.Response:
-        return fastapi.Response(generate_latest(Everything(services)), headers=_TEXT)
+        return fastapi.Response(
+            generate_latest(_Everything(services)), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
 
     return found

@@ -1,7 +1,6 @@
 """``GET /monitoring``: how the deployed release does, as the monitoring pipeline has found."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
@@ -75,25 +74,31 @@ def newest_run(services: "Services") -> Iterator[Metric]:
 
     None before the first run and while the database is away: a scrape never fails for it.
     """
-    contract, runs = services.releases.contract, list[dict[str, Any]]()
+    contract = services.releases.contract
     if contract is None or services.releases.database.error is not None:
         return
-    with suppress(ProblemError):
+    try:
         runs, metrics = _look(services, contract)
+    except ProblemError:
+        return
     if not runs:
         return
-    newest, known_by = runs[0], ("area", "subject", "metric")
-    values = [(one, one["value"]) for one in metrics if one["value"] is not None]
-    alarms = [(one, one["is_alarm"]) for one in metrics if one["threshold"] is not None]
-    recorded_at, labelled = newest["created_at"].timestamp(), newest["labelled_count"]
-    for name, words, labels, samples in (
-        ("value", "What was measured.", known_by, values),
-        ("alarm", "1 where the value is an alarm, 0 where it could be.", known_by, alarms),
-        ("timestamp_seconds", "When it was recorded.", (), [(newest, recorded_at)]),
-        ("labelled_predictions", "Those with a true label.", (), [(newest, labelled)]),
-    ):
-        told, named = f"Of the newest monitoring run. {words}", ("contract", *labels)
-        found = GaugeMetricFamily(f"mlops_monitoring_{name}", told, labels=named)
-        for one, value in samples:
-            found.add_metric((contract, *(one[label] for label in labels)), value)
-        yield found
+
+    def gauge(name: str, words: str, *labels: str) -> GaugeMetricFamily:
+        told = f"Of the newest monitoring run. {words}"
+        return GaugeMetricFamily(f"mlops_monitoring_{name}", told, labels=("contract", *labels))
+
+    known_by = ("area", "subject", "metric")
+    value = gauge("value", "What was measured.", *known_by)
+    alarm = gauge("alarm", "1 where the value is an alarm, 0 where it could be.", *known_by)
+    for one in metrics:
+        labels = (contract, *(one[name] for name in known_by))
+        if one["value"] is not None:
+            value.add_metric(labels, one["value"])
+        if one["threshold"] is not None:
+            alarm.add_metric(labels, one["is_alarm"])
+    recorded = gauge("timestamp_seconds", "When it was recorded.")
+    recorded.add_metric((contract,), runs[0]["created_at"].timestamp())
+    labelled = gauge("labelled_predictions", "Those with a true label.")
+    labelled.add_metric((contract,), runs[0]["labelled_count"])
+    yield from (value, alarm, recorded, labelled)

@@ -52,11 +52,7 @@ IdempotencyKey = Annotated[str | None, Header(pattern=r"^[\x21-\x7e]{1,255}$")]
 
 def router(services: Services) -> APIRouter:
     """The routes."""
-    routes = APIRouter(
-        prefix=_PREFIX,
-        tags=["observations"],
-        default_response_class=Response,
-    )
+    routes = APIRouter(prefix=_PREFIX, tags=["observations"], default_response_class=Response)
     most = services.settings.max_concurrency
     reading, writing = Pool("reading", most), Pool("writing", most)
 
@@ -129,11 +125,8 @@ def router(services: Services) -> APIRouter:
     @writing.endpoint
     def change(key: int, if_match: IfMatch = None) -> Response:
         if if_match is None:
-            raise ProblemError(
-                428,
-                "Send the entity tag of the observation that you have read as If-Match, so that "
-                "nobody's change is lost",
-            )
+            told = "Send the entity tag of what you have read as If-Match: nobody's change is lost"
+            raise ProblemError(428, told)
         contract = served_by(services).contract
         columns = _columns(contract)
         values = _read_body(contract, may_lack=columns)
@@ -212,13 +205,12 @@ def _encoded(connection: "Connection", statement: Any) -> list[bytes]:
 def _find(
     connection: "Connection", contract: Contract, key: int, if_match: str | None = None
 ) -> bytes:
-    """Read a row; with the header it is locked, and its present state is one of those named."""
+    """A row; with the header it is locked, and its present state is one of those named."""
     table = _table(contract)
     statement = table.select().where(table.c[contract.key] == key)
     found = _encoded(connection, statement if if_match is None else statement.with_for_update())
     if not found:
-        detail = f"{contract.table} has no row with {contract.key} {key}"
-        raise ProblemError(404, detail)
+        raise ProblemError(404, f"{contract.table} has no row with {contract.key} {key}")
     tag = _tag(found[0])
     if if_match is not None and {"*", tag}.isdisjoint(one.strip() for one in if_match.split(",")):
         detail = f"The observation was changed meanwhile, its entity tag is {tag}: read it again"

@@ -18,8 +18,8 @@ import time
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import reduce
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -29,11 +29,11 @@ from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.context import REQUEST_ID
 from mlops_for_mle.serving.database import reason_of, transaction
 from mlops_for_mle.serving.errors import not_ready
-from mlops_for_mle.serving.metrics import Metrics
 from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
     from mlops_for_mle.serving.answers import Question
+    from mlops_for_mle.serving.metrics import Metrics
 
 _STAGE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS staged (
@@ -94,11 +94,11 @@ logger = logging.getLogger(__name__)
 class PredictionLog:
     """Keeps every answered prediction until the table ``predictions`` has it, exactly once.
 
-    ``stored_bytes`` is what all processes have in the folder ``root``, as far as this one knows;
-    ``answered_at`` tells by the monotonic clock when something was kept last.
+    ``stored_bytes`` is what all processes have in the folder, as far as this one knows;
+    ``answered_at`` is when something was kept last, by the monotonic clock.
     """
 
-    def __init__(self, settings: ServingSettings, metrics: Metrics) -> None:
+    def __init__(self, settings: ServingSettings, metrics: "Metrics") -> None:
         self.root, self.max_bytes = settings.spool, settings.spool_max_bytes
         self.stored_bytes, self.answered_at = 0, 0.0
         self._ship_seconds = settings.ship_seconds
@@ -108,7 +108,6 @@ class PredictionLog:
         self._descriptor: int | None = None
         self._size = 0
         self._has_failed = False
-        self._heads: dict[str, tuple[bytes, bytes]] = {}
         self._threads: list[threading.Thread] = []
 
     @property
@@ -126,11 +125,12 @@ class PredictionLog:
         return int(min(names).partition("-")[0]) / 1e9 if names else None
 
     def start(self) -> None:
-        """Begin to keep and to ship; raises OSError where the spool folder cannot be written."""
+        """Begin to keep and to ship; raises OSError where the spool folder cannot be made."""
         self.root.mkdir(parents=True, exist_ok=True)
         self._has_failed = True
         self._look_around()
-        self._has_failed = False
+        if self.refuses:
+            logger.error("Predictions are refused, %s is full or cannot be written", self.root)
         tasks = (self._ship_all, self._sync_every_second)
         self._threads = [threading.Thread(target=one, daemon=True) for one in tasks]
         for thread in self._threads:
@@ -176,12 +176,11 @@ class PredictionLog:
             # At once, since others look at it meanwhile.
             self.stored_bytes = stored
         if self._has_failed and not self._is_full:
-            probe = self.root / f"probe-{uuid4().hex}"
-            try:
-                probe.write_bytes(bytes(8192))
+            # Where it takes nothing yet, what fills it may be what is shipped now.
+            with suppress(OSError), TemporaryFile(dir=self.root) as probe:
+                probe.write(bytes(8192))
+                probe.flush()
                 self._has_failed = False
-            finally:
-                probe.unlink(missing_ok=True)
 
     def _append(self, lines: Sequence[bytes]) -> None:
         """Write whole lines, which are in pieces: all of them or none."""
@@ -225,30 +224,33 @@ class PredictionLog:
 
     def _sync_every_second(self) -> None:
         while not self._stopping.wait(1.0):
-            try:
-                for path in self.root.glob("*.log"):
+            for path in self.root.glob("*.log"):
+                try:
                     with suppress(FileNotFoundError), path.open("rb") as segment:
                         os.fsync(segment.fileno())
-            except OSError:
-                logger.exception("The prediction log cannot be synchronised with the disk")
+                except OSError as error:
+                    logger.warning("%s cannot be synchronised with the disk: %s", path, error)
 
-    def _line(self, question: "Question") -> list[bytes]:
+    @staticmethod
+    def _line(question: "Question") -> list[bytes]:
         """A line, in pieces where it is long."""
         rows, request, parts = question.rows, question.request, question.parts
-        manifest = question.served.manifest
-        head, labels = self._heads.get(manifest.release) or self._remember(manifest)
-        name = request.headers.get(REQUEST_ID, b"")
-        is_named = name and name == request.request_id.encode()
-        values, *chances = parts[0].texts
-        by_class, features = b"{%b}" % b",".join(chances) if chances else rb"\N", _copied(rows.text)
-        if len(parts) > 1:
-            values = by_class = features = _SLOT
+        head, labels = question.served.logged
+        name = request.headers.get(REQUEST_ID)
+        if name != request.request_id.encode():
+            name = rb"\N"
+        if len(parts) == 1:
+            values, *chances = parts[0].texts
+            features = _copied(rows.text)
+            by_class = b"{%b}" % b",".join(chances) if chances else rb"\N"
+        else:
+            values = features = by_class = _SLOT
         line = b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%d\t%b\t%b\n" % (
             head,
             request.prediction_id.encode(),
             question.answered_at // 1000,
             question.latency_seconds * 1000,
-            name if is_named else rb"\N",
+            name,
             values,
             labels,
             rows.form,
@@ -263,37 +265,42 @@ class PredictionLog:
         commas = [piece for one in lists for piece in (b",", *one)]
         probabilities = [b"{", *commas[1:], b"}\n"] if lists else [b"\\N\n"]
         pieces = [start, *texts, middle, _copied(rows.text), end, *probabilities]
-        return [b"%08x\t" % reduce(lambda found, one: zlib.crc32(one, found), pieces, 0), *pieces]
-
-    def _remember(self, manifest: Manifest) -> tuple[bytes, bytes]:
-        """What the lines of a release have in common; only this is kept of it."""
-        facts = (manifest.contract.name, manifest.release, str(manifest.version))
-        labels = {str(code): label for code, label in manifest.contract.target.labels.items()}
-        head = b"\t".join(_copied(one.encode()) for one in facts)
-        found = self._heads[manifest.release] = (head, _copied(msgspec.json.encode(labels)))
-        return found
+        checksum = 0
+        for piece in pieces:
+            checksum = zlib.crc32(piece, checksum)
+        return [b"%08x\t" % checksum, *pieces]
 
     def _ship_all(self) -> None:
         """Ship what there is now and then, and once more after the log was stopped."""
-        pause, is_last, is_away = 0.0, False, False
+        pause, is_last, is_told = 0.0, False, False
         while not is_last:
             is_last, pause = self._stopping.wait(pause), self._ship_seconds
-            try:
-                self._look_around()
-                if self.stored_bytes:
-                    # An outage would otherwise leave a segment a round.
-                    with transaction("shipper", _STATEMENT_SECONDS):
-                        self.end_segment()
-                for segment in sorted(self.root.glob("*.log")):
+            obstacle = self._ship_once()
+            if obstacle and not is_told:
+                told = "The prediction log cannot be shipped, it waits in the spool: %s"
+                logger.warning(told, obstacle)
+            elif is_told and not obstacle:
+                logger.info("The prediction log is shipped to the database again")
+            is_told = obstacle is not None
+
+    def _ship_once(self) -> str | None:
+        """Ship what nobody writes to; gives the reason why something had to stay."""
+        obstacle = None
+        try:
+            self._look_around()
+            if self.stored_bytes:
+                # An outage would otherwise leave a segment a round.
+                with transaction("shipper", _STATEMENT_SECONDS):
+                    self.end_segment()
+            for segment in sorted(self.root.glob("*.log")):
+                try:
                     self._ship(segment)
-                if is_away:
-                    logger.info("The prediction log is shipped to the database again")
-                is_away = False
-            except Exception as error:  # noqa: BLE001  (the thread outlives every failure)
-                if not is_away:
-                    told = "The prediction log cannot be shipped, it waits in the spool: %s"
-                    logger.warning(told, reason_of(error))
-                is_away = True
+                except OSError as error:
+                    # It may be another user's; those behind it are not.
+                    obstacle = str(error)
+        except Exception as error:  # noqa: BLE001  (the thread outlives every failure)
+            obstacle = reason_of(error)
+        return obstacle
 
     def _ship(self, segment: Path) -> None:
         """Write a segment and remove it, unless another process writes to it or ships it."""
@@ -365,6 +372,14 @@ class PredictionLog:
             file.write(line.rstrip(b"\n") + b"\n")
         self._counts["damaged"].inc()
         logger.error("A line of the prediction log is kept in %s: %s", kept, reason)
+
+
+def logged_facts(manifest: Manifest) -> tuple[bytes, bytes]:
+    """What the lines of a release have in common: their beginning, and the labels of classes."""
+    facts = (manifest.contract.name, manifest.release, str(manifest.version))
+    labels = {str(code): label for code, label in manifest.contract.target.labels.items()}
+    head = b"\t".join(_copied(one.encode()) for one in facts)
+    return head, _copied(msgspec.json.encode(labels))
 
 
 def _is_locked(descriptor: int) -> bool:

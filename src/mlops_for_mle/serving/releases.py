@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
@@ -27,6 +27,7 @@ from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.answers import Answers
 from mlops_for_mle.serving.codec import Codec
 from mlops_for_mle.serving.database import reason_of, transaction
+from mlops_for_mle.serving.prediction_log import logged_facts
 from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
@@ -55,12 +56,13 @@ class Served:
         self.deployment, self.origin, self.loaded_at = deployment, origin, datetime.now(UTC)
         self.predictor = load(release)
         self.codec, self.answers = Codec(manifest), Answers(manifest)
+        self.logged = logged_facts(manifest)
         self.ranges = Ranges(contract, manifest.training_ranges, manifest.precision)
         self.explainer = Explainer(self.predictor, manifest.background)
 
 
 class DatabaseHealth(Configuration):
-    """Whether deployments can be followed; ``available`` is None before the first look."""
+    """Whether the database answers; ``available`` is None before the first look."""
 
     available: bool | None = None
     checked_at: datetime | None = None
@@ -83,7 +85,6 @@ class Releases:
     by one release even while another takes over.
 
     Attributes:
-        current: The release in service.
         contract: Whose deployments are followed, once it is known.
         waiting_for: Why none is followed yet, as a sentence; None when all is well.
         failure: Why the deployed release is not the one in service; None when it is.
@@ -94,7 +95,9 @@ class Releases:
         self._store, self._cache = ReleaseStore(settings.release_store), Cache(str(settings.cache))
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._stopping = threading.Event()
+        # By the monotonic clock: when a question to the database began, and a next try may.
         self._asked_at: float | None = None
+        self._retry_at = 0.0
         self._database = DatabaseHealth()
         self.current: Served | None = None
         self.contract = settings.model
@@ -152,10 +155,11 @@ class Releases:
                 deployment = self._look()
             except Exception as refusal:  # noqa: BLE001  (the thread outlives every failure)
                 error = reason_of(refusal)
-            is_there, now = error is None, datetime.now(UTC)
+            is_there = error is None
             if is_there is not self._database.available:
                 level = logging.INFO if is_there else logging.WARNING
                 logger.log(level, "Looking for deployments: %s", error or "the database answers")
+            now = datetime.now(UTC)
             self._database = DatabaseHealth(available=is_there, checked_at=now, error=error)
             if deployment is not None:
                 self._follow(deployment)
@@ -170,26 +174,30 @@ class Releases:
             self._asked_at = None
 
     def _look(self) -> Deployment | None:
-        """The row to follow; the contract that was once found stays chosen."""
+        """The row to follow; a contract that was once found stays chosen while it has any."""
         from sqlalchemy import text
 
         from mlops_for_mle.releases import deployments
 
-        contract, deployed, row = self.contract, list[str](), None
+        row, contracts = None, list[str]()
+        wanted = self._settings.model or self.contract
         with self._asking() as connection:
             # Before the first run there is no such table.
             if connection.scalar(text("SELECT to_regclass('deployments') IS NOT NULL")):
-                names = "SELECT DISTINCT contract FROM deployments ORDER BY contract"
-                deployed = [contract] if contract else list(connection.scalars(text(names)))
-            if len(deployed) == 1:
-                row = deployments.current(connection, deployed[0])
+                names = text("SELECT DISTINCT contract FROM deployments ORDER BY contract")
+                contracts = [*connection.scalars(names)]
+            if wanted in contracts or self._settings.model:
+                contracts = [one for one in contracts if one == wanted]
+            if len(contracts) == 1:
+                row = deployments.current(connection, contracts[0])
         if row is not None:
             self.contract, self.waiting_for = row.contract, None
             return row
-        what = f"Nothing of {contract}" if contract else "Nothing"
+        what = f"Nothing of {wanted}" if wanted else "Nothing"
         reason = f"{what} was deployed yet: run `kedro run` first."
-        if len(deployed) > 1:
-            reason = f"Several contracts are deployed: set MLOPS_MODEL to {' or '.join(deployed)}."
+        if len(contracts) > 1:
+            choice = " or ".join(contracts)
+            reason = f"Several contracts are deployed: set MLOPS_MODEL to {choice}."
         if reason != self.waiting_for:
             logger.warning("No deployment to follow: %s", reason)
         self.waiting_for = reason
@@ -200,14 +208,14 @@ class Releases:
         if self.current is not None and self.current.deployment == deployment:
             self.failure = None
             return
-        known, pause = self.failure, timedelta(seconds=10 * self._settings.poll_seconds)
-        is_new = known is None or known.deployment != deployment.id
-        if known and not is_new and datetime.now(UTC) < known.failed_at + pause:
+        is_new = self.failure is None or self.failure.deployment != deployment.id
+        if not is_new and time.monotonic() < self._retry_at:
             return
         try:
             release = self._store.fetch(deployment.contract, deployment.release)
             self.serve(Served(release, deployment, "store"))
         except Exception as error:  # noqa: BLE001  (the old release outlives every failure)
+            self._retry_at = time.monotonic() + 10 * self._settings.poll_seconds
             self._tell(deployment, error, is_new=is_new)
             return
         try:
@@ -219,10 +227,9 @@ class Releases:
         """Tell of a failure, the first time also in the audit trail where that can be written."""
         from mlops_for_mle.releases import deployments
 
-        number, reason, now = deployment.id, explain(error), datetime.now(UTC)
-        self.failure = LoadFailure(
-            deployment=number, release=deployment.release, reason=reason, failed_at=now
-        )
+        number, name, reason = deployment.id, deployment.release, explain(error)
+        now = datetime.now(UTC)
+        self.failure = LoadFailure(deployment=number, release=name, reason=reason, failed_at=now)
         if not is_new:
             return
         self._metrics.failures.inc()

@@ -1,17 +1,20 @@
 """Runs the application under uvicorn, in one process or several."""
 
-import logging
+import logging.config
 import multiprocessing
 import os
 import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.serving.keys import Access
 from mlops_for_mle.serving.logs import log_configuration
 from mlops_for_mle.serving.settings import PREFIX, ServingSettings
@@ -23,20 +26,32 @@ if TYPE_CHECKING:
 _KEEP_ALIVE_SECONDS = 75
 # Where prometheus_client looks for the folder that all workers share.
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+# Where that lies: on a disk that is full, as the spool's may be, whoever counts would be killed.
+MEMORY = Path("/dev/shm")  # noqa: S108  (what is made there is this server's alone)
+if not os.access(MEMORY, os.W_OK):
+    MEMORY = Path(tempfile.gettempdir())
 
 logger = logging.getLogger(__name__)
 
 
-def run_server(settings: ServingSettings) -> None:
-    """Answer requests until SIGTERM or SIGINT, finish those that are being answered, return.
+def main(arguments: Sequence[str]) -> int:
+    """Serve until told to stop; gives the exit status: 1, it cannot serve; 2, wrong settings."""
+    # onnxruntime would otherwise report its use to others.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        settings = ServingSettings.load(arguments=arguments)
+        logging.config.dictConfig(log_configuration(settings.log_level))
+        # Says before all else what is wrong with the keys.
+        Access(settings)
+        listening = _bind(settings.host, settings.port)
+    except UserError as error:
+        print(error, file=sys.stderr)  # noqa: T201  (the answer to a person's mistake)
+        return 2 if isinstance(error, ConfigurationError) else 1
+    return _serve(settings, listening)
 
-    Raises:
-        ConfigurationError: Others can reach the address and there is no API key.
-        UserError: The address is taken or not ours.
-    """
-    # Says before all else what is wrong with the keys.
-    Access(settings)
-    listening = bind(settings.host, settings.port)
+
+def _serve(settings: ServingSettings, listening: socket.socket) -> int:
+    """Answer requests until SIGTERM or SIGINT, and finish those that are being answered."""
     # Where the embedded database is looked for.
     os.environ[f"{PREFIX}PROJECT_PATH"] = str(settings.project_path)
     host, port = listening.getsockname()[:2]
@@ -46,7 +61,7 @@ def run_server(settings: ServingSettings) -> None:
     from uvicorn.supervisors import Multiprocess
 
     config = uvicorn.Config(
-        partial(create_worker, settings),
+        partial(_create_worker, settings),
         factory=True,
         workers=settings.workers,
         log_level=settings.log_level,
@@ -62,21 +77,20 @@ def run_server(settings: ServingSettings) -> None:
     if settings.workers == 1:
         server = uvicorn.Server(config)
         server.run(sockets=[listening])
-        if not server.started:
-            sys.exit(1)
-        return
-    # In place of what a killed server has left.
-    folder = settings.spool / f"metrics-{port}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    os.environ[METRICS_FOLDER] = str(folder)
+        return 0 if server.started else 1
+    prefix = f"mlops-metrics-{host}-{port}-"
+    for left in MEMORY.glob(f"{prefix}*"):
+        # By a server that was killed with all its workers.
+        shutil.rmtree(left, ignore_errors=True)
+    folder = os.environ[METRICS_FOLDER] = tempfile.mkdtemp(prefix=prefix, dir=MEMORY)
     try:
         Multiprocess(config, sockets=[listening]).run()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    return 0
 
 
-def create_worker(settings: ServingSettings) -> "ASGIApp":
+def _create_worker(settings: ServingSettings) -> "ASGIApp":
     """Make the application of one process."""
     from mlops_for_mle.serving.app import create_app
     from mlops_for_mle.serving.fast import allow_many_connections
@@ -89,7 +103,7 @@ def create_worker(settings: ServingSettings) -> "ASGIApp":
     return create_app(Services(settings))
 
 
-def bind(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int) -> socket.socket:
     """Take the address; from here on clients wait for the first answer, and are not refused."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -93,10 +93,9 @@ class ServingSettings(BaseSettings):
     def load(
         cls, given: Mapping[str, Any] | None = None, arguments: Sequence[str] | None = None
     ) -> Self:
-        """Read the settings: what is given, then options, then variables, then the defaults.
+        """What is given, then options, then variables, then the defaults.
 
-        Raises:
-            ConfigurationError: One line a wrong value: its name, what is allowed, what was found.
+        ConfigurationError: one line a wrong value: its name, what is allowed, what was found.
         """
         options = None if arguments is None else list(arguments)
         try:
