@@ -8,7 +8,7 @@ from mlops_for_mle.commands.project import Project, until_stopped, with_project
 from mlops_for_mle.config import release_store
 from mlops_for_mle.database.engine import database_url
 from mlops_for_mle.database.schema import ensure_predictions, prepare
-from mlops_for_mle.pipelines.scoring import stream
+from mlops_for_mle.pipelines.scoring import following
 from mlops_for_mle.pipelines.scoring.following import Follower
 
 _follow = click.option("--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C.")
@@ -47,19 +47,19 @@ def score(
     contract = project.contract
     _make_tables(project)
     if uninstall:
-        waited = stream.uninstall(contract)
+        waited = following.uninstall(contract)
         click.echo(f"New rows of {contract.table} are queued no longer; {waited} waited.")
         return
-    is_first_use = stream.install(contract)
+    is_first_use = following.install(contract)
     if from_start:
-        queued = stream.enqueue_unscored(contract)
+        queued = following.enqueue_unscored(contract)
         click.echo(f"Queued {queued} row(s) that had no prediction.")
     elif is_first_use:
         click.echo(
             f"From now on new rows of {contract.table} are queued; those that are there already "
             "are scored by `kedro score --from-start`."
         )
-    _score(stream.RowFollower(contract, release_store(), batch_size), follow, "row")
+    _score(following.RowFollower(contract, release_store(), batch_size), follow, "row")
 
 
 @click.command(name="score-topic")

@@ -233,7 +233,7 @@ retraining_decisions = Table(
 )
 
 # Rows of observation tables that wait to be scored; triggers on those tables fill it, and whoever
-# scores a row deletes it in the same transaction. See ``pipelines.scoring.stream``.
+# scores a row deletes it in the same transaction. See ``pipelines.scoring.following``.
 scoring_queue = Table(
     "scoring_queue",
     metadata,

@@ -21,13 +21,12 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.copying import relation
 from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.database.schema import ensure_predictions, prepare
-from mlops_for_mle.pipelines.scoring import stream
 from mlops_for_mle.pipelines.scoring.datasets import (
     PredictionsDataset,
     ScoringReleaseDataset,
     SourceDataset,
 )
-from mlops_for_mle.pipelines.scoring.following import Follower
+from mlops_for_mle.pipelines.scoring.following import Follower, RowFollower, install, uninstall
 from mlops_for_mle.pipelines.scoring.nodes import score_rows
 from mlops_for_mle.pipelines.scoring.topic import TopicFollower
 from mlops_for_mle.releases.deployments import deploy
@@ -80,11 +79,11 @@ class Stage:
         """Make all tables and have new rows queued."""
         prepare(self.url, self.contract)
         ensure_predictions(self.url, self.contract)
-        stream.install(self.contract)
+        install(self.contract)
 
     def clear(self) -> None:
         """As before any use, but for releases in the store and tables of other names."""
-        stream.uninstall(self.contract)
+        uninstall(self.contract)
         quoted = f'"{self.contract.table}", {self.contract.name}_prediction'
         query(
             self.url,
@@ -112,7 +111,7 @@ class Stage:
 
     def follower(self, size: int = 500) -> Callable[[], Follower]:
         """What makes one."""
-        return partial(stream.RowFollower, self.contract, self.store, size)
+        return partial(RowFollower, self.contract, self.store, size)
 
     def score(self, size: int = 500) -> Follower:
         """Score what waits, in this process."""
@@ -128,8 +127,10 @@ class Stage:
 
     def entry(self, kind: Any, **scoring: Any) -> Any:
         """An entry of the catalog."""
-        facts = {"contract": self.contract.model_dump(mode="json"), "store": self.store}
-        return kind(scoring=scoring, credentials={"con": self.url}, **facts)
+        facts = {"contract": self.contract.model_dump(mode="json"), "scoring": scoring}
+        if kind is ScoringReleaseDataset:
+            facts["store"] = self.store
+        return kind(credentials={"con": self.url}, **facts)
 
     def batch(self, **scoring: Any) -> pd.DataFrame:
         """Score a source whole, as the pipeline does, without a session; gives the predictions."""
@@ -225,6 +226,7 @@ def following(stage: Stage | TopicStage, size: int = 500) -> Iterator[None]:
 
 def start_process(follower: Callable[[], Follower], log: Path) -> BaseProcess:
     """What `kedro score --follow` does, without the time that Kedro takes to start."""
+    log.touch()
     process = get_context("spawn").Process(target=_follow, args=(follower, log))
     process.start()
     return process

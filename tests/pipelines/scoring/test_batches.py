@@ -11,7 +11,6 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from mlops_for_mle.contract.notation import Notation
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.errors import PrerequisiteError, ReleaseError, SourceError
 from mlops_for_mle.pipelines.scoring.datasets import (
@@ -19,16 +18,29 @@ from mlops_for_mle.pipelines.scoring.datasets import (
     ScoringReleaseDataset,
     SourceDataset,
 )
-from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, Source
+from mlops_for_mle.pipelines.scoring.nodes import Batch, Part
 from mlops_for_mle.pipelines.scoring.outputs import output_of
 from mlops_for_mle.pipelines.scoring.scorer import Scorer, loaded
 from mlops_for_mle.releases.manifest import Release
 from tests.expectations import refused
 from tests.pipelines.scoring.stage import FEATURES, Stage
 from tests.releases import house_release
-from tests.servers import eventually, query, scalar, waiting_for_a_lock
+from tests.servers import eventually, query, scalar
 
 pytestmark = pytest.mark.integration
+
+
+ROW = pa.table({"row_number": [1]})
+
+
+def batch_of(*parts: Part) -> Batch:
+    """What only has to be written, without a release that has scored it."""
+    empty = ROW.slice(0, 0)
+    return Batch("any", (empty, empty), nullcontext([*parts]), score)
+
+
+def score(part: Part) -> Iterator[tuple[pa.Table, pa.Table]]:
+    return ((rows, rows.slice(0, 0)) for rows in part.read())
 
 
 def rows_with_gaps(count: int = 100) -> pd.DataFrame:
@@ -149,7 +161,7 @@ def test_a_table_is_divided_by_whatever_its_key_is(stage: Stage, key: str, value
 def test_all_parts_of_a_table_are_of_one_moment(stage: Stage) -> None:
     stage.insert(20)
 
-    with stage.entry(SourceDataset).load().parts(["id"], 5) as parts:
+    with stage.entry(SourceDataset, chunk_rows=5).load().parts(["id"]) as parts:
         query(stage.url, "UPDATE iris_data SET id = id + 100")
         stage.insert(3)
         read = [table for part in parts for table in part.read()]
@@ -199,25 +211,18 @@ def test_a_table_that_is_there_keeps_its_grants_indexes_and_views(stage: Stage) 
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_a_failed_run_leaves_what_was_there(
-    stage: Stage, release: Release, output: str, is_first: bool
-) -> None:
+def test_a_failed_run_leaves_what_was_there(stage: Stage, output: str, is_first: bool) -> None:
     stage.insert(30)
     if not is_first:
         stage.batch(output=output)
 
-    rows = pa.table({name: [1.0, 2.0, 3.0] for name in FEATURES})
-
     def fail() -> Iterator[pa.Table]:
         raise SourceError("the disk is gone")
 
-    parts = nullcontext([Part(1, lambda: iter([rows])), Part(4, fail)])
-    source = Source(rows.schema, lambda columns, size: parts)
-    scorer = loaded(stage.store, "iris", release.manifest.release)
-    entry = stage.entry(PredictionsDataset, output=output)
+    parts = [Part(1, lambda: iter([ROW])), Part(2, fail)]
 
     with pytest.raises(Exception, match="the disk is gone"):
-        entry.save(Batch(source, FEATURES, scorer, Notation()))
+        stage.entry(PredictionsDataset, output=output).save(batch_of(*parts))
 
     tables = "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname ~ '^scor(es|ing_st)'"
     files = [*Path(output).parent.rglob("*/*")] if output != "scores" else []
@@ -242,31 +247,29 @@ def test_what_a_dead_worker_has_left_is_not_published(stage: Stage, output: str)
 
 
 def test_of_two_runs_into_one_output_one_waits_for_the_other(
-    stage: Stage, release: Release, output: str
+    stage: Stage, output: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither takes what the other has staged for its own, or away."""
-    stage.insert(5)
-    rows, is_staged, may_end = pa.table({name: [1.0] for name in FEATURES}), Event(), Event()
+    """Neither takes what the other has staged for its own, or away; it says what it waits for."""
+    caplog.set_level("INFO", "mlops_for_mle")
+    is_staged, may_end = Event(), Event()
 
     def read() -> Iterator[pa.Table]:
         is_staged.set()
         may_end.wait(90)
-        yield rows
+        yield ROW
 
-    source = Source(rows.schema, lambda columns, size: nullcontext([Part(1, read)]))
-    scorer = loaded(stage.store, "iris", release.manifest.release)
     entry = stage.entry(PredictionsDataset, output=output)
+    # The same place in other words.
+    same = stage.entry(PredictionsDataset, output=output.replace("/new/", "/new/./"))
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(entry.save, Batch(source, FEATURES, scorer, Notation()))
+        first = pool.submit(entry.save, batch_of(Part(1, read)))
         assert is_staged.wait(90)
-        query = f"SELECT {', '.join(FEATURES)} FROM iris_data"
-        # The same place in other words.
-        same = output.replace("/new/", "/new/./")
-        second = pool.submit(stage.batch, source=query, output=same)
-        assert eventually(lambda: waiting_for_a_lock(stage.url) == 1)
+        second = pool.submit(same.save, batch_of(Part(1, lambda: iter([ROW] * 5))))
+        assert eventually(lambda: f"{output}: waits for another run" in caplog.text)
         may_end.set()
         first.result(90)
-        assert len(second.result(90)) == 5
+        second.result(90)
+    assert len(stage.predictions(output)) == 5
 
 
 def test_a_table_or_folder_that_is_something_else_is_left_alone(

@@ -70,10 +70,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.mark.parametrize("place", ["table", "file"])
 def test_a_killed_worker_loses_and_doubles_nothing(
-    cluster: Cluster, stage: Stage, tmp_path: Path, place: str
+    cluster: Cluster,
+    stage: Stage,
+    tmp_path: Path,
+    place: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Workers stand elsewhere.
+    monkeypatch.chdir(tmp_path)
     if place == "file":
-        output, source = str(tmp_path / "out.parquet"), str(tmp_path / "rows.parquet")
+        output, source = "out.parquet", "rows.parquet"
         rows = np.random.default_rng(1).uniform(0.5, 7, (ROWS, 4))
         rows[::1000, 0] = -1
         table = pa.table({name: rows[:, number] for number, name in enumerate(FEATURES)})

@@ -40,18 +40,13 @@ class Folder:
     Readers take no file for data whose name begins with an underscore.
     """
 
-    url: str
+    place: str
     schema: pa.Schema
 
     @property
     def _files(self) -> DirFileSystem:
-        files, folder = fsspec.url_to_fs(self.url)
+        files, folder = fsspec.url_to_fs(self.place)
         return DirFileSystem(folder, files)
-
-    @property
-    def place(self) -> str:
-        """Where it is, however that was written."""
-        return str(self._files.fs.unstrip_protocol(normpath(self._files.path)))
 
     def _names(self, *prefixes: str) -> list[str]:
         """The files that are there with such a beginning, the mark first."""
@@ -67,13 +62,15 @@ class Folder:
 
     @contextmanager
     def staged(self) -> Iterator[None]:
-        """Let attempts be staged; a folder that holds anything else than former parts is refused.
+        """Let attempts be staged, of which nothing is left in the end.
 
-        Afterwards nothing of what was staged is left.
+        Raises:
+            UserError: The folder holds anything else than former parts.
         """
         self._files.makedirs("", exist_ok=True)
-        if others := set(self._names("")) - set(self._names(_MARK, "part-", "_part-")):
-            raise UserError(f"scoring.output: {self.url} holds {min(others)}: name another folder.")
+        for name in self._names(""):
+            if not name.startswith((_MARK, "part-", "_part-")):
+                raise UserError(f"scoring.output: {self.place} holds {name}: name another folder.")
         try:
             yield
         finally:
@@ -100,18 +97,13 @@ class Folder:
 class Table:
     """A table, whose rows are replaced in one transaction; it keeps its grants and indexes."""
 
-    url: str
-    name: str
+    place: str
     schema: pa.Schema
-
-    @property
-    def place(self) -> str:
-        """Its name; whoever fills it by another one has a stage of his own."""
-        return self.name
+    url: str
 
     @property
     def _stage(self) -> str:
-        return f"scoring_stage_{sha256(self.name.encode()).hexdigest()[:12]}"
+        return f"scoring_stage_{sha256(self.place.encode()).hexdigest()[:12]}"
 
     @property
     def _columns(self) -> str:
@@ -120,9 +112,10 @@ class Table:
 
     @contextmanager
     def staged(self) -> Iterator[None]:
-        """Let attempts be staged, once it is seen that they can be published.
+        """Let attempts be staged, of which nothing is left in the end.
 
-        Afterwards nothing of what was staged is left.
+        Raises:
+            DBAPIError: They could not be published.
         """
         drop = f"DROP TABLE IF EXISTS {self._stage}"
         columns = f'".attempt" text, {self._columns}'
@@ -152,7 +145,7 @@ class Table:
 
     def publish(self, attempts: Sequence[str], count: int, connection: Connection) -> None:
         """Have the table hold the rows of some attempts and no others; others read on meanwhile."""
-        target = relation(connection, self.name)
+        target = relation(connection, self.place)
         # Whoever writes to the table waits behind one who waits for its lock.
         execute_plainly(connection, "SET LOCAL lock_timeout TO '30s'")
         execute_plainly(connection, f"CREATE TABLE IF NOT EXISTS {target} ({self._columns})")
@@ -165,7 +158,7 @@ class Table:
         taken = f'SELECT {listed} FROM {self._stage} WHERE ".attempt" IN ({chosen})'  # noqa: S608
         inserted = execute_plainly(connection, f"INSERT INTO {target} ({listed}) {taken}").rowcount
         if inserted != count:
-            raise UserError(f"What was staged for {self.name} is lost: run this again.")
+            raise UserError(f"What was staged for {self.place} is lost: run this again.")
 
 
 Output = Folder | Table
@@ -173,5 +166,8 @@ Output = Folder | Table
 
 def output_of(name: str, url: str, schema: pa.Schema) -> Output:
     """The folder, or the table of a database, that ``ScoringOptions.output`` names."""
-    is_file = place_of(name) == "file"
-    return Folder(name, schema) if is_file else Table(url, name, schema)
+    if place_of(name) != "file":
+        return Table(name, schema, url)
+    files, folder = fsspec.url_to_fs(name)
+    # Whole, since two runs and their workers may write it in other words or stand elsewhere.
+    return Folder(str(files.unstrip_protocol(normpath(folder))), schema)

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.schema import ensure_predictions
 from mlops_for_mle.errors import PrerequisiteError
-from mlops_for_mle.pipelines.scoring import stream
+from mlops_for_mle.pipelines.scoring.following import enqueue_unscored, install, uninstall
 from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.scoring.stage import Stage, following, staged
 from tests.releases import iris_release, make_release
@@ -140,24 +140,24 @@ def test_rows_from_before_the_first_use_and_corrected_ones_are_scored_when_asked
     stage = empty_stage
     stage.insert(29)
     bad = stage.insert_row(5.1, math.nan, 1.4, 0.2)
-    assert stream.install(stage.contract) is True
-    assert stream.install(stage.contract) is False
+    assert install(stage.contract) is True
+    assert install(stage.contract) is False
     stage.deploy(release)
     stage.insert(3)
     assert stage.score().scored == 3
 
     stage.insert(2)
-    assert stream.enqueue_unscored(stage.contract) == 30
-    assert stream.enqueue_unscored(stage.contract) == 0
+    assert enqueue_unscored(stage.contract) == 30
+    assert enqueue_unscored(stage.contract) == 0
     assert stage.score().scored == 31
     query(stage.url, "UPDATE iris_data SET sepal_width = 3 WHERE id = :id", id=bad)
-    assert stream.enqueue_unscored(stage.contract) == 1
+    assert enqueue_unscored(stage.contract) == 1
     assert stage.score().scored == 1
-    assert stream.enqueue_unscored(stage.contract) == 0
+    assert enqueue_unscored(stage.contract) == 0
     assert scalar(stage.url, "SELECT count(*) FROM scoring_rejects") == 0
 
     stage.insert(4)
-    assert stream.uninstall(stage.contract) == 4
+    assert uninstall(stage.contract) == 4
     stage.insert(5)
     assert stage.waiting() == 0
 
