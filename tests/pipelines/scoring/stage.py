@@ -21,6 +21,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.copying import relation
 from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.database.schema import ensure_predictions, prepare
+from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.scoring.datasets import (
     PredictionsDataset,
     ScoringReleaseDataset,
@@ -144,8 +145,9 @@ class Stage:
     def predictions(self, output: str) -> pd.DataFrame:
         """What a batch has written into files or a table, in the order of the source."""
         if output.endswith(".parquet"):
-            assert Path(output, "_SUCCESS").exists()
-            return pd.read_parquet(output)
+            folder = project_path() / output
+            assert (folder / "_SUCCESS").exists()
+            return pd.read_parquet(folder)
         with engine_for(self.url).connect() as connection:
             every = f"SELECT * FROM {relation(connection, output)} ORDER BY row_number"
             found = execute_plainly(connection, every)

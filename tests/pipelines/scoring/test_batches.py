@@ -1,10 +1,12 @@
 """`kedro run --pipeline scoring`: any table, query or file to a table or files, or nothing."""
 
+import signal
+from _thread import interrupt_main
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer
 
 import numpy as np
 import pandas as pd
@@ -25,7 +27,7 @@ from mlops_for_mle.releases.manifest import Release
 from tests.expectations import refused
 from tests.pipelines.scoring.stage import FEATURES, Stage
 from tests.releases import house_release
-from tests.servers import eventually, query, scalar
+from tests.servers import connection_to, eventually, query, scalar
 
 pytestmark = pytest.mark.integration
 
@@ -270,6 +272,18 @@ def test_of_two_runs_into_one_output_one_waits_for_the_other(
         first.result(90)
         second.result(90)
     assert len(stage.predictions(output)) == 5
+
+
+def test_a_run_that_waits_for_another_can_be_interrupted(stage: Stage) -> None:
+    # A shell that has put the tests into the background has it ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    taken = "SELECT pg_advisory_lock(hashtextextended('scoring into scores', 0))"
+    with connection_to(stage.url) as other:
+        other.exec_driver_sql(taken)
+        Timer(1, interrupt_main).start()
+        with pytest.raises(KeyboardInterrupt):
+            stage.entry(PredictionsDataset, output="scores").save(batch_of())
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_table_or_folder_that_is_something_else_is_left_alone(

@@ -76,14 +76,14 @@ def test_a_killed_worker_loses_and_doubles_nothing(
     place: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Workers stand elsewhere.
-    monkeypatch.chdir(tmp_path)
+    # Where workers stand, and the tests, is another folder.
+    monkeypatch.setenv("MLOPS_PROJECT_PATH", str(tmp_path))
     if place == "file":
         output, source = "out.parquet", "rows.parquet"
         rows = np.random.default_rng(1).uniform(0.5, 7, (ROWS, 4))
         rows[::1000, 0] = -1
         table = pa.table({name: rows[:, number] for number, name in enumerate(FEATURES)})
-        parquet.write_table(table, source, row_group_size=ROWS // PARTS)
+        parquet.write_table(table, tmp_path / source, row_group_size=ROWS // PARTS)
     else:
         output, source = "scores", "iris_data"
         query(stage.url, INSERT, count=ROWS)

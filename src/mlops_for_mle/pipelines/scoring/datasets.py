@@ -9,7 +9,6 @@ from itertools import accumulate
 from typing import Any
 from uuid import uuid4
 
-import fsspec
 import pyarrow as pa
 from sqlalchemy import Connection, text
 
@@ -19,7 +18,7 @@ from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.pipelines.dataset import ContractDataset
 from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, Source
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions, place_of
-from mlops_for_mle.pipelines.scoring.outputs import Output, output_of
+from mlops_for_mle.pipelines.scoring.outputs import Output, files_of, output_of
 from mlops_for_mle.pipelines.scoring.scorer import Scored, Scorer, loaded
 from mlops_for_mle.releases.deployments import deployed
 
@@ -160,7 +159,7 @@ def _parquet_source(path: str, size: int) -> Source:
     """Parquet files, here or at any URL that fsspec opens, in parts by their row groups."""
     from pyarrow.dataset import dataset
 
-    file_system, place = fsspec.url_to_fs(path)
+    file_system, place = files_of(path)
     found = dataset(place, format="parquet", filesystem=file_system)
     groups = [one for file in found.get_fragments() for one in file.split_by_row_group() or [file]]
     counts = (sum(inner.num_rows for inner in one.row_groups) for one in groups)

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from posixpath import normpath
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -19,6 +21,7 @@ from mlops_for_mle.contract.sql import literal, quoted
 from mlops_for_mle.database.copying import copy_in, relation
 from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.scoring.options import place_of
 
 _MARK = "_SUCCESS"
@@ -168,6 +171,11 @@ def output_of(name: str, url: str, schema: pa.Schema) -> Output:
     """The folder, or the table of a database, that ``ScoringOptions.output`` names."""
     if place_of(name) != "file":
         return Table(name, schema, url)
-    files, folder = fsspec.url_to_fs(name)
-    # Whole, since two runs and their workers may write it in other words or stand elsewhere.
+    files, folder = files_of(name)
+    # Whole, since two runs may write it in other words, and their workers stand elsewhere.
     return Folder(str(files.unstrip_protocol(normpath(folder))), schema)
+
+
+def files_of(path: str) -> Any:
+    """The file system of a path or URL, and the place in it; paths begin at the project."""
+    return fsspec.url_to_fs(path if "://" in path else project_path() / Path(path).expanduser())
