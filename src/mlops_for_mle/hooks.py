@@ -115,7 +115,7 @@ class ProjectHooks:
             if public_address("MLFLOW"):
                 _LOGGER.info("MLflow run: %s", run_page(run.info.experiment_id, run.info.run_id))
         if "__default__" in _pipeline_names(run_params):
-            from mlops_for_mle.commands.summary import project_summary
+            from mlops_for_mle.commands.model import project_summary
 
             metric, env = catalog.load("params:gates.metric"), run_params.get("env")
             click.echo(project_summary(self._contract, metric, env, self._candidate))

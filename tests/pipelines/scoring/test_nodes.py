@@ -41,7 +41,7 @@ def scored(rows: dict[str, Any], **ingestion: Any) -> list[Scored]:
         return [tables for part in found for tables in batch.score(part)]
 
 
-def test_no_rows_and_no_good_rows_have_the_same_columns_as_many() -> None:
+def test_no_rows_and_no_good_rows_have_the_same_columns_as_many():
     table = pa.table(ROWS)
 
     schemas = [
@@ -52,7 +52,7 @@ def test_no_rows_and_no_good_rows_have_the_same_columns_as_many() -> None:
     assert all(one == schemas[0] for one in schemas)
 
 
-def test_text_is_read_as_ingestion_reads_it() -> None:
+def test_text_is_read_as_ingestion_reads_it():
     rows = {
         "sepal_length": ["5,1 cm", "6,7 cm", "?"],
         "sepal_width": ["3,5", "3,3", "3,0"],
@@ -80,7 +80,7 @@ def test_text_is_read_as_ingestion_reads_it() -> None:
     assert rejects["reason"].to_pylist()[0].startswith("sepal_length: is missing")
 
 
-def test_a_source_that_lacks_a_column_is_refused() -> None:
+def test_a_source_that_lacks_a_column_is_refused():
     rows = {name: values for name, values in ROWS.items() if name != "petal_length"}
     with pytest.raises(SourceError, match=r"missing column\(s\) petal_length; found sepal"):
         scored(rows)
@@ -90,9 +90,7 @@ def test_a_source_that_lacks_a_column_is_refused() -> None:
     ("output", "beside"),
     [("data/out.parquet", "data/out_rejects.parquet"), ("other.scores", "other.scores_rejects")],
 )
-def test_rejects_stand_beside_the_predictions_and_a_source_is_not_overwritten(
-    output: str, beside: str
-) -> None:
+def test_rejects_stand_beside_the_predictions_and_a_source_is_not_overwritten(output, beside):
     assert ScoringOptions(output=output).rejects == beside
     for source in (output, beside):
         with pytest.raises(ValidationError, match="source and output are the same"):
@@ -100,6 +98,6 @@ def test_rejects_stand_beside_the_predictions_and_a_source_is_not_overwritten(
 
 
 @pytest.mark.parametrize("scheduler", ["dask", "tcp://", "spark://host:7077", ""])
-def test_an_engine_is_threads_processes_or_an_address(scheduler: str) -> None:
+def test_an_engine_is_threads_processes_or_an_address(scheduler):
     with pytest.raises(ValidationError, match=r"engine\.scheduler"):
         ScoringOptions.model_validate({"engine": {"scheduler": scheduler}})

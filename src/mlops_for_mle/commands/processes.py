@@ -1,15 +1,20 @@
-"""`kedro score` and `kedro score-topic`: score rows as they arrive, in a table or a Kafka topic."""
+"""What runs until it is stopped: the API, the tutorial's generator, scoring of what arrives."""
 
+import os
+import sys
 from contextlib import closing
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import click
 
-from mlops_for_mle.commands.project import Project, until_stopped, with_project
+from mlops_for_mle.commands.project import Project, duration, until_stopped, with_project
 from mlops_for_mle.config import release_store
 from mlops_for_mle.database.engine import database_url
 from mlops_for_mle.database.schema import ensure_predictions, prepare
-from mlops_for_mle.pipelines.scoring import following
-from mlops_for_mle.pipelines.scoring.following import Follower
+
+if TYPE_CHECKING:
+    from mlops_for_mle.pipelines.scoring.following import Follower
 
 _follow = click.option("--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C.")
 _batch_size = click.option(
@@ -19,6 +24,56 @@ _batch_size = click.option(
     type=click.IntRange(1, 100_000),
     help="At most so many rows a transaction.",
 )
+
+
+@click.command()
+@with_project
+@click.option("--host", help="Address to listen on; the default is 127.0.0.1.")
+@click.option("--port", type=int, help="Port to listen on; the default is 8000.")
+@click.option("--workers", type=int, help="Number of processes; the default is 1.")
+def serve(project: Project, **options: str | int | None) -> None:
+    """Serve the deployed release of an environment's contract over HTTP.
+
+    Without --env it is that of MLOPS_MODEL where it is set, else of the default environment.
+    """
+    configured = os.environ.get("MLOPS_MODEL", "").strip() if project.env is None else ""
+    environment = {
+        "MLOPS_PROJECT_PATH": str(project.folder),
+        **os.environ,
+        "MLOPS_MODEL": configured or project.contract.name,
+        "MLOPS_RELEASE_STORE": release_store(),
+    }
+    given = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    arguments = [sys.executable, "-m", "mlops_for_mle.serving", *given]
+    # The process is replaced, so that the server carries nothing of Kedro and gets every signal.
+    os.execve(sys.executable, arguments, environment)  # noqa: S606  (no shell is involved)
+
+
+@click.command()
+@with_project
+@click.option("--rows", "size", default=1, show_default=True, type=click.IntRange(1, 1_000_000))
+@click.option("--every", default="1s", show_default=True, type=duration(), help="Such as 250ms.")
+@click.option("--batches", default=None, type=click.IntRange(1), help="Stop after so many batches.")
+@click.option("--seed", default=None, type=click.IntRange(0), help="Draw the same rows again.")
+def stream(project: Project, size: int, every: timedelta, **limits: int | None) -> None:
+    """Write random rows into the table of observations until stopped with Ctrl-C."""
+    from kedro.io import DataCatalog
+
+    from mlops_for_mle.pipelines.data_ingestion.generator import stream_batches
+    from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract
+    from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
+
+    contract, configuration = project.contract, project.configuration
+    options = IngestionOptions.model_validate(project.parameters["ingestion"])
+    entry = {"source_rows": configuration["catalog"]["source_rows"]}
+    source = DataCatalog.from_config(entry, configuration["credentials"]).load("source_rows")
+    rows, *_ = to_contract(source, contract, options)
+    prepare(database_url(), contract)
+
+    stopping = until_stopped()
+    click.echo(f"Writing {size} row(s) every {every.total_seconds():g} s into {contract.table}.")
+    written = stream_batches(rows, contract, options, stopping, size=size, every=every, **limits)
+    click.echo(f"Stopped after {written} row(s).")
 
 
 @click.command()
@@ -44,6 +99,8 @@ def score(
     on. Predictions go to the table <contract>_prediction, rows that do not fit the contract to
     scoring_rejects. Any number of these processes may run at once.
     """
+    from mlops_for_mle.pipelines.scoring import following
+
     contract = project.contract
     _make_tables(project)
     if uninstall:
@@ -109,7 +166,7 @@ def _make_tables(project: Project) -> None:
     ensure_predictions(database_url(), project.contract)
 
 
-def _score(follower: Follower, follow: bool, what: str) -> None:
+def _score(follower: "Follower", follow: bool, what: str) -> None:
     follower.run(until_stopped(), follow=follow)
     rejected = f", rejected {follower.rejected} (see scoring_rejects)" if follower.rejected else ""
     click.echo(f"Scored {follower.scored} {what}(s){rejected}.")
