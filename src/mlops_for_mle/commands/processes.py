@@ -154,11 +154,8 @@ def score_topic(
     group = group_id or f"{project.contract.name}-scoring"
     settings = {"bootstrap.servers": bootstrap_servers, "group.id": group}
     click.echo(f"Scoring topic {topic} as a member of group {group}.")
-    follower = TopicFollower(
-        project.contract, release_store(), batch_size, topic, settings, output_topic
-    )
-    with closing(follower):
-        _score(follower, follow, "message")
+    facts = (project.contract, release_store(), batch_size, topic, settings, output_topic)
+    _score(TopicFollower(*facts), follow, "message")
 
 
 def _make_tables(project: Project) -> None:
@@ -167,6 +164,7 @@ def _make_tables(project: Project) -> None:
 
 
 def _score(follower: "Follower", follow: bool, what: str) -> None:
-    follower.run(until_stopped(), follow=follow)
+    with closing(follower):
+        follower.run(until_stopped(), follow=follow)
     rejected = f", rejected {follower.rejected} (see scoring_rejects)" if follower.rejected else ""
     click.echo(f"Scored {follower.scored} {what}(s){rejected}.")

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -116,7 +116,7 @@ class Stage:
 
     def score(self, size: int = 500) -> Follower:
         """Score what waits, in this process."""
-        with made(self.follower(size)) as follower:
+        with closing(self.follower(size)()) as follower:
             follower.run(Event(), follow=False)
         return follower
 
@@ -181,7 +181,7 @@ class TopicStage:
 
     def score(self) -> Follower:
         """Score what is in the topic, in this process."""
-        with made(self.follower()) as follower:
+        with closing(self.follower()()) as follower:
             follower.run(Event(), follow=False)
         return follower
 
@@ -217,7 +217,7 @@ def staged(
 def following(stage: Stage | TopicStage, size: int = 500) -> Iterator[None]:
     """A scorer of this process that follows; it has ended well when the block is left."""
     stopping = Event()
-    with ThreadPoolExecutor(1) as pool, made(stage.follower(size)) as follower:
+    with ThreadPoolExecutor(1) as pool, closing(stage.follower(size)()) as follower:
         outcome = pool.submit(follower.run, stopping, follow=True)
         try:
             yield
@@ -239,13 +239,7 @@ def _follow(follower: Callable[[], Follower], log: Path) -> None:
         os.dup2(file.fileno(), 2)
     # Instead of what an import of Kedro has set.
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
-    with made(follower) as found:
+    with closing(follower()) as found:
         stopping = until_stopped()
         logging.getLogger(__name__).info(LISTENING)
         found.run(stopping, follow=True)
-
-
-def made(follower: Callable[[], Follower]) -> Any:
-    """A follower, which leaves its group in the end, if it has any."""
-    found: Any = follower()
-    return closing(found) if isinstance(found, TopicFollower) else nullcontext(found)

@@ -75,12 +75,7 @@ class ScoringReleaseDataset(_ScoringDataset):
         self._store = store
 
     def load(self) -> Scorer:
-        """Load it.
-
-        Raises:
-            PrerequisiteError: Nothing is deployed and no release is named.
-            ReleaseError: It is not in the store, or not whole.
-        """
+        """Load it; a ``ReleaseError`` where it is not in the store, or not whole."""
         contract = self._contract.name
         with self._engine.connect() as connection:
             release = self._options.release or deployed(connection, contract).release
@@ -184,11 +179,7 @@ def _read_group(group: Any, columns: list[str], size: int) -> Iterator[pa.Table]
 
 
 def _database_source(url: str, source: str, size: int) -> Source:
-    """A table or query in Postgres, all of one moment.
-
-    A part of a table is a range of its primary key; without a key of one column, and for a query,
-    there is one part.
-    """
+    """A table or query, all of one moment; parts are ranges of a primary key of one column."""
     with engine_for(url).connect() as connection:
         key, query = None, source.strip().removesuffix(";")
         if place_of(source) == "table":

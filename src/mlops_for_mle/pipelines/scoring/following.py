@@ -78,10 +78,9 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Arrived(NamedTuple):
-    """A row or message that waits to be scored.
+    """A row or message that waits to be scored, or why it cannot be read.
 
-    ``place`` has what the table of predictions tells of it: ``source``, ``source_id``, ``row_key``
-    and ``timestamp``; ``fault`` says why it cannot be read.
+    ``place`` is ``source``, ``source_id``, ``row_key`` and ``timestamp`` of its prediction.
     """
 
     place: Record
@@ -103,20 +102,21 @@ class Follower(ABC):
     def _take(
         self, connection: Connection, features: Mapping[str, Feature]
     ) -> list[Arrived] | None:
-        """The rows that are next, with some features at least, without waiting for any.
+        """The rows that are next, without waiting for any; None once all have been taken.
 
-        None says that all have been taken. When the transaction fails, which writes what becomes
-        of them, they are given again.
+        They are given again when the transaction fails that writes what becomes of them.
         """
 
     def _acknowledge(self, predictions: list[Record]) -> None:  # noqa: B027  (not all need it)
         """Take note that what became of the rows that were taken last is written."""
 
+    def close(self) -> None:  # noqa: B027  (not all need it)
+        """Leave the work to others."""
+
     def run(self, stopping: Event, *, follow: bool) -> None:
         """Score until nothing is left or, when it follows, until it is to stop.
 
-        Raises:
-            Exception: It does not follow, and something is missing or away.
+        Only then it waits for what is missing or away.
         """
         pause = _POLL_SECONDS
         while not stopping.is_set():

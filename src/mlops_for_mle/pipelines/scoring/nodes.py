@@ -42,11 +42,7 @@ class Batch(NamedTuple):
 
 
 def score_rows(source: Source, scorer: Scorer, ingestion: Mapping[str, Any]) -> Batch:
-    """Have a release score rows; text is read as ``ingestion`` says that columns are written.
-
-    Raises:
-        SourceError: The source lacks a feature.
-    """
+    """Have a release score rows, whose text is written as ``ingestion`` says."""
     contract, names = scorer.manifest.contract, source.schema.names
     if missing := [name for name in contract.features if name not in names]:
         raise SourceError(

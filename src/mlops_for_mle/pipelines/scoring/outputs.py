@@ -51,27 +51,23 @@ class Folder:
         files, folder = fsspec.url_to_fs(self.place)
         return DirFileSystem(folder, files)
 
-    def _names(self, *prefixes: str) -> list[str]:
-        """The files that are there with such a beginning, the mark first."""
+    def _names(self) -> list[str]:
         files = self._files
         files.fs.invalidate_cache()
         # A bucket knows no folder without files.
-        found = files.ls("", detail=False) if files.isdir("") else []
-        return sorted(one for one in found if one.startswith(prefixes))
+        return sorted(files.ls("", detail=False)) if files.isdir("") else []
 
     def _remove(self, *prefixes: str) -> None:
-        for name in self._names(*prefixes):
-            self._files.rm(name)
+        """Remove the files with such a beginning, the mark first."""
+        for name in self._names():
+            if name.startswith(prefixes):
+                self._files.rm(name)
 
     @contextmanager
     def staged(self) -> Iterator[None]:
-        """Let attempts be staged, of which nothing is left in the end.
-
-        Raises:
-            UserError: The folder holds anything else than former parts.
-        """
+        """Let attempts be staged, of which nothing is left; a folder of other files is refused."""
         self._files.makedirs("", exist_ok=True)
-        for name in self._names(""):
+        for name in self._names():
             if not name.startswith((_MARK, "part-", "_part-")):
                 raise UserError(f"scoring.output: {self.place} holds {name}: name another folder.")
         try:
@@ -110,16 +106,13 @@ class Table:
 
     @property
     def _columns(self) -> str:
-        columns = [(quoted(one.name), _SQL_TYPES.get(one.type, "text")) for one in self.schema]
-        return ", ".join(map(" ".join, columns))
+        return ", ".join(
+            f"{quoted(one.name)} {_SQL_TYPES.get(one.type, 'text')}" for one in self.schema
+        )
 
     @contextmanager
     def staged(self) -> Iterator[None]:
-        """Let attempts be staged, of which nothing is left in the end.
-
-        Raises:
-            DBAPIError: They could not be published.
-        """
+        """Let attempts be staged, of which nothing is left, if they could be published."""
         drop = f"DROP TABLE IF EXISTS {self._stage}"
         columns = f'".attempt" text, {self._columns}'
         with engine_for(self.url).begin() as connection:

@@ -102,11 +102,7 @@ class Scorer:
 
 @lru_cache(maxsize=2)
 def loaded(store: str, contract: str, release: str) -> Scorer:
-    """A release that has answered its own example; loaded once a process.
-
-    Raises:
-        ReleaseError: It is not there, incomplete, altered or answers wrongly.
-    """
+    """A release that has answered its own example, loaded once a process; else a ReleaseError."""
     found = ReleaseStore(store).fetch(contract, release)
     _LOGGER.info("release=%s is loaded", release)
     return Scorer(store, found.manifest, load(found))

@@ -119,7 +119,7 @@ class TopicFollower(Follower):
         self._consumer.commit(offsets=[TopicPartition(self._topic, *end) for end in ends.items()])
 
     def close(self) -> None:
-        """Leave the group; brokers that are away are not waited for."""
+        """Leave the group; brokers that are away are not waited for for long."""
         # The client waits as long as a session lasts, and no signal interrupts it. What is not
         # committed then is read again, and has one prediction.
         leaving = Thread(target=self._consumer.close, daemon=True)
@@ -138,10 +138,7 @@ class TopicFollower(Follower):
 
 
 def arrived(message: Message, contract: Contract) -> Arrived:
-    """The row in a message, or what is wrong with it.
-
-    It has the time of its row or else its own; its key is that of the contract's table, if any.
-    """
+    """The row in a message, with its own time where the row has none, or what is wrong with it."""
     source, value = f"kafka:{message.topic()}/{message.partition()}", message.value()
     place: Record = {"source": source, "source_id": message.offset()}
     try:
@@ -160,11 +157,7 @@ def arrived(message: Message, contract: Contract) -> Arrived:
 
 
 def read_row(value: bytes | None, contract: Contract) -> dict[str, Any]:
-    """The columns in the value of a message; which of them are allowed is not looked at.
-
-    Raises:
-        ValueError: It holds no row; says why.
-    """
+    """The columns in the value of a message; a ``ValueError`` says why it holds no row."""
     if value is None:
         raise ValueError("has no value (a tombstone)")
     kinds = {contract.timestamp: "Timestamp"}
