@@ -175,14 +175,14 @@ def _needless(
         _LABEL.prediction_id == _PREDICTION.prediction_id, _LABEL.superseded_at.is_(None)
     )
     time, until = _PREDICTION.created_at, func.least(window.until, func.now())
-    hours = timedelta(hours=(window.hours or 0) * windows)
-    start, count = (until - hours, None) if window.rows is None else ("-infinity", window.rows)
+    most = window.rows and window.rows * windows
+    start = "-infinity" if most else until - timedelta(hours=(window.hours or 0) * windows)
     with engine.connect() as connection:
         for release in releases:
             for kind in (sa.true(), is_labelled):
                 some = (_PREDICTION.contract == contract) & (_PREDICTION.release == release) & kind
                 looked_at = select(time).where(some, time.between(start, until))
-                newest = looked_at.order_by(time.desc()).limit(count and count * windows)
+                newest = looked_at.order_by(time.desc()).limit(most)
                 since = connection.scalar(select(func.min(newest.subquery().c.created_at)))
                 if since is not None:
                     yield ~(some & (time >= since))
