@@ -15,7 +15,7 @@ prepare_process()
 print({name: os.environ[name] for name in ENVIRONMENT})
 heavy = {"kedro", "mlflow", "pandas", "numpy", "sklearn", "pydantic"} & set(sys.modules)
 assert not heavy, heavy
-import mlops_for_mle.settings
+import mlops_for_mle.settings, mlops_for_mle.commands.processes
 heavy = {"mlflow", "kedro_mlflow", "pandas", "sklearn", "sqlalchemy"} & set(sys.modules)
 assert not heavy, heavy
 """

@@ -10,8 +10,6 @@ import click
 
 from mlops_for_mle.commands.project import Project, duration, until_stopped, with_project
 from mlops_for_mle.config import release_store
-from mlops_for_mle.database.engine import database_url
-from mlops_for_mle.database.schema import ensure_predictions, prepare
 
 if TYPE_CHECKING:
     from mlops_for_mle.pipelines.scoring.following import Follower
@@ -59,6 +57,8 @@ def stream(project: Project, size: int, every: timedelta, **limits: int | None) 
     """Write random rows into the table of observations until stopped with Ctrl-C."""
     from kedro.io import DataCatalog
 
+    from mlops_for_mle.database.engine import database_url
+    from mlops_for_mle.database.schema import prepare
     from mlops_for_mle.pipelines.data_ingestion.generator import stream_batches
     from mlops_for_mle.pipelines.data_ingestion.nodes import to_contract
     from mlops_for_mle.pipelines.data_ingestion.options import IngestionOptions
@@ -159,6 +159,9 @@ def score_topic(
 
 
 def _make_tables(project: Project) -> None:
+    from mlops_for_mle.database.engine import database_url
+    from mlops_for_mle.database.schema import ensure_predictions, prepare
+
     prepare(database_url(), project.contract)
     ensure_predictions(database_url(), project.contract)
 
