@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import click
 from kedro.framework.cli.utils import KedroCliError, LazyGroup
 
-from mlops_for_mle.errors import UserError, causes, explain, is_not_called_for
+from mlops_for_mle.errors import explain, is_not_called_for, our_sentence
 
 _COMMANDS = "mlops_for_mle.commands"
 
@@ -28,11 +28,9 @@ def friendly() -> Iterator[None]:
             raise click.exceptions.Exit(0) from error
         if KedroCliError.VERBOSE_ERROR:
             raise
-        said = explain(error)
-        if not any(isinstance(one, UserError) for one in causes(error)):
-            command = click.get_current_context().info_name
-            said += f" (where it came from: kedro {command} --verbose …)"
-        raise click.ClickException(said) from error
+        command = click.get_current_context().info_name
+        more = f" (where it came from: kedro {command} --verbose …)"
+        raise click.ClickException(our_sentence(error) or explain(error) + more) from error
 
 
 _VERBOSE = click.Option(
@@ -67,10 +65,10 @@ cli = ProjectCommands(
         "db": f"{_COMMANDS}.database.database_commands",
         "mlflow": f"{_COMMANDS}.mlflow.mlflow_commands",
         "model": f"{_COMMANDS}.model.model_commands",
-        "score": f"{_COMMANDS}.score.score",
-        "score-topic": f"{_COMMANDS}.score.score_topic",
-        "serve": f"{_COMMANDS}.serve.serve",
-        "stream": f"{_COMMANDS}.stream.stream",
+        "score": f"{_COMMANDS}.processes.score",
+        "score-topic": f"{_COMMANDS}.processes.score_topic",
+        "serve": f"{_COMMANDS}.processes.serve",
+        "stream": f"{_COMMANDS}.processes.stream",
         "watch": f"{_COMMANDS}.watch.watch",
     },
 )

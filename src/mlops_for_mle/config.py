@@ -63,7 +63,6 @@ class ProjectConfigLoader(OmegaConfigLoader):
     """Kedro's loader, with ``${parameters:block}`` for the catalog and checked globals."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        """Read and check the globals."""
         self._parameters: Any = None
         super().__init__(*args, **options)
         if self._globals:
@@ -73,7 +72,6 @@ class ProjectConfigLoader(OmegaConfigLoader):
             self["globals"] = Globals.model_validate(self._globals | given).model_dump()
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """Configuration files of a kind, merged."""
         # Resolvers belong to the process: a loader of another environment may have come since.
         for name, value in (("globals", self._get_globals_value), ("parameters", self._block)):
             OmegaConf.register_resolver(name, value, replace=True)
@@ -119,10 +117,7 @@ def release_store() -> str:
 
 
 def public_address(service: str) -> str:
-    """``MLOPS_PUBLIC_API`` or ``MLOPS_PUBLIC_MLFLOW``: where people find a service.
-
-    Set where that is not what this process itself would say, such as in a container; else empty.
-    """
+    """``MLOPS_PUBLIC_API`` or ``MLOPS_PUBLIC_MLFLOW``: where people find a service; else empty."""
     return _variable(f"MLOPS_PUBLIC_{service}").rstrip("/")
 
 

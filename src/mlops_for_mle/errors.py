@@ -8,11 +8,14 @@ from collections.abc import Iterator
 
 EXTRAS = {
     "confluent_kafka": "kafka",
+    "dask": "scale",
     "distributed": "scale",
     "lightgbm": "boosting",
     "onnxmltools": "boosting",
+    "openpyxl": "excel",
+    "s3fs": "s3",
 }
-"""The extra of the project that brings a module, for those that are imported when asked for."""
+"""Which extra has a package that only some need."""
 
 
 class UserError(Exception):
@@ -41,21 +44,16 @@ class NotCalledForError(UserError):
 
 def explain(error: BaseException) -> str:
     """What an error says to a person: our sentence among its causes, else its last cause."""
-    ours = [one for one in causes(error) if isinstance(one, UserError)]
-    if ours:
-        return str(ours[0])
+    return our_sentence(error) or _last_cause(error)
+
+
+def our_sentence(error: BaseException) -> str | None:
+    """What we say to an error, if anything: which extra is missing, or what a person can mend."""
     for one in causes(error):
-        if isinstance(one, ModuleNotFoundError) and one.name in EXTRAS:
-            extra = EXTRAS[one.name]
-            return f"{one.name} is missing: install the extra {extra} by `uv sync --extra {extra}`"
-    # SQLAlchemy keeps the driver's error, beneath which only its own connection pool is found.
-    drivers = [getattr(one, "orig", None) for one in causes(error)]
-    # A missing key or a refused connection says less than what was made of it.
-    telling = [one for one in causes(error) if not _is_bare(one)]
-    last = ([one for one in drivers if isinstance(one, Exception)] or telling or [error])[-1]
-    if isinstance(last, OSError):
-        return str(last)
-    return f"{type(last).__name__}: {last}"
+        package = (getattr(one, "name", None) or "").partition(".")[0]
+        if isinstance(one, ModuleNotFoundError) and package in EXTRAS:
+            return f"{package} is missing: run `uv sync --extra {EXTRAS[package]}`."
+    return next((str(one) for one in causes(error) if isinstance(one, UserError)), None)
 
 
 def is_not_called_for(error: BaseException) -> bool:
@@ -74,7 +72,18 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         following = following.__cause__ or (None if is_hidden else following.__context__)
 
 
+def _last_cause(error: BaseException) -> str:
+    # SQLAlchemy keeps the driver's error, beneath which only its own connection pool is found.
+    drivers = [getattr(one, "orig", None) for one in causes(error)]
+    # A missing key or a refused connection says less than what was made of it.
+    telling = [one for one in causes(error) if not _is_bare(one)]
+    last = ([one for one in drivers if isinstance(one, Exception)] or telling or [error])[-1]
+    if isinstance(last, OSError) and (last.errno or type(last) is OSError):
+        return str(last)
+    return f"{type(last).__name__}: {last}"
+
+
 def _is_bare(error: BaseException) -> bool:
     package = type(error).__module__.partition(".")[0]
     is_known = isinstance(error, LookupError | ConnectionError)
-    return is_known or package in {"requests", "urllib3"} or not str(error)
+    return is_known or package in {"distributed", "requests", "urllib3"} or not str(error)

@@ -36,7 +36,7 @@ class ProjectHooks:
     _context: "KedroContext"
     _contract: Contract
     _candidate: str | None
-    # Of the run under way, if its pipeline is tracked: kedro-mlflow's hook, and the run's lock.
+    # Of a run that is tracked: kedro-mlflow's hook, and the run's lock.
     _mlflow: Any = None
     _held: "Connection | None"
 
@@ -115,7 +115,7 @@ class ProjectHooks:
             if public_address("MLFLOW"):
                 _LOGGER.info("MLflow run: %s", run_page(run.info.experiment_id, run.info.run_id))
         if "__default__" in _pipeline_names(run_params):
-            from mlops_for_mle.commands.summary import project_summary
+            from mlops_for_mle.commands.model import project_summary
 
             metric, env = catalog.load("params:gates.metric"), run_params.get("env")
             click.echo(project_summary(self._contract, metric, env, self._candidate))
@@ -146,10 +146,7 @@ class ProjectHooks:
 
 @contextmanager
 def tracking_variable_kept() -> Iterator[None]:
-    """Keep what a person has set or not set, which MLflow overwrites as it is pointed at a server.
-
-    The next session would take that for a person's choice.
-    """
+    """Keep a person's choice, which MLflow overwrites: the next session would take that for one."""
     before = os.environ.get(_TRACKING_URI)
     try:
         yield
@@ -169,25 +166,20 @@ def _end_runs_of_the_dead(experiment: str) -> None:
     import mlflow
 
     held = f"attributes.status = 'RUNNING' AND tags.`{_HELD_TAG}` = 'yes'"
-    for run in mlflow.search_runs(
-        experiment_names=[experiment], filter_string=held, output_format="list"
-    ):
-        connection = _try_to_hold(run.info.run_id)
-        if connection is not None:
+    for run in mlflow.search_runs(None, held, experiment_names=[experiment], output_format="list"):
+        if connection := _try_to_hold(run.info.run_id):
             mlflow.MlflowClient().set_terminated(run.info.run_id, "KILLED")
             connection.close()
 
 
 def _try_to_hold(run_id: str) -> "Connection | None":
-    """Take the lock that tells others that a run's process lives; None where it does already.
-
-    The lock goes with the connection, which is of no pool, so at the latest with this process.
-    """
+    """Take the lock that tells others that a run's process lives; None where one does already."""
     from sqlalchemy import text
 
     from mlops_for_mle.database.engine import database_url, engine_for
 
     connection = engine_for(database_url()).connect()
+    # The lock goes with it, which is of no pool, so at the latest with this process.
     connection.detach()
     query = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
     if connection.scalar(query, {"name": f"run {run_id}"}):

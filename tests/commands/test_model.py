@@ -13,8 +13,8 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 
 from mlops_for_mle.cli import cli
+from mlops_for_mle.commands.model import project_summary
 from mlops_for_mle.commands.project import read_project
-from mlops_for_mle.commands.summary import project_summary
 from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.settings import HOOKS

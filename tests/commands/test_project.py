@@ -10,8 +10,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from mlops_for_mle.commands.processes import serve
 from mlops_for_mle.commands.project import duration
-from mlops_for_mle.commands.serve import serve
 from tests.conftest import PROJECT
 
 

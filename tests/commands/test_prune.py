@@ -10,7 +10,7 @@ import yaml
 from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 
-from mlops_for_mle.commands import prune as room
+from mlops_for_mle.commands import database as room
 from mlops_for_mle.commands.database import database_commands
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.releases import deployments

@@ -13,6 +13,7 @@ for name in (
     "mlops_for_mle.cli",
     "mlops_for_mle.commands.database",
     "mlops_for_mle.commands.model",
+    "mlops_for_mle.commands.processes",
     "mlops_for_mle.pipeline_registry",
     "kedro.framework.cli",
     "kedro.framework.context",

@@ -1,8 +1,12 @@
 import errno
-from importlib.metadata import metadata
+import sys
+import tomllib
+from functools import partial
+from importlib import import_module
 from itertools import pairwise
 
 import click
+import dask
 import pytest
 from click.testing import CliRunner, Result
 from kedro.framework.cli.utils import KedroCliError
@@ -13,6 +17,9 @@ from pydantic import ValidationError
 from mlops_for_mle.cli import ProjectCommands, friendly
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import EXTRAS, ConfigurationError, NotCalledForError
+from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
+from mlops_for_mle.pipelines.engine import Engine
+from tests.conftest import PROJECT
 
 
 def told(*causes: Exception) -> Result:
@@ -53,17 +60,6 @@ def test_what_a_library_says_last_is_shown_without_a_traceback(last):
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize(("module", "extra"), EXTRAS.items())
-def test_what_an_extra_would_bring_is_told_with_the_command_that_does(module, extra):
-    missing = ModuleNotFoundError(f"No module named '{module}'", name=module)
-
-    said = told(DatasetError("outer"), missing).output
-
-    sentence = f"{module} is missing: install the extra {extra} by `uv sync --extra {extra}`"
-    assert said.startswith(f"Error: {sentence}")
-    assert extra in metadata("mlops-for-mle").get_all("Provides-Extra")
-
-
 def test_an_error_without_words_is_told_by_what_was_made_of_it():
     assert "Failed to load x" in told(DatasetError("Failed to load x"), AttributeError()).output
 
@@ -76,6 +72,54 @@ def test_each_field_that_pydantic_refuses_is_told():
 
     assert "features.a.minimum\n  Input should be a valid number" in said
     assert "tabel\n  Extra inputs are not permitted" in said
+
+
+def _connect_to_cluster() -> None:
+    with Engine(scheduler="tcp://127.0.0.1:1").running():
+        pass
+
+
+def _read_topic() -> None:
+    sys.modules.pop("mlops_for_mle.pipelines.scoring.topic", None)
+    import_module("mlops_for_mle.pipelines.scoring.topic")
+
+
+@pytest.mark.parametrize(
+    ("module", "use"),
+    [
+        ("confluent_kafka", _read_topic),
+        ("distributed", _connect_to_cluster),
+        ("openpyxl", FileSourceDataset("excel", __file__).load),
+        ("lightgbm", partial(import_module, "lightgbm")),
+    ],
+)
+def test_a_package_of_an_extra_that_is_not_installed_is_named_with_the_command(
+    monkeypatch, module, use
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(Exception) as caught:
+        use()
+
+    extra = EXTRAS[module]
+    assert (
+        told(caught.value).output == f"Error: {module} is missing: run `uv sync --extra {extra}`.\n"
+    )
+
+
+def test_every_package_belongs_to_the_extra_that_has_it():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
+    for module, extra in EXTRAS.items():
+        needed = " ".join(project["optional-dependencies"][extra])
+        assert module.replace("_", "-") in needed
+
+
+def test_a_scheduler_that_is_away_and_a_file_that_is_missing_are_named(monkeypatch, tmp_path):
+    timeout = dask.config.set({"distributed.comm.timeouts.connect": "1s"})
+    with timeout, pytest.raises(OSError, match="Timed out") as caught:
+        _connect_to_cluster()
+    assert "Timed out trying to connect to tcp://127.0.0.1:1" in told(caught.value).output
+    missing = FileNotFoundError(str(tmp_path / "rows.parquet"))
+    assert f"FileNotFoundError: {tmp_path}/rows.parquet" in told(missing).output
 
 
 def test_what_is_not_called_for_is_no_failure(monkeypatch):

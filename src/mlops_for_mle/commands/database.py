@@ -1,21 +1,36 @@
-"""`kedro db`: the embedded server and the project's tables."""
+"""`kedro db`: the embedded server, the project's tables, and deleting what is old in them."""
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
+import sqlalchemy as sa
+from psycopg2.extensions import make_dsn
+from sqlalchemy import ColumnElement, Engine, exists, func, select
 
-from mlops_for_mle.commands.project import Project, with_project
-from mlops_for_mle.commands.prune import prune
-from mlops_for_mle.database import embedded, schema
-from mlops_for_mle.database.engine import database_url, is_embedded
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.commands.project import Project, duration, with_project
+from mlops_for_mle.config import release_store
+from mlops_for_mle.database import embedded, schema, tables
+from mlops_for_mle.database.engine import database_url, engine_for, is_embedded
+from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.paths import embedded_home
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
+from mlops_for_mle.releases import deployments
+from mlops_for_mle.releases.store import ReleaseStore
+
+_ROWS_A_TRANSACTION = 10_000
+
+_PREDICTION, _LABEL = tables.predictions.c, tables.feedback.c
 
 
-@click.group(name="db", commands=[prune])
+@click.group(name="db")
 def database_commands() -> None:
     """The database: start, stop, look into it, upgrade it, prune it."""
 
@@ -54,15 +69,14 @@ def url(database: str | None) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def psql(arguments: tuple[str, ...]) -> None:
     """Open psql on the project's database; arguments are passed on to it."""
-    from psycopg2.extensions import make_dsn
-    from sqlalchemy.engine import make_url
-
     program = shutil.which("psql") or str(embedded.binary("psql"))
-    target = make_url(database_url())
+    target = sa.make_url(database_url())
     _, place = target.get_dialect()().create_connect_args(target)
     # Kept out of the arguments, which everybody on the machine can read.
     secret = {"PGPASSWORD": place.pop("password")} if "password" in place else {}
     command = [program, make_dsn(**place), *arguments]
+    # In psql it ends a query, not the program.
+    signal.signal(signal.SIGINT, lambda *_: None)
     sys.exit(subprocess.run(command, env=os.environ | secret, check=False).returncode)
 
 
@@ -98,3 +112,102 @@ def _require_embedded(verb: str) -> None:
         raise UserError(
             f"DATABASE_URL names an external database, so there is no embedded one to {verb}."
         )
+
+
+@database_commands.command()
+@with_project
+@click.option("--older-than", required=True, type=duration(timedelta(days=1)), help="Such as 90d.")
+@click.option("--yes", is_flag=True, help="Delete; without, it is only said what would be.")
+def prune(project: Project, older_than: timedelta, yes: bool) -> None:
+    """Delete old predictions with their labels, rejects, and releases that nothing serves.
+
+    Kept whatever their age: what monitoring and retraining look at of the release in service and
+    of the one before it, what an open decision on retraining rests on, and those two releases.
+    """
+    name, before = project.contract.name, datetime.now(UTC) - older_than
+    schema.require_tables(database_url())
+    engine = engine_for(database_url())
+    with engine.connect() as connection:
+        served = deployments.history(connection, name)
+    # What is served, and what a rollback goes back to.
+    needed = [served[0].release, deployments.release_before(served)] if served else []
+    old = sa.and_(
+        _PREDICTION.contract == name,
+        _PREDICTION.created_at < before,
+        *_needless(engine, name, needed, project.parameters),
+    )
+    labelled = _LABEL.prediction_id.in_(select(_PREDICTION.prediction_id).where(old))
+    rejects, scored = tables.rejected_rows.c, tables.scoring_rejects.c
+    conditions = {
+        # Labels first, since they are found by their predictions.
+        tables.feedback: labelled,
+        tables.predictions: old,
+        tables.rejected_rows: (rejects.table_name == project.contract.table)
+        & (rejects.created_at < before),
+        tables.scoring_rejects: (scored.contract == name) & (scored.created_at < before),
+    }
+    click.echo(f"{name}, older than {before:%Y-%m-%d %H:%M} UTC:")
+    for table, condition in conditions.items():
+        click.echo(f"  {table.name:<15} {_prune(engine, table, condition, yes)} rows")
+    # Also what was served at that time or since.
+    newer = sum(one.created_at >= before for one in served)
+    kept = {*needed, project.parameters["scoring"]["release"]}
+    kept |= {one.release for one in served[: newer + 1]}
+    store, releases = ReleaseStore(release_store()), []
+    for release in store.names(name):
+        # Nobody knows the age of a damaged one.
+        with suppress(ReleaseError):
+            if release not in kept and store.manifest(name, release).created_at < before:
+                releases.append(release)
+    for release in releases if yes else ():
+        store.delete(name, release)
+    click.echo(f"  {'releases':<15} {', '.join(releases) or 'none'}")
+    click.echo("Deleted." if yes else "Nothing was deleted: add --yes.")
+
+
+def _needless(
+    engine: Engine, contract: str, releases: list[str | None], parameters: dict[str, Any]
+) -> Iterator[ColumnElement[bool]]:
+    """What must hold of a prediction that neither monitoring nor a decision needs."""
+    window = MonitoringOptions.model_validate(parameters["monitoring"]).window
+    windows = RetrainingOptions.model_validate(parameters["retraining"]).windows
+    is_labelled = exists().where(
+        _LABEL.prediction_id == _PREDICTION.prediction_id, _LABEL.superseded_at.is_(None)
+    )
+    time, until = _PREDICTION.created_at, func.least(window.until, func.now())
+    most = window.rows and window.rows * windows
+    start = "-infinity" if most else until - timedelta(hours=(window.hours or 0) * windows)
+    with engine.connect() as connection:
+        for release in releases:
+            for kind in (sa.true(), is_labelled):
+                some = (_PREDICTION.contract == contract) & (_PREDICTION.release == release) & kind
+                looked_at = select(time).where(some, time.between(start, until))
+                newest = looked_at.order_by(time.desc()).limit(most)
+                since = connection.scalar(select(func.min(newest.subquery().c.created_at)))
+                if since is not None:
+                    yield ~(some & (time >= since))
+    # Looked at by each statement, since it may be made meanwhile.
+    decisions = tables.retraining_decisions
+    last = select(decisions).where(decisions.c.contract == contract)
+    decision = last.order_by(decisions.c.id.desc()).limit(1).subquery().c
+    yield ~exists().where(
+        decision.decision != "none",
+        decision.acted_at.is_(None),
+        time >= func.coalesce(decision.evidence_from, "-infinity"),
+    )
+
+
+def _prune(engine: Engine, table: sa.Table, condition: ColumnElement[bool], is_wanted: bool) -> int:
+    """Delete rows, some in each transaction, or count them; gives how many there were."""
+    if not is_wanted:
+        with engine.connect() as connection:
+            counted = select(func.count()).select_from(table).where(condition)
+            return connection.scalar(counted) or 0
+    some = select(*table.primary_key).where(condition).limit(_ROWS_A_TRANSACTION)
+    statement = sa.delete(table).where(sa.tuple_(*table.primary_key).in_(some))
+    deleted, rows = 0, 1
+    while rows:
+        with engine.begin() as connection:
+            rows = connection.execute(statement).rowcount
+        deleted += rows
+    return deleted

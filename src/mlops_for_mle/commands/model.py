@@ -1,4 +1,4 @@
-"""`kedro model`: versions, releases and deployments for people.
+"""`kedro model`: versions, releases and deployments for people; where a project stands.
 
 Whatever changes something calls the functions of the pipelines.
 """
@@ -14,28 +14,26 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy import func, select, table
 
 from mlops_for_mle.commands.project import Project, with_project
-from mlops_for_mle.commands.summary import measured, project_summary
-from mlops_for_mle.config import mlflow_tracking_uri, release_store
+from mlops_for_mle.config import mlflow_tracking_uri, public_address, release_store
+from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows, frame_digest
 from mlops_for_mle.database.engine import database_url, engine_for
 from mlops_for_mle.database.schema import require_tables
+from mlops_for_mle.database.tables import rejected_rows
 from mlops_for_mle.errors import PrerequisiteError, UserError
 from mlops_for_mle.hooks import tracking_variable_kept
 from mlops_for_mle.pipelines.deployment.datasets import actor
 from mlops_for_mle.pipelines.registry import datasets as registry
-from mlops_for_mle.pipelines.training import nodes
-from mlops_for_mle.pipelines.training.options import TrainingOptions
 from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.metrics import metric_text
 from mlops_for_mle.releases.predictor import Predictor, load
 from mlops_for_mle.releases.store import ReleaseStore
-from mlops_for_mle.serving.codec import Form
-from mlops_for_mle.serving.errors import ProblemError
-from mlops_for_mle.serving.releases import Served
 
 _reason_option = click.option("--reason", required=True, help="Why; recorded in the audit trail.")
 
@@ -78,7 +76,7 @@ def list_versions(project: Project) -> None:
     for version in known:
         drawn.add_row(
             str(version.version),
-            measured(client, version, metric),
+            _measured(client, version, metric),
             version.tags.get(registry.DECISION_TAG, "undecided"),
             "champion" if champion and champion.version == version.version else "",
             releases.get(int(version.version), ""),
@@ -91,9 +89,58 @@ def list_versions(project: Project) -> None:
 @_with_models
 def summary(project: Project) -> None:
     """Show where the project stands: rows, candidate, champion, release, how to serve."""
-    click.echo(
-        project_summary(project.contract, project.parameters["gates"]["metric"], project.env)
-    )
+    metric = project.parameters["gates"]["metric"]
+    click.echo(project_summary(project.contract, metric, project.env))
+
+
+def project_summary(
+    contract: Contract, metric: str, env: str | None, candidate: str | None = None
+) -> str:
+    """Where the project stands, of a run's candidate or the newest version; ends `kedro run`."""
+    client, name = MlflowClient(), contract.name
+    with engine_for(database_url()).connect() as connection:
+        served = deployments.current(connection, name)
+        count = select(func.count())
+        rows = connection.scalar(count.select_from(table(contract.table)))
+        rejected = connection.scalar(count.where(rejected_rows.c.table_name == contract.table))
+    lines = {"rows": f"{rows} in {contract.table}, {rejected} rejected"}
+    known = registry.versions(client, name)[:1]
+    if candidate:
+        known = [registry.find_version(client, name, candidate)]
+    for version in known:
+        described = registry.load_version(version).manifest
+        measured = _measured(client, version, metric)
+        lines["candidate"] = f"version {version.version}, validation {metric} {measured}"
+        if described.candidates:
+            tried = ", ".join(
+                f"{one.estimator} {metric_text(one.error)} ± {metric_text(one.standard_error)}"
+                for one in described.candidates
+            )
+            what = "log loss" if described.contract.target.classes else "rmse"
+            lines["chosen"] = f"{described.estimator}, by {what}: {tried}"
+        if described.remarks:
+            lines["look at"] = "; ".join(described.remarks)
+        lines["decision"] = registry.decision_on(version)
+    lines["champion"] = "none yet"
+    if champion := registry.champion_version(client, name):
+        measured = _measured(client, champion, metric)
+        lines["champion"] = f"version {champion.version}, validation {metric} {measured}"
+    lines["release"] = "none deployed yet"
+    if served is not None:
+        since = served.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+        lines["release"] = f"{served.release}, deployed {since}"
+        if public_address("API"):
+            lines["served at"] = public_address("API")
+        else:
+            command = f"kedro serve --env {env}" if env else "make serve"
+            lines["serve it"] = f"{command}, then http://127.0.0.1:8000"
+    width = max(map(len, lines))
+    return "\n".join(f"  {heading:<{width}}  {value}" for heading, value in lines.items())
+
+
+def _measured(client: MlflowClient, version: ModelVersion, metric: str) -> str:
+    value = client.get_run(version.run_id).data.metrics.get(f"validation_{metric}")
+    return "not measured" if value is None else metric_text(value)
 
 
 @model_commands.command()
@@ -119,6 +166,9 @@ def reproduce(project: Project, wanted: str) -> None:
     It is trained from its recorded rows and options, by the present code. The exit code is 1 when
     metrics or predictions differ.
     """
+    from mlops_for_mle.pipelines.training import nodes
+    from mlops_for_mle.pipelines.training.options import TrainingOptions
+
     client = MlflowClient()
     version = registry.find_version(client, project.contract.name, wanted)
     run, then = client.get_run(version.run_id), registry.load_version(version)
@@ -134,10 +184,8 @@ def reproduce(project: Project, wanted: str) -> None:
     examples, *_ = nodes.prepare_examples(rows, contract, training)
     trained = nodes.train_model(examples, training)
     metrics, matrix = nodes.evaluate_model(trained), encode_rows(rows, contract)
-    deployed = Predictor(then.model, contract, described.threshold)
-    answers = (one.predict(matrix) for one in (deployed, trained.predictor))
-    before, now = (pd.DataFrame(one.probabilities).assign(answer=one.values) for one in answers)
-    other = int(before.ne(now).any(axis="columns").sum())
+    before = _answers(Predictor(then.model, contract, described.threshold), matrix)
+    other = int(before.ne(_answers(trained.predictor, matrix)).any(axis="columns").sum())
     changed = "; ".join(
         f"{name} {described.metrics.get(name)} then, {value} now"
         for name, value in metrics.items()
@@ -154,6 +202,11 @@ def reproduce(project: Project, wanted: str) -> None:
     raise click.exceptions.Exit(1 if changed or other else 0)
 
 
+def _answers(predictor: Predictor, matrix: Any) -> pd.DataFrame:
+    found = predictor.predict(matrix)
+    return pd.DataFrame(found.probabilities).assign(answer=found.values)
+
+
 @model_commands.command()
 @click.argument("row")
 @_with_models
@@ -162,6 +215,10 @@ def explain(project: Project, row: str) -> None:
 
     ROW is an object of JSON as POST /predict takes it, or the path of a file that holds one.
     """
+    from mlops_for_mle.serving.codec import Form
+    from mlops_for_mle.serving.errors import ProblemError
+    from mlops_for_mle.serving.releases import Served
+
     with engine_for(database_url()).connect() as connection:
         deployment = deployments.deployed(connection, project.contract.name)
     release = ReleaseStore(release_store()).fetch(deployment.contract, deployment.release)

@@ -209,7 +209,7 @@ retraining_decisions = _table(
 )
 
 # Rows of observation tables that wait to be scored; triggers on those tables fill it, and whoever
-# scores a row deletes it in the same transaction. See ``pipelines.scoring.stream``.
+# scores a row deletes it in the same transaction. See ``pipelines.scoring.following``.
 scoring_queue = _table(
     "scoring_queue",
     sa.Column("contract", sa.Text(collation="C"), primary_key=True),

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,15 +42,10 @@ class KafkaBroker:
         self.relay = Relay(own_port)
         self.servers = f"127.0.0.1:{self.relay.port}"
         self._log = (folder / "tansu.log").open("wb")
+        own, advertised = f"tcp://127.0.0.1:{own_port}", f"tcp://{self.servers}"
+        places = ("--listener-url", own, "--advertised-listener-url", advertised)
         self._process = subprocess.Popen(
-            [
-                _program(folder),
-                "--listener-url",
-                f"tcp://127.0.0.1:{own_port}",
-                "--advertised-listener-url",
-                f"tcp://{self.servers}",
-                "--silent",
-            ],
+            [_program(folder), *places, "--silent"],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -83,13 +79,9 @@ class KafkaBroker:
             sent[number] = Sent(message.partition() or 0, message.offset() or 0)
 
         for number, value in enumerate(values):
-            producer.produce(
-                topic,
-                value,
-                partition=partitions[number % len(partitions)],
-                on_delivery=lambda error, message, number=number: delivered(number, error, message),
-                **options,
-            )
+            place = partitions[number % len(partitions)]
+            told = partial(delivered, number)
+            producer.produce(topic, value, partition=place, on_delivery=told, **options)
             producer.poll(0)
         assert producer.flush(90) == 0
         return [sent[number] for number in range(len(sent))]

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -21,13 +21,13 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.copying import relation
 from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.database.schema import ensure_predictions, prepare
-from mlops_for_mle.pipelines.scoring import stream
+from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.scoring.datasets import (
     PredictionsDataset,
     ScoringReleaseDataset,
     SourceDataset,
 )
-from mlops_for_mle.pipelines.scoring.following import Follower
+from mlops_for_mle.pipelines.scoring.following import Follower, RowFollower, install, uninstall
 from mlops_for_mle.pipelines.scoring.nodes import score_rows
 from mlops_for_mle.pipelines.scoring.topic import TopicFollower
 from mlops_for_mle.releases.deployments import deploy
@@ -80,11 +80,11 @@ class Stage:
         """Make all tables and have new rows queued."""
         prepare(self.url, self.contract)
         ensure_predictions(self.url, self.contract)
-        stream.install(self.contract)
+        install(self.contract)
 
     def clear(self) -> None:
         """As before any use, but for releases in the store and tables of other names."""
-        stream.uninstall(self.contract)
+        uninstall(self.contract)
         quoted = f'"{self.contract.table}", {self.contract.name}_prediction'
         query(
             self.url,
@@ -112,11 +112,11 @@ class Stage:
 
     def follower(self, size: int = 500) -> Callable[[], Follower]:
         """What makes one."""
-        return partial(stream.RowFollower, self.contract, self.store, size)
+        return partial(RowFollower, self.contract, self.store, size)
 
     def score(self, size: int = 500) -> Follower:
         """Score what waits, in this process."""
-        with made(self.follower(size)) as follower:
+        with closing(self.follower(size)()) as follower:
             follower.run(Event(), follow=False)
         return follower
 
@@ -128,8 +128,10 @@ class Stage:
 
     def entry(self, kind: Any, **scoring: Any) -> Any:
         """An entry of the catalog."""
-        facts = {"contract": self.contract.model_dump(mode="json"), "store": self.store}
-        return kind(scoring=scoring, credentials={"con": self.url}, **facts)
+        facts = {"contract": self.contract.model_dump(mode="json"), "scoring": scoring}
+        if kind is ScoringReleaseDataset:
+            facts["store"] = self.store
+        return kind(credentials={"con": self.url}, **facts)
 
     def batch(self, **scoring: Any) -> pd.DataFrame:
         """Score a source whole, as the pipeline does, without a session; gives the predictions."""
@@ -143,8 +145,9 @@ class Stage:
     def predictions(self, output: str) -> pd.DataFrame:
         """What a batch has written into files or a table, in the order of the source."""
         if output.endswith(".parquet"):
-            assert Path(output, "_SUCCESS").exists()
-            return pd.read_parquet(output)
+            folder = project_path() / output
+            assert (folder / "_SUCCESS").exists()
+            return pd.read_parquet(folder)
         with engine_for(self.url).connect() as connection:
             every = f"SELECT * FROM {relation(connection, output)} ORDER BY row_number"
             found = execute_plainly(connection, every)
@@ -178,7 +181,7 @@ class TopicStage:
 
     def score(self) -> Follower:
         """Score what is in the topic, in this process."""
-        with made(self.follower()) as follower:
+        with closing(self.follower()()) as follower:
             follower.run(Event(), follow=False)
         return follower
 
@@ -214,7 +217,7 @@ def staged(
 def following(stage: Stage | TopicStage, size: int = 500) -> Iterator[None]:
     """A scorer of this process that follows; it has ended well when the block is left."""
     stopping = Event()
-    with ThreadPoolExecutor(1) as pool, made(stage.follower(size)) as follower:
+    with ThreadPoolExecutor(1) as pool, closing(stage.follower(size)()) as follower:
         outcome = pool.submit(follower.run, stopping, follow=True)
         try:
             yield
@@ -225,6 +228,7 @@ def following(stage: Stage | TopicStage, size: int = 500) -> Iterator[None]:
 
 def start_process(follower: Callable[[], Follower], log: Path) -> BaseProcess:
     """What `kedro score --follow` does, without the time that Kedro takes to start."""
+    log.touch()
     process = get_context("spawn").Process(target=_follow, args=(follower, log))
     process.start()
     return process
@@ -235,13 +239,7 @@ def _follow(follower: Callable[[], Follower], log: Path) -> None:
         os.dup2(file.fileno(), 2)
     # Instead of what an import of Kedro has set.
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
-    with made(follower) as found:
+    with closing(follower()) as found:
         stopping = until_stopped()
         logging.getLogger(__name__).info(LISTENING)
         found.run(stopping, follow=True)
-
-
-def made(follower: Callable[[], Follower]) -> Any:
-    """A follower, which leaves its group in the end, if it has any."""
-    found: Any = follower()
-    return closing(found) if isinstance(found, TopicFollower) else nullcontext(found)

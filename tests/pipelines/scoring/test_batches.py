@@ -1,17 +1,18 @@
 """`kedro run --pipeline scoring`: any table, query or file to a table or files, or nothing."""
 
+import signal
+from _thread import interrupt_main
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from mlops_for_mle.contract.notation import Notation
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.errors import PrerequisiteError, ReleaseError, SourceError
 from mlops_for_mle.pipelines.scoring.datasets import (
@@ -19,16 +20,29 @@ from mlops_for_mle.pipelines.scoring.datasets import (
     ScoringReleaseDataset,
     SourceDataset,
 )
-from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, Source
+from mlops_for_mle.pipelines.scoring.nodes import Batch, Part
 from mlops_for_mle.pipelines.scoring.outputs import output_of
 from mlops_for_mle.pipelines.scoring.scorer import Scorer, loaded
 from mlops_for_mle.releases.manifest import Release
 from tests.expectations import refused
 from tests.pipelines.scoring.stage import FEATURES, Stage
 from tests.releases import house_release
-from tests.servers import eventually, query, scalar, waiting_for_a_lock
+from tests.servers import connection_to, eventually, query, scalar
 
 pytestmark = pytest.mark.integration
+
+
+ROW = pa.table({"row_number": [1]})
+
+
+def batch_of(*parts: Part) -> Batch:
+    """What only has to be written, without a release that has scored it."""
+    empty = ROW.slice(0, 0)
+    return Batch("any", (empty, empty), nullcontext([*parts]), score)
+
+
+def score(part: Part) -> Iterator[tuple[pa.Table, pa.Table]]:
+    return ((rows, rows.slice(0, 0)) for rows in part.read())
 
 
 def rows_with_gaps(count: int = 100) -> pd.DataFrame:
@@ -50,7 +64,7 @@ def rows_of(stage: Stage, table: str = "iris_data") -> int:
 
 
 @pytest.fixture(params=["scores", "out.parquet"])
-def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def output(request, tmp_path):
     """A table or a folder."""
     name = str(request.param)
     return name if name == "scores" else str(tmp_path / "new" / name)
@@ -58,8 +72,8 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("scheduler", ["threads", "processes"])
 def test_a_file_becomes_files_of_predictions_with_the_rejects_beside_them(
-    stage: Stage, release: Release, tmp_path: Path, scheduler: str
-) -> None:
+    stage, release, tmp_path, scheduler
+):
     rows = rows_with_gaps()
     rows.to_parquet(tmp_path / "rows.parquet", row_group_size=30)
 
@@ -92,9 +106,7 @@ def test_a_file_becomes_files_of_predictions_with_the_rejects_beside_them(
     ]
 
 
-def test_a_table_becomes_a_table_of_predictions(
-    stage: Stage, release: Release, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_table_becomes_a_table_of_predictions(stage, release, caplog):
     caplog.set_level("INFO", "mlops_for_mle")
     stage.insert(50)
     query(stage.url, "UPDATE iris_data SET sepal_width = 'NaN' WHERE id = 7")
@@ -116,9 +128,7 @@ def test_a_table_becomes_a_table_of_predictions(
     assert query(stage.url, "SELECT row_number FROM scores_rejects") == [(7,)]
 
 
-def test_more_threads_than_pooled_connections_wait_for_none(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_threads_than_pooled_connections_wait_for_none(stage, monkeypatch):
     stage.insert(60)
     monkeypatch.setattr("joblib._parallel_backends.cpu_count", lambda: 30)
 
@@ -133,7 +143,7 @@ def test_more_threads_than_pooled_connections_wait_for_none(
         ('text COLLATE "C"', "chr(39) || n"),
     ],
 )
-def test_a_table_is_divided_by_whatever_its_key_is(stage: Stage, key: str, value: str) -> None:
+def test_a_table_is_divided_by_whatever_its_key_is(stage, key, value):
     table = f"keyed_{key[:4]}"
     query(stage.url, f'CREATE TABLE {table} ("the %key" {key} PRIMARY KEY, id bigint)')
     query(stage.url, f"INSERT INTO {table} SELECT {value}, n FROM generate_series(1, 100) AS n")
@@ -146,10 +156,10 @@ def test_a_table_is_divided_by_whatever_its_key_is(stage: Stage, key: str, value
     assert sorted(found.id) == list(range(1, 101))
 
 
-def test_all_parts_of_a_table_are_of_one_moment(stage: Stage) -> None:
+def test_all_parts_of_a_table_are_of_one_moment(stage):
     stage.insert(20)
 
-    with stage.entry(SourceDataset).load().parts(["id"], 5) as parts:
+    with stage.entry(SourceDataset, chunk_rows=5).load().parts(["id"]) as parts:
         query(stage.url, "UPDATE iris_data SET id = id + 100")
         stage.insert(3)
         read = [table for part in parts for table in part.read()]
@@ -166,7 +176,7 @@ def test_all_parts_of_a_table_are_of_one_moment(stage: Stage) -> None:
         ("SELECT 1) TO STDOUT; COMMIT; DELETE FROM iris_data; --", "syntax error"),
     ],
 )
-def test_a_query_cannot_change_anything(stage: Stage, source: str, said: str) -> None:
+def test_a_query_cannot_change_anything(stage, source, said):
     stage.insert(3)
     query(
         stage.url,
@@ -178,7 +188,7 @@ def test_a_query_cannot_change_anything(stage: Stage, source: str, said: str) ->
     assert rows_of(stage) == 3
 
 
-def test_a_table_that_is_there_keeps_its_grants_indexes_and_views(stage: Stage) -> None:
+def test_a_table_that_is_there_keeps_its_grants_indexes_and_views(stage):
     stage.insert(5)
     stage.batch(output="scores")
     query(
@@ -199,25 +209,18 @@ def test_a_table_that_is_there_keeps_its_grants_indexes_and_views(stage: Stage) 
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_a_failed_run_leaves_what_was_there(
-    stage: Stage, release: Release, output: str, is_first: bool
-) -> None:
+def test_a_failed_run_leaves_what_was_there(stage, output, is_first):
     stage.insert(30)
     if not is_first:
         stage.batch(output=output)
 
-    rows = pa.table({name: [1.0, 2.0, 3.0] for name in FEATURES})
-
     def fail() -> Iterator[pa.Table]:
         raise SourceError("the disk is gone")
 
-    parts = nullcontext([Part(1, lambda: iter([rows])), Part(4, fail)])
-    source = Source(rows.schema, lambda columns, size: parts)
-    scorer = loaded(stage.store, "iris", release.manifest.release)
-    entry = stage.entry(PredictionsDataset, output=output)
+    parts = [Part(1, lambda: iter([ROW])), Part(2, fail)]
 
     with pytest.raises(Exception, match="the disk is gone"):
-        entry.save(Batch(source, FEATURES, scorer, Notation()))
+        stage.entry(PredictionsDataset, output=output).save(batch_of(*parts))
 
     tables = "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname ~ '^scor(es|ing_st)'"
     files = [*Path(output).parent.rglob("*/*")] if output != "scores" else []
@@ -226,7 +229,7 @@ def test_a_failed_run_leaves_what_was_there(
         assert len(stage.predictions(output)) == 30
 
 
-def test_what_a_dead_worker_has_left_is_not_published(stage: Stage, output: str) -> None:
+def test_what_a_dead_worker_has_left_is_not_published(stage, output):
     """A part whose first attempt was written whole, but never reported."""
     rows = pa.table({"row_number": [1, 2, 3]})
     place = output_of(output, stage.url, rows.schema)
@@ -241,37 +244,43 @@ def test_what_a_dead_worker_has_left_is_not_published(stage: Stage, output: str)
     assert stage.predictions(output).row_number.tolist() == [1, 2, 3]
 
 
-def test_of_two_runs_into_one_output_one_waits_for_the_other(
-    stage: Stage, release: Release, output: str
-) -> None:
-    """Neither takes what the other has staged for its own, or away."""
-    stage.insert(5)
-    rows, is_staged, may_end = pa.table({name: [1.0] for name in FEATURES}), Event(), Event()
+def test_of_two_runs_into_one_output_one_waits_for_the_other(stage, output, caplog):
+    """Neither takes what the other has staged for its own, or away; it says what it waits for."""
+    caplog.set_level("INFO", "mlops_for_mle")
+    is_staged, may_end = Event(), Event()
 
     def read() -> Iterator[pa.Table]:
         is_staged.set()
         may_end.wait(90)
-        yield rows
+        yield ROW
 
-    source = Source(rows.schema, lambda columns, size: nullcontext([Part(1, read)]))
-    scorer = loaded(stage.store, "iris", release.manifest.release)
     entry = stage.entry(PredictionsDataset, output=output)
+    # The same place in other words.
+    same = stage.entry(PredictionsDataset, output=output.replace("/new/", "/new/./"))
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(entry.save, Batch(source, FEATURES, scorer, Notation()))
+        first = pool.submit(entry.save, batch_of(Part(1, read)))
         assert is_staged.wait(90)
-        query = f"SELECT {', '.join(FEATURES)} FROM iris_data"
-        # The same place in other words.
-        same = output.replace("/new/", "/new/./")
-        second = pool.submit(stage.batch, source=query, output=same)
-        assert eventually(lambda: waiting_for_a_lock(stage.url) == 1)
+        second = pool.submit(same.save, batch_of(Part(1, lambda: iter([ROW] * 5))))
+        assert eventually(lambda: f"{output}: waits for another run" in caplog.text)
         may_end.set()
         first.result(90)
-        assert len(second.result(90)) == 5
+        second.result(90)
+    assert len(stage.predictions(output)) == 5
 
 
-def test_a_table_or_folder_that_is_something_else_is_left_alone(
-    stage: Stage, tmp_path: Path
-) -> None:
+def test_a_run_that_waits_for_another_can_be_interrupted(stage):
+    # A shell that has put the tests into the background has it ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    taken = "SELECT pg_advisory_lock(hashtextextended('scoring into scores', 0))"
+    with connection_to(stage.url) as other:
+        other.exec_driver_sql(taken)
+        Timer(1, interrupt_main).start()
+        with pytest.raises(KeyboardInterrupt):
+            stage.entry(PredictionsDataset, output="scores").save(batch_of())
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_table_or_folder_that_is_something_else_is_left_alone(stage, tmp_path):
     stage.insert(3)
     source = tmp_path / "rows.parquet"
     rows_with_gaps(5).to_parquet(source)
@@ -290,9 +299,7 @@ def test_a_table_or_folder_that_is_something_else_is_left_alone(
     assert rows_of(stage) == 3
 
 
-def test_names_of_tables_are_quoted_and_may_have_a_schema_and_a_query_is_a_source_too(
-    stage: Stage,
-) -> None:
+def test_names_of_tables_are_quoted_and_may_have_a_schema_and_a_query_is_a_source_too(stage):
     query(stage.url, 'CREATE SCHEMA "Other 표"')
     rows = ", ".join(f"{number}::numeric AS {name}" for number, name in enumerate(FEATURES, 1))
     query(stage.url, f'CREATE TABLE "Other 표"."Rows ""x""" AS SELECT {rows}')
@@ -305,9 +312,7 @@ def test_names_of_tables_are_quoted_and_may_have_a_schema_and_a_query_is_a_sourc
         query(stage.url, 'DROP TABLE "Other 표"."Scores", "Other 표"."Scores_rejects"')
 
 
-def test_no_rows_give_an_empty_output_in_place_of_what_was_there(
-    stage: Stage, tmp_path: Path, output: str
-) -> None:
+def test_no_rows_give_an_empty_output_in_place_of_what_was_there(stage, tmp_path, output):
     stage.insert(5)
     assert len(stage.batch(output=output, chunk_rows=2)) == 5
     query(stage.url, "TRUNCATE iris_data")
@@ -319,7 +324,7 @@ def test_no_rows_give_an_empty_output_in_place_of_what_was_there(
         assert "iris_class" in found.columns
 
 
-def test_a_regression_has_numbers_only(stage: Stage, tmp_path: Path) -> None:
+def test_a_regression_has_numbers_only(stage, tmp_path):
     released = house_release(1)
     houses = Stage(stage.url, released.manifest.contract, stage.store)
     houses.deploy(released)
@@ -332,9 +337,7 @@ def test_a_regression_has_numbers_only(stage: Stage, tmp_path: Path) -> None:
     assert found.price.tolist() == [pytest.approx(190, rel=1e-3)]
 
 
-def test_texts_that_csv_and_json_trip_over_arrive_as_they_were(
-    stage: Stage, tmp_path: Path
-) -> None:
+def test_texts_that_csv_and_json_trip_over_arrive_as_they_were(stage, tmp_path):
     texts = ['"', "a,b", "line\nbreak", "", None, "\\N", "NULL", "표", r"\u0000"]
     rows = rows_with_gaps(len(texts)).assign(id=texts, petal_width=1.0)
     rows.to_parquet(tmp_path / "rows.parquet")
@@ -344,7 +347,7 @@ def test_texts_that_csv_and_json_trip_over_arrive_as_they_were(
     assert [None if pd.isna(text) else text for text in found.id] == texts
 
 
-def test_a_release_can_be_named_without_being_deployed(stage: Stage, release: Release) -> None:
+def test_a_release_can_be_named_without_being_deployed(stage, release):
     query(stage.url, "TRUNCATE deployments")
 
     def load(**scoring: str) -> Scorer:

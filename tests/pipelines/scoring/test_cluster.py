@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 from pyarrow import parquet
 from sqlalchemy.exc import ProgrammingError
 
-from tests.pipelines.scoring.stage import FEATURES, INSERT, Stage
+from tests.pipelines.scoring.stage import FEATURES, INSERT
 from tests.servers import eventually, query, scalar
 
 pytestmark = pytest.mark.integration
@@ -61,7 +60,7 @@ class Cluster:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(tmp_path_factory):
     """Each test kills one of its workers."""
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     yield cluster
@@ -69,15 +68,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.mark.parametrize("place", ["table", "file"])
-def test_a_killed_worker_loses_and_doubles_nothing(
-    cluster: Cluster, stage: Stage, tmp_path: Path, place: str
-) -> None:
+def test_a_killed_worker_loses_and_doubles_nothing(cluster, stage, tmp_path, place, monkeypatch):
+    # Where workers stand, and the tests, is another folder.
+    monkeypatch.setenv("MLOPS_PROJECT_PATH", str(tmp_path))
     if place == "file":
-        output, source = str(tmp_path / "out.parquet"), str(tmp_path / "rows.parquet")
+        output, source = "out.parquet", "rows.parquet"
         rows = np.random.default_rng(1).uniform(0.5, 7, (ROWS, 4))
         rows[::1000, 0] = -1
         table = pa.table({name: rows[:, number] for number, name in enumerate(FEATURES)})
-        parquet.write_table(table, source, row_group_size=ROWS // PARTS)
+        parquet.write_table(table, tmp_path / source, row_group_size=ROWS // PARTS)
     else:
         output, source = "scores", "iris_data"
         query(stage.url, INSERT, count=ROWS)

@@ -40,13 +40,13 @@ def enveloped(columns: Any, schema: Any = None) -> bytes:
     return json.dumps({"schema": schema, "payload": columns}).encode()
 
 
-def test_a_row_is_an_object_or_the_payload_of_an_envelope() -> None:
+def test_a_row_is_an_object_or_the_payload_of_an_envelope():
     assert read_row(json.dumps(ROW).encode()) == ROW
     assert read_row(enveloped(ROW)) == ROW
     assert read_row(enveloped(ROW, {"type": "struct", "fields": []})) == ROW
 
 
-def test_a_number_is_a_time_where_its_schema_says_so() -> None:
+def test_a_number_is_a_time_where_its_schema_says_so():
     kinds = {"seen": "org.apache.kafka.connect.data.Date", "joined": "io.debezium.time.Timestamp"}
     fields = [{"field": name, "type": "int64", "name": kind} for name, kind in kinds.items()]
     fields += [
@@ -75,13 +75,13 @@ def test_a_number_is_a_time_where_its_schema_says_so() -> None:
     | (JSON | COLUMNS).map(lambda one: json.dumps(one).encode())
     | st.builds(enveloped, JSON | COLUMNS, JSON)
 )
-def test_any_message_is_a_row_or_refused_with_a_reason(value: bytes) -> None:
+def test_any_message_is_a_row_or_refused_with_a_reason(value):
     with suppress(ValueError):
         read_row(value)
 
 
 @pytest.mark.parametrize("name", ["age", "timestamp", "other"])
-def test_a_message_that_is_nested_as_deep_as_can_be_stops_nothing(name: str) -> None:
+def test_a_message_that_is_nested_as_deep_as_can_be_stops_nothing(name):
     def told(row: dict[str, Any], calls: int = 50) -> str:
         return told(row, calls - 1) if calls else repr(row)
 

@@ -1,6 +1,5 @@
 """Rows with every type of column: streamed and in batches, the same predictions and rejects."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ from mlops_for_mle.contract.columns import encode_rows
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import load
 from tests.mixed import MIXED_CONTRACT, mixed_rows
-from tests.pipelines.scoring.stage import Stage, staged
+from tests.pipelines.scoring.stage import staged
 from tests.releases import mixed_release
 from tests.servers import connection_to, query
 
@@ -26,14 +25,12 @@ FAULTS = {
 
 
 @pytest.fixture(scope="module")
-def release() -> Release:
+def release():
     return mixed_release(1)
 
 
 @pytest.fixture
-def stage(
-    module_database_url: str, release_store: Path, release: Release, monkeypatch: pytest.MonkeyPatch
-) -> Stage:
+def stage(module_database_url, release_store, release, monkeypatch):
     """All rows wait in the table."""
     stage = staged(module_database_url, MIXED_CONTRACT, release_store, monkeypatch)
     stage.clear()
@@ -54,9 +51,7 @@ def expected(release: Release) -> list[Any]:
 @pytest.mark.parametrize(
     ("source", "output"), [(None, "scores"), ("{folder}/rows.parquet", "{folder}/out.parquet")]
 )
-def test_all_ways_give_the_same_predictions(
-    stage: Stage, release: Release, tmp_path: Path, source: str | None, output: str
-) -> None:
+def test_all_ways_give_the_same_predictions(stage, release, tmp_path, source, output):
     ROWS.to_parquet(tmp_path / "rows.parquet")
 
     streamed = stage.score(size=50)
@@ -76,7 +71,7 @@ def test_all_ways_give_the_same_predictions(
     assert [len(one) for one in found.probabilities] == [2] * len(ROWS)
 
 
-def test_rows_that_do_not_fit_are_rejected_and_the_others_are_scored(stage: Stage) -> None:
+def test_rows_that_do_not_fit_are_rejected_and_the_others_are_scored(stage):
     for key, (column, value, _) in FAULTS.items():
         quoted = '"' + column.replace('"', '""') + '"'
         query(stage.url, f"UPDATE \"{TABLE}\" SET {quoted} = '{value}' WHERE id = {key}")
@@ -93,7 +88,7 @@ def test_rows_that_do_not_fit_are_rejected_and_the_others_are_scored(stage: Stag
             assert rejects[key].startswith(f"{column}: {fault}")
 
 
-def test_what_no_file_can_hold_does_not_stop_a_batch(stage: Stage, tmp_path: Path) -> None:
+def test_what_no_file_can_hold_does_not_stop_a_batch(stage, tmp_path):
     query(stage.url, f"UPDATE \"{TABLE}\" SET timestamp = 'infinity' WHERE id < 3")
 
     found = stage.batch(output=str(tmp_path / "out.parquet"))
@@ -101,7 +96,7 @@ def test_what_no_file_can_hold_does_not_stop_a_batch(stage: Stage, tmp_path: Pat
     assert found.timestamp.isna().tolist() == [True, True] + [False] * (len(ROWS) - 2)
 
 
-def test_a_batch_without_one_valid_row_of_text_and_dates_is_rejected_whole(stage: Stage) -> None:
+def test_a_batch_without_one_valid_row_of_text_and_dates_is_rejected_whole(stage):
     query(stage.url, f'UPDATE "{TABLE}" SET "월 요금" = \'-1\'')
 
     streamed = stage.score()

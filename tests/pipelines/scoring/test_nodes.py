@@ -11,7 +11,7 @@ from mlops_for_mle.contract.notation import Notation
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.scoring.nodes import Part, Source, score_rows
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions
-from mlops_for_mle.pipelines.scoring.scorer import Scorer
+from mlops_for_mle.pipelines.scoring.scorer import Scored, Scorer
 from mlops_for_mle.releases.predictor import load
 from tests.releases import iris_release
 
@@ -28,13 +28,20 @@ ROWS = {
 }
 
 
-def prepared(rows: dict[str, Any], **ingestion: Any) -> Notation:
-    parts = nullcontext([Part(1, lambda: iter(()))])
-    source = Source(pa.table(rows).schema, lambda columns, size: parts)
-    return score_rows(source, SCORER, ingestion).notation
+def scored(rows: dict[str, Any], **ingestion: Any) -> list[Scored]:
+    """What comes of rows that are read one at a time."""
+    table = pa.table(rows)
+
+    def parts(columns: list[str]) -> nullcontext[list[Part]]:
+        chosen = table.select(columns)
+        return nullcontext([Part(7, lambda: (chosen.slice(n, 1) for n in range(len(chosen))))])
+
+    batch = score_rows(Source(table.schema, parts), SCORER, ingestion)
+    with batch.parts as found:
+        return [tables for part in found for tables in batch.score(part)]
 
 
-def test_no_rows_and_no_good_rows_have_the_same_columns_as_many() -> None:
+def test_no_rows_and_no_good_rows_have_the_same_columns_as_many():
     table = pa.table(ROWS)
 
     schemas = [
@@ -45,7 +52,7 @@ def test_no_rows_and_no_good_rows_have_the_same_columns_as_many() -> None:
     assert all(one == schemas[0] for one in schemas)
 
 
-def test_text_is_read_as_ingestion_reads_it() -> None:
+def test_text_is_read_as_ingestion_reads_it():
     rows = {
         "sepal_length": ["5,1 cm", "6,7 cm", "?"],
         "sepal_width": ["3,5", "3,3", "3,0"],
@@ -53,7 +60,7 @@ def test_text_is_read_as_ingestion_reads_it() -> None:
         "petal_width": ["0,2", "2,1", "0,2"],
         "timestamp": ["31.01.2026", "01.02.2026", "02.02.2026"],
     }
-    notation = prepared(
+    found = scored(
         rows,
         source="iris.csv",
         rename={"Breite": "sepal_width"},
@@ -63,8 +70,8 @@ def test_text_is_read_as_ingestion_reads_it() -> None:
         date_formats={"timestamp": "%d.%m.%Y"},
     )
 
-    predictions, rejects = SCORER.score_table(pa.table(rows), 1, notation)
-
+    predictions, rejects = (pa.concat_tables(tables) for tables in zip(*found, strict=True))
+    assert predictions["row_number"].to_pylist() == [7, 8]
     assert predictions["label"].to_pylist() == ["setosa", "virginica"]
     assert [str(one) for one in predictions["timestamp"].to_pylist()] == [
         "2026-01-31 00:00:00",
@@ -73,19 +80,17 @@ def test_text_is_read_as_ingestion_reads_it() -> None:
     assert rejects["reason"].to_pylist()[0].startswith("sepal_length: is missing")
 
 
-def test_a_source_that_lacks_a_column_is_refused() -> None:
+def test_a_source_that_lacks_a_column_is_refused():
     rows = {name: values for name, values in ROWS.items() if name != "petal_length"}
     with pytest.raises(SourceError, match=r"missing column\(s\) petal_length; found sepal"):
-        prepared(rows)
+        scored(rows)
 
 
 @pytest.mark.parametrize(
     ("output", "beside"),
     [("data/out.parquet", "data/out_rejects.parquet"), ("other.scores", "other.scores_rejects")],
 )
-def test_rejects_stand_beside_the_predictions_and_a_source_is_not_overwritten(
-    output: str, beside: str
-) -> None:
+def test_rejects_stand_beside_the_predictions_and_a_source_is_not_overwritten(output, beside):
     assert ScoringOptions(output=output).rejects == beside
     for source in (output, beside):
         with pytest.raises(ValidationError, match="source and output are the same"):
@@ -93,6 +98,6 @@ def test_rejects_stand_beside_the_predictions_and_a_source_is_not_overwritten(
 
 
 @pytest.mark.parametrize("scheduler", ["dask", "tcp://", "spark://host:7077", ""])
-def test_an_engine_is_threads_processes_or_an_address(scheduler: str) -> None:
+def test_an_engine_is_threads_processes_or_an_address(scheduler):
     with pytest.raises(ValidationError, match=r"engine\.scheduler"):
         ScoringOptions.model_validate({"engine": {"scheduler": scheduler}})

@@ -13,9 +13,9 @@ import pytest
 
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.scoring.following import Follower
-from tests.pipelines.scoring.kafka_broker import KafkaBroker, Sent, bare, wrapped
+from tests.pipelines.scoring.kafka_broker import Sent, bare, wrapped
 from tests.pipelines.scoring.stage import AUDIT, LISTENING, Stage, TopicStage, start_process
-from tests.servers import ExternalPostgres, eventually, query, scalar
+from tests.servers import eventually, query, scalar
 
 pytestmark = pytest.mark.integration
 
@@ -103,9 +103,7 @@ def assert_each_row_was_scored_once(stage: Stage, count: int) -> None:
     ]
 
 
-def test_processes_that_are_killed_at_random_moments_score_each_row_once(
-    stage: Stage, tmp_path: Path
-) -> None:
+def test_processes_that_are_killed_at_random_moments_score_each_row_once(stage, tmp_path):
     audit(stage)
     chance, sizes = random.Random(7), random.Random(8)
     all_are_killed = threading.Event()
@@ -136,9 +134,7 @@ def test_processes_that_are_killed_at_random_moments_score_each_row_once(
     assert_each_row_was_scored_once(stage, inserted)
 
 
-def test_crashes_of_the_server_lose_and_double_nothing(
-    fragile: Stage, external_server: ExternalPostgres, tmp_path: Path
-) -> None:
+def test_crashes_of_the_server_lose_and_double_nothing(fragile, external_server, tmp_path):
     audit(fragile)
     with members(fragile, tmp_path, count=1) as found:
         fragile.insert(200)
@@ -168,8 +164,8 @@ def message(number: int) -> bytes:
 
 
 def test_members_that_are_killed_and_replaced_score_each_good_message_once(
-    fragile: Stage, broker: KafkaBroker, external_server: ExternalPostgres, tmp_path: Path
-) -> None:
+    fragile, broker, external_server, tmp_path
+):
     topic = TopicStage(broker, fragile, broker.make_topic(6))
     good: list[Sent] = []
     bad: list[Sent] = []

@@ -4,9 +4,8 @@ import signal
 
 import pytest
 
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.schema import prepare
-from tests.end_to_end.commands import Project, finish
+from tests.end_to_end.commands import finish
 from tests.pipelines.scoring.stage import INSERT, Stage
 from tests.releases import iris_release
 from tests.servers import eventually, query
@@ -14,7 +13,7 @@ from tests.servers import eventually, query
 pytestmark = pytest.mark.end_to_end
 
 
-def test_a_first_use_from_nothing_to_predictions(project: Project, contract: Contract) -> None:
+def test_a_first_use_from_nothing_to_predictions(project, contract):
     with project.held() as url:
         prepare(url, contract)
         query(url, INSERT, count=5)

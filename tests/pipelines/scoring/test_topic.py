@@ -4,16 +4,15 @@ import json
 import signal
 import time
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 
 from mlops_for_mle.errors import UserError
 from tests.end_to_end.commands import Project, finish
-from tests.pipelines.scoring.kafka_broker import KafkaBroker, bare, wrapped
-from tests.pipelines.scoring.stage import SESSION_SECONDS, Stage, TopicStage, following
+from tests.pipelines.scoring.kafka_broker import bare, wrapped
+from tests.pipelines.scoring.stage import SESSION_SECONDS, TopicStage, following
 from tests.releases import iris_release
-from tests.servers import ExternalPostgres, eventually, query, scalar
+from tests.servers import eventually, query, scalar
 
 pytestmark = pytest.mark.integration
 
@@ -32,26 +31,27 @@ BAD: dict[bytes | None, str] = {
 }
 
 
-def test_a_row_of_the_tutorials_connector_becomes_a_row_of_the_tutorials_table(
-    topic: TopicStage,
-) -> None:
+def test_a_row_of_the_tutorials_connector_becomes_a_row_of_the_tutorials_table(topic):
     topic.broker.send(
         topic.topic,
         [wrapped(0), bare(0, id=None), bare(58, petal_width=2.3, timestamp=None)],
         timestamp=1_700_000_000_000,
     )
+    # Not in milliseconds, so that it would lie in the year 55840.
+    strange = bare(58, petal_width=2.3, timestamp=None, id=60)
+    topic.broker.send(topic.topic, [strange], timestamp=1_700_000_000_000_000)
 
     totals = topic.score()
 
-    assert (totals.scored, totals.rejected) == (3, 0)
+    assert (totals.scored, totals.rejected) == (4, 0)
     found = query(
         topic.stage.url, "SELECT timestamp, iris_class, row_key FROM iris_prediction ORDER BY 2, 3"
     )
     observed, own = map(datetime.fromisoformat, ("2026-01-31T12:30:00.5", "2023-11-14T22:13:20"))
-    assert found == [(observed, 0, 1), (observed, 0, None), (own, 2, 59)]
+    assert found == [(observed, 0, 1), (observed, 0, None), (own, 2, 59), (None, 2, 60)]
 
 
-def test_a_bad_message_is_kept_with_the_reason_and_stops_nothing(topic: TopicStage) -> None:
+def test_a_bad_message_is_kept_with_the_reason_and_stops_nothing(topic):
     sent = topic.broker.send(topic.topic, BAD)
     topic.broker.send(topic.topic, [bare(1)])
 
@@ -68,9 +68,7 @@ def test_a_bad_message_is_kept_with_the_reason_and_stops_nothing(topic: TopicSta
     assert scalar(topic.stage.url, wide) == "wide� \\u0000"
 
 
-def test_messages_that_are_read_again_have_one_prediction_and_another_topic_all_of_them(
-    topic: TopicStage,
-) -> None:
+def test_messages_that_are_read_again_have_one_prediction_and_another_topic_all_of_them(topic):
     topic.output_topic = topic.broker.make_topic(1)
     messages = [bare(0), b"{", bare(58, petal_width=2.3)]
     good = topic.broker.send(topic.topic, messages)[::2]
@@ -88,9 +86,7 @@ def test_messages_that_are_read_again_have_one_prediction_and_another_topic_all_
     assert {one["release"] for one in found} == {iris_release().manifest.release}
 
 
-def test_it_waits_for_a_topic_and_for_a_release(
-    broker: KafkaBroker, empty_stage: Stage, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_waits_for_a_topic_and_for_a_release(broker, empty_stage, caplog):
     topic = TopicStage(broker, empty_stage, "made-later")
     with following(topic):
         broker.make_topic(2, topic.topic)
@@ -101,9 +97,7 @@ def test_it_waits_for_a_topic_and_for_a_release(
     assert sorted(topic.positions()) == sorted(sent)
 
 
-def test_what_is_missing_is_said_where_nobody_waits(
-    broker: KafkaBroker, stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_missing_is_said_where_nobody_waits(broker, stage, monkeypatch):
     with pytest.raises(UserError, match="not available: nowhere"):
         TopicStage(broker, stage, "nowhere").score()
     with pytest.raises(UserError, match=r"brokers do not answer: 127\.0\.0\.1:1"):
@@ -119,11 +113,8 @@ def test_what_is_missing_is_said_where_nobody_waits(
 
 
 def test_messages_outlast_a_membership_that_is_lost_while_the_database_is_away(
-    broker: KafkaBroker,
-    fragile: Stage,
-    external_server: ExternalPostgres,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+    broker, fragile, external_server, caplog
+):
     caplog.set_level("INFO", "mlops_for_mle")
     topic = TopicStage(broker, fragile, broker.make_topic(2))
     with following(topic, size=20):
@@ -143,8 +134,8 @@ def test_messages_outlast_a_membership_that_is_lost_while_the_database_is_away(
 
 @pytest.mark.end_to_end
 def test_the_command_scores_what_is_there_or_follows_and_ends_when_told(
-    broker: KafkaBroker, stage: Stage, project_folder: Path
-) -> None:
+    broker, stage, project_folder
+):
     topic = TopicStage(broker, stage, broker.make_topic(2))
     variables = {
         "DATABASE_URL": stage.url,

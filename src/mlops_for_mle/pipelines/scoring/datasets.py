@@ -1,19 +1,47 @@
 """What batch scoring reads and writes: rows of any source, a release, predictions."""
 
 import logging
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from itertools import accumulate
 from typing import Any
 from uuid import uuid4
 
-from mlops_for_mle.contract.notation import Notation
-from mlops_for_mle.database.engine import lock
+import pyarrow as pa
+from sqlalchemy import Connection, text
+
+from mlops_for_mle.contract.sql import literal, quoted
+from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
+from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.pipelines.dataset import ContractDataset
 from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, Source
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions, place_of
-from mlops_for_mle.pipelines.scoring.outputs import Output, output_of
-from mlops_for_mle.pipelines.scoring.scorer import Scorer, loaded
-from mlops_for_mle.pipelines.scoring.sources import database_source, parquet_source
+from mlops_for_mle.pipelines.scoring.outputs import Output, files_of, output_of
+from mlops_for_mle.pipelines.scoring.scorer import Scored, Scorer, loaded
 from mlops_for_mle.releases.deployments import deployed
+
+_BUFFER_BYTES = 2**20  # of each column
+_TURN_SECONDS = 0.5
+# By the object ids of Postgres's own types. Numbers and times of the other types are read as text,
+# since they may be larger than any type of a file.
+_TYPES = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
+_TYPES |= dict.fromkeys((700, 701), pa.float64())
+_PRIMARY_KEY = """
+SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+WHERE indrelid = to_regclass(%s) AND indisprimary AND indnkeyatts = 1
+"""
+# Of each part the number of its first row, and which keys it has.
+_PARTS = """
+SELECT number, format(
+    ' WHERE %1$I >= %2$L AND (%3$L IS NULL OR %1$I < %3$L) ORDER BY %1$I',
+    {name}, start, lead(start) OVER (ORDER BY number)
+) FROM (
+    SELECT {key} AS start, row_number() OVER (ORDER BY {key}) AS number
+    FROM ({query}) AS source_rows
+) AS numbered WHERE (number - 1) % {size} = 0 ORDER BY number
+"""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -21,12 +49,10 @@ _LOGGER = logging.getLogger(__name__)
 class _ScoringDataset(ContractDataset):
     """An entry that the parameters block ``scoring`` names."""
 
-    def __init__(self, scoring: dict[str, Any], store: str, **options: Any) -> None:
-        """Take the parameters, and the release store's URL."""
+    def __init__(self, scoring: dict[str, Any], **options: Any) -> None:
         self._options = ScoringOptions.model_validate(scoring)
         shown = self._options.model_dump(include={"source", "release", "output"})
         super().__init__(**options, **shown)
-        self._store = store
 
 
 class SourceDataset(_ScoringDataset):
@@ -34,21 +60,22 @@ class SourceDataset(_ScoringDataset):
 
     def load(self) -> Source:
         """Look at the columns; no row is read yet."""
-        source = self._options.source or self._contract.table
-        is_file = place_of(source) == "file"
-        return parquet_source(source) if is_file else database_source(self._url, source)
+        source, size = self._options.source or self._contract.table, self._options.chunk_rows
+        if place_of(source) == "file":
+            return _parquet_source(source, size)
+        return _database_source(self._url, source, size)
 
 
 class ScoringReleaseDataset(_ScoringDataset):
     """The release that is deployed, or the one that the parameters name."""
 
-    def load(self) -> Scorer:
-        """Load it.
+    def __init__(self, store: str, **options: Any) -> None:
+        """Take the release store's URL."""
+        super().__init__(**options)
+        self._store = store
 
-        Raises:
-            PrerequisiteError: Nothing is deployed and no release is named.
-            ReleaseError: It is not in the store, or not whole.
-        """
+    def load(self) -> Scorer:
+        """Load it; a ``ReleaseError`` where it is not in the store, or not whole."""
         contract = self._contract.name
         with self._engine.connect() as connection:
             release = self._options.release or deployed(connection, contract).release
@@ -56,33 +83,30 @@ class ScoringReleaseDataset(_ScoringDataset):
 
 
 class PredictionsDataset(_ScoringDataset):
-    """Scores rows while it writes their predictions, and keeps the rejects beside them."""
+    """The predictions of a batch, in a table or files, and its rejects beside them."""
 
     def save(self, data: Batch) -> None:
         """Replace what is there once all rows are scored; after a failure it still is there."""
         from joblib import Parallel, delayed
         from tqdm import tqdm
 
-        (source, columns, scorer, notation), options = data, self._options
+        options = self._options
         names = (options.output, options.rejects)
-        empty = scorer.score_table(source.schema.empty_table().select(columns), 1, notation)
         predictions, rejects = outputs = [
-            output_of(name, self._url, one.schema) for name, one in zip(names, empty, strict=True)
+            output_of(name, self._url, one.schema)
+            for name, one in zip(names, data.empty, strict=True)
         ]
         with self._engine.begin() as turn:
-            # Two runs at once would take each other's parts away, so one waits for the other,
-            # however long that takes.
-            lock(turn, f"scoring into {predictions.place}")
-            turn.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout TO 0")
+            _wait_for_turn(turn, predictions.place)
             with (
                 predictions.staged(),
                 rejects.staged(),
-                source.parts(columns, options.chunk_rows) as parts,
+                data.parts as parts,
                 options.engine.running(),
             ):
                 # All tasks are known from the start, so that workers may come and go.
                 tasks = Parallel(batch_size=1, pre_dispatch="all", return_as="generator_unordered")(
-                    delayed(score_part)(f"part-{number:05}", part, scorer, notation, outputs)
+                    delayed(_write_part)(f"part-{number:05}", data.score, part, outputs)
                     for number, part in enumerate(parts)
                 )
                 bar = tqdm(tasks, "scoring", len(parts), unit="part", leave=False, disable=None)
@@ -93,24 +117,104 @@ class PredictionsDataset(_ScoringDataset):
         _LOGGER.log(
             logging.WARNING if any(rejected) else logging.INFO,
             "scored=%d rejected=%d release=%s: into %s, rejects into %s",
-            *(sum(scored), sum(rejected), scorer.manifest.release, *names),
+            *(sum(scored), sum(rejected), data.release, *names),
         )
 
 
-def score_part(
-    name: str, part: Part, scorer: Scorer, notation: Notation, outputs: list[Output]
-) -> tuple[str, int, int]:
-    """Score one part; any process may, and more than one.
+def _wait_for_turn(connection: Connection, place: str) -> None:
+    """Let nobody else fill a place until the transaction ends: two would take each other's parts.
 
-    Returns:
-        What its rows are staged under, and how many are predictions and rejects.
+    The server is asked again and again, since a Ctrl-C would not end one long statement.
     """
+    connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout TO 0")
+    mine = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
+    is_told = False
+    while not connection.scalar(mine, {"name": f"scoring into {place}"}):
+        if not is_told:
+            _LOGGER.info("%s: waits for another run that scores into it", place)
+            is_told = True
+        time.sleep(_TURN_SECONDS)
+
+
+def _write_part(
+    name: str, score: Callable[[Part], Iterator[Scored]], part: Part, outputs: list[Output]
+) -> tuple[str, int, int]:
+    """What a part is staged under, by whichever process, and its predictions and rejects."""
     attempt, counts = f"{name}-{uuid4().hex}", [0, 0]
     with ExitStack() as stack:
         writes = [stack.enter_context(one.writing(attempt)) for one in outputs]
-        for rows in part.read():
-            tables = scorer.score_table(rows, part.first_row + sum(counts), notation)
+        for tables in score(part):
             for number, table in enumerate(tables):
                 writes[number](table)
                 counts[number] += table.num_rows
     return attempt, counts[0], counts[1]
+
+
+def _parquet_source(path: str, size: int) -> Source:
+    """Parquet files, here or at any URL that fsspec opens, in parts by their row groups."""
+    from pyarrow.dataset import dataset
+
+    file_system, place = files_of(path)
+    found = dataset(place, format="parquet", filesystem=file_system)
+    groups = [one for file in found.get_fragments() for one in file.split_by_row_group() or [file]]
+    counts = (sum(inner.num_rows for inner in one.row_groups) for one in groups)
+    firsts = [*accumulate(counts, initial=1)][:-1]
+
+    def parts(columns: list[str]) -> AbstractContextManager[list[Part]]:
+        reads = (partial(_read_group, one, columns, size) for one in groups)
+        return nullcontext([*map(Part, firsts, reads)])
+
+    return Source(found.schema.remove_metadata(), parts)
+
+
+def _read_group(group: Any, columns: list[str], size: int) -> Iterator[pa.Table]:
+    from pyarrow.parquet import ParquetFile
+
+    with group.open() as opened:
+        # Else it would hold all of the row group.
+        file = ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+        numbers = [one.id for one in group.row_groups]
+        for batch in file.iter_batches(size, row_groups=numbers, columns=columns):
+            yield pa.Table.from_batches([batch]).select(columns)
+
+
+def _database_source(url: str, source: str, size: int) -> Source:
+    """A table or query, all of one moment; parts are ranges of a primary key of one column."""
+    with engine_for(url).connect() as connection:
+        key, query = None, source.strip().removesuffix(";")
+        if place_of(source) == "table":
+            place = relation(connection, source)
+            query = f"SELECT * FROM {place}"  # noqa: S608  (quoted)
+            key = connection.exec_driver_sql(_PRIMARY_KEY, (place,)).scalar()
+            connection.rollback()
+        described = begin_reading(connection, query)
+    schema = pa.schema([(one.name, _TYPES.get(one.type_code, pa.string())) for one in described])
+
+    @contextmanager
+    def parts(columns: list[str]) -> Iterator[list[Part]]:
+        with engine_for(url).connect() as connection:
+            begin_reading(connection, query)
+            # It waits for the parts, however long that takes.
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout TO 0")
+            snapshot = connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one()
+            ranges: Sequence[Any] = []
+            if key is not None:
+                names = {"key": quoted(key), "name": literal(key)}
+                divided = _PARTS.format(query=query, size=size, **names)
+                ranges = execute_plainly(connection, divided).all()
+            fields = [schema.field(name) for name in columns]
+            read = partial(_read_range, url, query, fields, snapshot)
+            yield [Part(first, partial(read, where)) for first, where in ranges or [(1, "")]]
+
+    return Source(schema, parts)
+
+
+def _read_range(
+    url: str, query: str, fields: list[pa.Field], snapshot: str, where: str
+) -> Iterator[pa.Table]:
+    wanted = ", ".join(quoted(one.name) for one in fields)
+    select = f"SELECT {wanted} FROM ({query}\n) AS source_rows{where}"  # noqa: S608  (quoted)
+    with engine_for(url).connect() as connection:
+        begin_reading(connection, query, snapshot)
+        for batch in copy_rows(connection, select, [one.type for one in fields]):
+            yield pa.Table.from_batches([batch]).rename_columns([one.name for one in fields])

@@ -1,7 +1,11 @@
-"""Scores what arrives, rows or messages, with the release that is deployed.
+"""Scores what arrives with the release that is deployed: new rows of a table, or messages.
 
 A batch is scored and written, predictions and rejects, in one transaction, and acknowledged then.
 What breaks in between is done again; since a row has one prediction, that doubles nothing.
+
+New rows of the contract's table are queued by a trigger in ``scoring_queue``. Whoever scores them
+locks their entries, passing over those that others have locked, and deletes them in the same
+transaction. So each row is scored once, by however many processes, whichever dies when.
 """
 
 import logging
@@ -13,14 +17,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import psycopg2
-import sqlalchemy as sa
+from sqlalchemy import Connection, CursorResult, column, table
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.columns import as_json, plain
-from mlops_for_mle.contract.sql import prediction_table
-from mlops_for_mle.database.engine import database_url, engine_for
+from mlops_for_mle.contract.sql import literal, prediction_table, quoted
+from mlops_for_mle.database.engine import database_url, engine_for, execute_plainly
 from mlops_for_mle.errors import UserError, explain
 from mlops_for_mle.pipelines.scoring.scorer import Scorer, loaded
 from mlops_for_mle.releases.deployments import deployed
@@ -31,14 +35,52 @@ _POLL_SECONDS, _LONGEST_PAUSE = 0.25, 4.0
 # What passes by itself or once somebody has done something.
 _PASSING = (DBAPIError, psycopg2.Error, UserError, OSError)
 
+# In these, a name with _text at its end is a literal, any other is quoted.
+_HAS_TRIGGER = """
+SELECT count(*) FROM pg_trigger WHERE tgrelid = to_regclass(quote_ident({table_text}))
+                                  AND tgname = {trigger_text} AND tgenabled <> 'D'
+"""
+# Whoever writes to the table waits behind one who waits for its lock.
+_CREATE_TRIGGER = """
+SET LOCAL lock_timeout TO '10s';
+CREATE OR REPLACE TRIGGER {trigger} AFTER INSERT ON {table}
+REFERENCING NEW TABLE AS inserted_rows FOR EACH STATEMENT
+EXECUTE FUNCTION enqueue_for_scoring({contract_text}, {key_text})
+"""
+_DROP_TRIGGER = """
+SET LOCAL lock_timeout TO '10s';
+DROP TRIGGER IF EXISTS {trigger} ON {table};
+DELETE FROM scoring_queue WHERE contract = {contract_text}
+"""
+_ENQUEUE = """
+DELETE FROM scoring_rejects WHERE contract = {contract_text} AND source = {table_text};
+INSERT INTO scoring_queue (contract, source_id)
+SELECT {contract_text}, observed.{key} FROM {table} AS observed
+WHERE NOT EXISTS (SELECT FROM {predictions} AS scored
+                  WHERE scored.source = {table_text} AND scored.source_id = observed.{key})
+ON CONFLICT DO NOTHING
+"""
+_TAKE = """
+SET LOCAL timezone TO 'UTC';
+WITH next AS MATERIALIZED (
+    SELECT contract, source_id FROM scoring_queue WHERE contract = {contract_text}
+    ORDER BY source_id LIMIT {size} FOR UPDATE SKIP LOCKED
+), taken AS (
+    DELETE FROM scoring_queue USING next
+    WHERE scoring_queue.contract = next.contract AND scoring_queue.source_id = next.source_id
+    RETURNING scoring_queue.source_id
+)
+SELECT taken.source_id, observed.{key} IS NOT NULL, observed.{timestamp}::timestamp::text, {values}
+FROM taken LEFT JOIN {table} AS observed ON observed.{key} = taken.source_id
+"""
+
 _LOGGER = logging.getLogger(__name__)
 
 
 class Arrived(NamedTuple):
-    """A row or message that waits to be scored.
+    """A row or message that waits to be scored, or why it cannot be read.
 
-    ``place`` has what the table of predictions tells of it: ``source``, ``source_id``, ``row_key``
-    and ``timestamp``; ``fault`` says why it cannot be read.
+    ``place`` is ``source``, ``source_id``, ``row_key`` and ``timestamp`` of its prediction.
     """
 
     place: Record
@@ -50,7 +92,7 @@ class Follower(ABC):
     """Scores what arrives, a batch a transaction; counts what was ``scored`` and ``rejected``."""
 
     def __init__(self, contract: Contract, store: str, size: int) -> None:
-        """Say whose rows, where releases lie, and how many rows are at most one batch."""
+        """Take the release store's URL, and how many rows are at most one batch."""
         self.scored = self.rejected = 0
         self._contract = contract
         self._store = store
@@ -58,22 +100,23 @@ class Follower(ABC):
 
     @abstractmethod
     def _take(
-        self, connection: sa.Connection, features: Mapping[str, Feature]
+        self, connection: Connection, features: Mapping[str, Feature]
     ) -> list[Arrived] | None:
-        """The rows that are next, with some features at least, without waiting for any.
+        """The rows that are next, without waiting for any; None once all have been taken.
 
-        None says that all have been taken. When the transaction fails, which writes what becomes
-        of them, they are given again.
+        They are given again when the transaction fails that writes what becomes of them.
         """
 
     def _acknowledge(self, predictions: list[Record]) -> None:  # noqa: B027  (not all need it)
         """Take note that what became of the rows that were taken last is written."""
 
+    def close(self) -> None:  # noqa: B027  (not all need it)
+        """Leave the work to others."""
+
     def run(self, stopping: Event, *, follow: bool) -> None:
         """Score until nothing is left or, when it follows, until it is to stop.
 
-        Raises:
-            Exception: It does not follow, and something is missing or away.
+        Only then it waits for what is missing or away.
         """
         pause = _POLL_SECONDS
         while not stopping.is_set():
@@ -116,36 +159,92 @@ class Follower(ABC):
         """The rows of the tables of predictions and of rejects."""
         manifest, response = scorer.manifest, self._contract.target.response_name
         facts = {"model_version": manifest.version, "release": manifest.release}
-        read = [{} if one.fault else one.values for one in rows]
+        readable = [one for one in rows if one.fault is None]
+        values = [one.values for one in readable]
         features = list(manifest.contract.features)
         positions, answers, faults = scorer.score(
-            pd.DataFrame(read, columns=features, dtype=object)
+            pd.DataFrame(values, columns=features, dtype=object)
         )
-        faults |= {number: one.fault for number, one in enumerate(rows) if one.fault}
         predictions = [
-            rows[position].place | facts | {response: value, "scored_at": datetime.now(UTC)}
+            readable[position].place | facts | {response: value, "scored_at": datetime.now(UTC)}
             for position, value in zip(positions, scorer.values(answers), strict=True)
-            if position not in faults
         ]
+        refused = [(one, one.fault) for one in rows if one.fault is not None]
+        refused += [(readable[position], reason) for position, reason in faults.items()]
         rejects = [
             {
                 "contract": self._contract.name,
-                "source": rows[position].place["source"],
-                "source_id": rows[position].place["source_id"],
+                "source": one.place["source"],
+                "source_id": one.place["source_id"],
                 "reason": plain(reason),
-                "row_data": as_json(rows[position].values),
+                "row_data": as_json(one.values),
             }
             | facts
-            for position, reason in faults.items()
+            for one, reason in refused
         ]
         return predictions, rejects
 
 
-def _write(
-    connection: sa.Connection, table: str, key: Sequence[str], records: list[Record]
-) -> None:
+class RowFollower(Follower):
+    """Scores the rows that wait, in the order of their keys, by the values that they have then."""
+
+    def _take(
+        self, connection: Connection, features: Mapping[str, Feature]
+    ) -> list[Arrived] | None:
+        # Postgres's times reach beyond the years that Python knows.
+        values = ", ".join(
+            f"observed.{quoted(name)}{'::text' if one.is_time else ''}"
+            for name, one in features.items()
+        )
+        taken = _execute(connection, _TAKE, self._contract, size=self._size, values=values).all()
+        rows, source = [], self._contract.table
+        for key, is_there, time, *row in map(tuple, taken):
+            place = {"source": source, "source_id": key, "row_key": key, "timestamp": time}
+            if is_there:
+                rows.append(Arrived(place, dict(zip(features, row, strict=True))))
+        return rows if taken else None
+
+
+def install(contract: Contract) -> bool:
+    """Have new rows of the contract's table queued from now on; gives whether they were not."""
+    with engine_for(database_url()).begin() as connection:
+        is_new = not _execute(connection, _HAS_TRIGGER, contract).scalar_one()
+        if is_new:
+            _execute(connection, _CREATE_TRIGGER, contract)
+        return is_new
+
+
+def uninstall(contract: Contract) -> int:
+    """Have new rows queued no longer, and forget those that wait; gives how many did."""
+    with engine_for(database_url()).begin() as connection:
+        return _execute(connection, _DROP_TRIGGER, contract).rowcount
+
+
+def enqueue_unscored(contract: Contract) -> int:
+    """Queue every row without a prediction, rejected ones too; gives how many did not wait."""
+    with engine_for(database_url()).begin() as connection:
+        return _execute(connection, _ENQUEUE, contract).rowcount
+
+
+def _execute(
+    connection: Connection, statement: str, contract: Contract, **others: Any
+) -> CursorResult[Any]:
+    names = {
+        "contract": contract.name,
+        "table": contract.table,
+        "key": contract.key,
+        "timestamp": contract.timestamp,
+        "predictions": prediction_table(contract),
+        "trigger": f"scoring_{contract.name}",
+    }
+    known = {name: quoted(one) for name, one in names.items()}
+    known |= {f"{name}_text": literal(one) for name, one in names.items()}
+    return execute_plainly(connection, statement.format(**known, **others))
+
+
+def _write(connection: Connection, name: str, key: Sequence[str], records: list[Record]) -> None:
     """Write rows; one that is there with the same key is replaced."""
     if records:
-        statement = insert(sa.table(table, *map(sa.column, records[0])))
+        statement = insert(table(name, *map(column, records[0])))
         given = dict(statement.excluded.items())
         connection.execute(statement.on_conflict_do_update(index_elements=key, set_=given), records)

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from posixpath import normpath
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -19,6 +21,7 @@ from mlops_for_mle.contract.sql import literal, quoted
 from mlops_for_mle.database.copying import copy_in, relation
 from mlops_for_mle.database.engine import engine_for, execute_plainly
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.scoring.options import place_of
 
 _MARK = "_SUCCESS"
@@ -40,40 +43,33 @@ class Folder:
     Readers take no file for data whose name begins with an underscore.
     """
 
-    url: str
+    place: str
     schema: pa.Schema
 
     @property
     def _files(self) -> DirFileSystem:
-        files, folder = fsspec.url_to_fs(self.url)
+        files, folder = fsspec.url_to_fs(self.place)
         return DirFileSystem(folder, files)
 
-    @property
-    def place(self) -> str:
-        """Where it is, however that was written."""
-        return str(self._files.fs.unstrip_protocol(normpath(self._files.path)))
-
-    def _names(self, *prefixes: str) -> list[str]:
-        """The files that are there with such a beginning, the mark first."""
+    def _names(self) -> list[str]:
         files = self._files
         files.fs.invalidate_cache()
         # A bucket knows no folder without files.
-        found = files.ls("", detail=False) if files.isdir("") else []
-        return sorted(one for one in found if one.startswith(prefixes))
+        return sorted(files.ls("", detail=False)) if files.isdir("") else []
 
     def _remove(self, *prefixes: str) -> None:
-        for name in self._names(*prefixes):
-            self._files.rm(name)
+        """Remove the files with such a beginning, the mark first."""
+        for name in self._names():
+            if name.startswith(prefixes):
+                self._files.rm(name)
 
     @contextmanager
     def staged(self) -> Iterator[None]:
-        """Let attempts be staged; a folder that holds anything else than former parts is refused.
-
-        Afterwards nothing of what was staged is left.
-        """
+        """Let attempts be staged, of which nothing is left; a folder of other files is refused."""
         self._files.makedirs("", exist_ok=True)
-        if others := set(self._names("")) - set(self._names(_MARK, "part-", "_part-")):
-            raise UserError(f"scoring.output: {self.url} holds {min(others)}: name another folder.")
+        for name in self._names():
+            if not name.startswith((_MARK, "part-", "_part-")):
+                raise UserError(f"scoring.output: {self.place} holds {name}: name another folder.")
         try:
             yield
         finally:
@@ -100,30 +96,23 @@ class Folder:
 class Table:
     """A table, whose rows are replaced in one transaction; it keeps its grants and indexes."""
 
-    url: str
-    name: str
+    place: str
     schema: pa.Schema
-
-    @property
-    def place(self) -> str:
-        """Its name; whoever fills it by another one has a stage of his own."""
-        return self.name
+    url: str
 
     @property
     def _stage(self) -> str:
-        return f"scoring_stage_{sha256(self.name.encode()).hexdigest()[:12]}"
+        return f"scoring_stage_{sha256(self.place.encode()).hexdigest()[:12]}"
 
     @property
     def _columns(self) -> str:
-        columns = [(quoted(one.name), _SQL_TYPES.get(one.type, "text")) for one in self.schema]
-        return ", ".join(map(" ".join, columns))
+        return ", ".join(
+            f"{quoted(one.name)} {_SQL_TYPES.get(one.type, 'text')}" for one in self.schema
+        )
 
     @contextmanager
     def staged(self) -> Iterator[None]:
-        """Let attempts be staged, once it is seen that they can be published.
-
-        Afterwards nothing of what was staged is left.
-        """
+        """Let attempts be staged, of which nothing is left, if they could be published."""
         drop = f"DROP TABLE IF EXISTS {self._stage}"
         columns = f'".attempt" text, {self._columns}'
         with engine_for(self.url).begin() as connection:
@@ -152,7 +141,7 @@ class Table:
 
     def publish(self, attempts: Sequence[str], count: int, connection: Connection) -> None:
         """Have the table hold the rows of some attempts and no others; others read on meanwhile."""
-        target = relation(connection, self.name)
+        target = relation(connection, self.place)
         # Whoever writes to the table waits behind one who waits for its lock.
         execute_plainly(connection, "SET LOCAL lock_timeout TO '30s'")
         execute_plainly(connection, f"CREATE TABLE IF NOT EXISTS {target} ({self._columns})")
@@ -165,7 +154,7 @@ class Table:
         taken = f'SELECT {listed} FROM {self._stage} WHERE ".attempt" IN ({chosen})'  # noqa: S608
         inserted = execute_plainly(connection, f"INSERT INTO {target} ({listed}) {taken}").rowcount
         if inserted != count:
-            raise UserError(f"What was staged for {self.name} is lost: run this again.")
+            raise UserError(f"What was staged for {self.place} is lost: run this again.")
 
 
 Output = Folder | Table
@@ -173,5 +162,13 @@ Output = Folder | Table
 
 def output_of(name: str, url: str, schema: pa.Schema) -> Output:
     """The folder, or the table of a database, that ``ScoringOptions.output`` names."""
-    is_file = place_of(name) == "file"
-    return Folder(name, schema) if is_file else Table(url, name, schema)
+    if place_of(name) != "file":
+        return Table(name, schema, url)
+    files, folder = files_of(name)
+    # Whole, since two runs may write it in other words, and their workers stand elsewhere.
+    return Folder(str(files.unstrip_protocol(normpath(folder))), schema)
+
+
+def files_of(path: str) -> Any:
+    """The file system of a path or URL, and the place in it; paths begin at the project."""
+    return fsspec.url_to_fs(path if "://" in path else project_path() / Path(path).expanduser())

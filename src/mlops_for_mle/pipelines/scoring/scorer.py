@@ -19,6 +19,9 @@ from mlops_for_mle.releases.store import ReleaseStore
 # Whole numbers with gaps would become floats, which do not hold all of them.
 _WHOLE = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
 
+# Predictions and rejects.
+Scored = tuple[pa.Table, pa.Table]
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -57,9 +60,7 @@ class Scorer:
         values, classes = answers.values.tolist(), self.manifest.contract.target.values
         return [classes[code] for code in values] if classes else values
 
-    def score_table(
-        self, rows: pa.Table, first_row: int, notation: Notation
-    ) -> tuple[pa.Table, pa.Table]:
+    def score_table(self, rows: pa.Table, first_row: int, notation: Notation) -> Scored:
         """The predictions for some rows of a source, and the rejects.
 
         Predictions have ``row_number``, the row's key and timestamp, the prediction, its label and
@@ -101,11 +102,7 @@ class Scorer:
 
 @lru_cache(maxsize=2)
 def loaded(store: str, contract: str, release: str) -> Scorer:
-    """A release that has answered its own example; loaded once a process.
-
-    Raises:
-        ReleaseError: It is not there, incomplete, altered or answers wrongly.
-    """
+    """A release that has answered its own example, loaded once a process; else a ReleaseError."""
     found = ReleaseStore(store).fetch(contract, release)
     _LOGGER.info("release=%s is loaded", release)
     return Scorer(store, found.manifest, load(found))

@@ -10,6 +10,7 @@ A message is a row as a JSON object, or what Kafka Connect's JsonConverter makes
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from threading import Thread
 from typing import Any
@@ -62,14 +63,13 @@ class TopicFollower(Follower):
         self._taken: list[Message] = []
         # None stands for the partitions that are not known before the group assigns them.
         self._unread: set[int | None] = {None}
-        named = {
-            name.removeprefix("KAFKA_").lower().replace("_", "."): value
-            for name, value in os.environ.items()
-            if name.startswith("KAFKA_") and value
-        }
-        found = {name: value for name, value in named.items() if name.startswith(_PROPERTIES)}
         # Its log repeats several times a second what the callback for errors is told.
-        clients = {"error_cb": self._note, "log_level": 0, **found, **settings}
+        clients: dict[str, Any] = {"error_cb": self._note, "log_level": 0}
+        for name, value in os.environ.items():
+            known = name.removeprefix("KAFKA_").lower().replace("_", ".")
+            if name.startswith("KAFKA_") and known.startswith(_PROPERTIES) and value:
+                clients[known] = value
+        clients |= settings
         self._producer = Producer({"message.timeout.ms": 30_000, **clients})
         self._consumer = Consumer(
             {
@@ -105,22 +105,21 @@ class TopicFollower(Follower):
         return [arrived(one, self._contract) for one in self._taken]
 
     def _acknowledge(self, predictions: list[Record]) -> None:
-        failures: list[KafkaError] = []
-        for one in predictions if self._output_topic else ():
-            self._producer.produce(
-                str(self._output_topic),
-                as_json(one),
-                on_delivery=lambda error, _: failures.append(error) if error else None,
-            )
-        self._producer.flush()
-        if failures:
-            raise UserError(f"Topic {self._output_topic}: {failures[0].str()}")
+        if topic := self._output_topic:
+            outcomes: list[KafkaError | None] = []
+            for one in predictions:
+                self._producer.produce(
+                    topic, as_json(one), on_delivery=lambda error, _: outcomes.append(error)
+                )
+            self._producer.flush()
+            for error in filter(None, outcomes):
+                raise UserError(f"Topic {topic}: {error.str()}")
         ends = {one.partition() or 0: (one.offset() or 0) + 1 for one in self._taken}
         self._taken = []
         self._consumer.commit(offsets=[TopicPartition(self._topic, *end) for end in ends.items()])
 
     def close(self) -> None:
-        """Leave the group; brokers that are away are not waited for."""
+        """Leave the group; brokers that are away are not waited for for long."""
         # The client waits as long as a session lasts, and no signal interrupts it. What is not
         # committed then is read again, and has one prediction.
         leaving = Thread(target=self._consumer.close, daemon=True)
@@ -139,31 +138,26 @@ class TopicFollower(Follower):
 
 
 def arrived(message: Message, contract: Contract) -> Arrived:
-    """The row in a message, or what is wrong with it.
-
-    It has the time of its row or else its own; its key is that of the contract's table, if any.
-    """
+    """The row in a message, with its own time where the row has none, or what is wrong with it."""
     source, value = f"kafka:{message.topic()}/{message.partition()}", message.value()
     place: Record = {"source": source, "source_id": message.offset()}
     try:
         values = read_row(value, contract)
     except ValueError as error:
         return Arrived(place, (value or b"").decode(errors="replace"), str(error))
+    key, time = values.get(contract.key), values.get(contract.timestamp)
     kind, milliseconds = message.timestamp()
-    own = None if kind == TIMESTAMP_NOT_AVAILABLE else _utc(milliseconds=milliseconds)
-    key = values.get(contract.key)
+    if not time and kind != TIMESTAMP_NOT_AVAILABLE:
+        # Whoever sends a message may give it any number.
+        with suppress(OverflowError):
+            time = _utc(milliseconds=milliseconds)
     # A boolean is an int of Python's, too.
-    place["row_key"] = key if type(key) is int else None
-    place["timestamp"] = values.get(contract.timestamp) or own
+    place |= {"row_key": key if type(key) is int else None, "timestamp": time}
     return Arrived(place, values)
 
 
 def read_row(value: bytes | None, contract: Contract) -> dict[str, Any]:
-    """The columns in the value of a message; which of them are allowed is not looked at.
-
-    Raises:
-        ValueError: It holds no row; says why.
-    """
+    """The columns in the value of a message; a ``ValueError`` says why it holds no row."""
     if value is None:
         raise ValueError("has no value (a tombstone)")
     kinds = {contract.timestamp: "Timestamp"}

@@ -1,7 +1,6 @@
 """Rows of the table, scored as they arrive, within this process."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.schema import ensure_predictions
 from mlops_for_mle.errors import PrerequisiteError
-from mlops_for_mle.pipelines.scoring import stream
+from mlops_for_mle.pipelines.scoring.following import enqueue_unscored, install, uninstall
 from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.scoring.stage import Stage, following, staged
 from tests.releases import iris_release, make_release
@@ -24,15 +23,15 @@ GOOD = (5.1, 3.5, 1.4, 0.2)
 
 
 @pytest.fixture
-def stage(stage: Stage) -> Stage:
+def stage(stage):
     """New rows are queued."""
     stage.prepare()
     return stage
 
 
 def test_a_prediction_stands_in_the_columns_of_the_tutorial_with_where_it_comes_from(
-    stage: Stage, release: Release
-) -> None:
+    stage, release
+):
     """Whatever time Postgres can hold."""
     times = ("2026-01-02 03:04:05.678", "infinity", "0044-03-15 12:00:00 BC", None)
     insert = "INSERT INTO iris_data VALUES (:key, CAST(:time AS timestamp), 6.7, 3.3, 5.7, 2.1, 0)"
@@ -52,7 +51,7 @@ def test_a_prediction_stands_in_the_columns_of_the_tutorial_with_where_it_comes_
     assert found == expected
 
 
-def test_rows_of_every_writer_are_known_once_they_are_committed(stage: Stage) -> None:
+def test_rows_of_every_writer_are_known_once_they_are_committed(stage):
     stage.insert(20)
     stage.insert_row(*GOOD)
     query(
@@ -69,7 +68,7 @@ def test_rows_of_every_writer_are_known_once_they_are_committed(stage: Stage) ->
     assert (stage.scored(), stage.waiting()) == (23, 0)
 
 
-def test_a_writer_that_may_not_touch_the_queue_still_fills_it(stage: Stage) -> None:
+def test_a_writer_that_may_not_touch_the_queue_still_fills_it(stage):
     name = f"writer_{scalar(stage.url, 'SELECT md5(current_database())')}"
     query(stage.url, f"CREATE ROLE {name}")
     try:
@@ -88,7 +87,7 @@ def test_a_writer_that_may_not_touch_the_queue_still_fills_it(stage: Stage) -> N
         query(stage.url, f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
-def test_a_row_that_commits_after_younger_ones_were_scored_is_scored_too(stage: Stage) -> None:
+def test_a_row_that_commits_after_younger_ones_were_scored_is_scored_too(stage):
     with following(stage), connection_to(stage.url) as writer:
         writer.exec_driver_sql("INSERT INTO iris_data VALUES (1001, now(), 5, 3, 1, 1, 0)")
         query(stage.url, "ALTER SEQUENCE iris_data_id_seq RESTART 2000")
@@ -98,9 +97,7 @@ def test_a_row_that_commits_after_younger_ones_were_scored_is_scored_too(stage: 
         assert eventually(lambda: stage.scored() == 101)
 
 
-def test_poison_rows_are_kept_with_their_reasons_and_the_queue_goes_on(
-    stage: Stage, release: Release
-) -> None:
+def test_poison_rows_are_kept_with_their_reasons_and_the_queue_goes_on(stage, release):
     stage.insert(5)
     bad = {stage.insert_row(5.1, one, 1.4, 0.2): one for one in (math.nan, -math.inf, 1e300)}
     stage.insert(5)
@@ -117,9 +114,7 @@ def test_poison_rows_are_kept_with_their_reasons_and_the_queue_goes_on(
     assert all(reason.startswith("sepal_width: is ") for _, reason, _ in rejects)
 
 
-def test_a_row_is_scored_by_the_values_that_it_has_when_its_turn_comes_and_then_no_more(
-    stage: Stage,
-) -> None:
+def test_a_row_is_scored_by_the_values_that_it_has_when_its_turn_comes_and_then_no_more(stage):
     stage.insert(5)
     key = stage.insert_row(*GOOD)
     change = "UPDATE iris_data SET petal_length = :p, petal_width = :w WHERE id = :id"
@@ -135,36 +130,34 @@ def test_a_row_is_scored_by_the_values_that_it_has_when_its_turn_comes_and_then_
 
 
 def test_rows_from_before_the_first_use_and_corrected_ones_are_scored_when_asked_for(
-    empty_stage: Stage, release: Release
-) -> None:
+    empty_stage, release
+):
     stage = empty_stage
     stage.insert(29)
     bad = stage.insert_row(5.1, math.nan, 1.4, 0.2)
-    assert stream.install(stage.contract) is True
-    assert stream.install(stage.contract) is False
+    assert install(stage.contract) is True
+    assert install(stage.contract) is False
     stage.deploy(release)
     stage.insert(3)
     assert stage.score().scored == 3
 
     stage.insert(2)
-    assert stream.enqueue_unscored(stage.contract) == 30
-    assert stream.enqueue_unscored(stage.contract) == 0
+    assert enqueue_unscored(stage.contract) == 30
+    assert enqueue_unscored(stage.contract) == 0
     assert stage.score().scored == 31
     query(stage.url, "UPDATE iris_data SET sepal_width = 3 WHERE id = :id", id=bad)
-    assert stream.enqueue_unscored(stage.contract) == 1
+    assert enqueue_unscored(stage.contract) == 1
     assert stage.score().scored == 1
-    assert stream.enqueue_unscored(stage.contract) == 0
+    assert enqueue_unscored(stage.contract) == 0
     assert scalar(stage.url, "SELECT count(*) FROM scoring_rejects") == 0
 
     stage.insert(4)
-    assert stream.uninstall(stage.contract) == 4
+    assert uninstall(stage.contract) == 4
     stage.insert(5)
     assert stage.waiting() == 0
 
 
-def test_it_waits_for_a_release_and_uses_a_new_one_from_the_next_batch_on(
-    empty_stage: Stage, release: Release
-) -> None:
+def test_it_waits_for_a_release_and_uses_a_new_one_from_the_next_batch_on(empty_stage, release):
     stage = empty_stage
     stage.prepare()
     stage.insert(3)
@@ -181,9 +174,7 @@ def test_it_waits_for_a_release_and_uses_a_new_one_from_the_next_batch_on(
     assert query(stage.url, versions) == [(1, 3), (2, 2)]
 
 
-def test_two_contracts_on_one_table_score_the_same_rows_each_for_itself(
-    stage: Stage, release: Release
-) -> None:
+def test_two_contracts_on_one_table_score_the_same_rows_each_for_itself(stage, release):
     raw = stage.contract.model_dump(mode="json") | {"name": "iris_two"}
     other = Stage(stage.url, Contract.model_validate(raw), stage.store)
     other.prepare()
@@ -198,8 +189,8 @@ def test_two_contracts_on_one_table_score_the_same_rows_each_for_itself(
 
 
 def test_the_table_that_the_tutorial_made_is_completed_and_its_program_still_writes(
-    empty_database: str, contract: Contract
-) -> None:
+    empty_database, contract
+):
     columns = "id SERIAL PRIMARY KEY, timestamp timestamp, iris_class int"
     query(empty_database, f"CREATE TABLE iris_prediction ({columns})")
     for _ in range(3):
@@ -209,9 +200,7 @@ def test_the_table_that_the_tutorial_made_is_completed_and_its_program_still_wri
     assert scalar(empty_database, "SELECT count(*) FROM iris_prediction") == 3
 
 
-def test_names_that_need_quoting_are_scored(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_that_need_quoting_are_scored(database_url, tmp_path, monkeypatch):
     raw = {
         "name": "odd",
         "table": "Odd 표",

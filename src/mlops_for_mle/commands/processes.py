@@ -1,0 +1,175 @@
+"""What runs until it is stopped: the API, the tutorial's generator, scoring of what arrives."""
+
+import os
+import sys
+from contextlib import closing
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from mlops_for_mle.commands.project import Project, duration, until_stopped, with_project
+from mlops_for_mle.config import release_store
+
+if TYPE_CHECKING:
+    from mlops_for_mle.pipelines.scoring.following import Follower
+
+_follow = click.option("--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C.")
+_batch_size = click.option(
+    "--batch-size",
+    default=500,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="At most so many rows a transaction.",
+)
+
+
+@click.command()
+@with_project
+@click.option("--host", help="Address to listen on; the default is 127.0.0.1.")
+@click.option("--port", type=int, help="Port to listen on; the default is 8000.")
+@click.option("--workers", type=int, help="Number of processes; the default is 1.")
+def serve(project: Project, **options: str | int | None) -> None:
+    """Serve the deployed release of an environment's contract over HTTP.
+
+    Without --env it is that of MLOPS_MODEL where it is set, else of the default environment.
+    """
+    configured = os.environ.get("MLOPS_MODEL", "").strip() if project.env is None else ""
+    environment = {
+        "MLOPS_PROJECT_PATH": str(project.folder),
+        **os.environ,
+        "MLOPS_MODEL": configured or project.contract.name,
+        "MLOPS_RELEASE_STORE": release_store(),
+    }
+    given = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    arguments = [sys.executable, "-m", "mlops_for_mle.serving", *given]
+    # The process is replaced, so that the server carries nothing of Kedro and gets every signal.
+    os.execve(sys.executable, arguments, environment)  # noqa: S606  (no shell is involved)
+
+
+@click.command()
+@with_project
+@click.option("--rows", "size", default=1, show_default=True, type=click.IntRange(1, 1_000_000))
+@click.option("--every", default="1s", show_default=True, type=duration(), help="Such as 250ms.")
+@click.option("--batches", default=None, type=click.IntRange(1), help="Stop after so many batches.")
+@click.option("--seed", default=None, type=click.IntRange(0), help="Draw the same rows again.")
+def stream(project: Project, size: int, every: timedelta, **limits: int | None) -> None:
+    """Write random rows into the table of observations until stopped with Ctrl-C."""
+    from kedro.io import DataCatalog
+
+    from mlops_for_mle.database.engine import database_url
+    from mlops_for_mle.database.schema import prepare
+    from mlops_for_mle.pipelines.data_ingestion.generator import stream_batches
+    from mlops_for_mle.pipelines.data_ingestion.nodes import IngestionOptions, to_contract
+
+    contract, configuration = project.contract, project.configuration
+    options = IngestionOptions.model_validate(project.parameters["ingestion"])
+    entry = {"source_rows": configuration["catalog"]["source_rows"]}
+    source = DataCatalog.from_config(entry, configuration["credentials"]).load("source_rows")
+    rows, *_ = to_contract(source, contract, options)
+    prepare(database_url(), contract)
+
+    stopping = until_stopped()
+    click.echo(f"Writing {size} row(s) every {every.total_seconds():g} s into {contract.table}.")
+    draw = partial(stream_batches, rows, contract, options, stopping)
+    written, rejected = draw(size=size, every=every, **limits)
+    others = f"; {rejected} others were rejected, see table rejected_rows" if rejected else ""
+    click.echo(f"Stopped after {written} row(s){others}.")
+
+
+@click.command()
+@with_project
+@_follow
+@_batch_size
+@click.option(
+    "--from-start",
+    is_flag=True,
+    help="Also score rows from before scoring was first used, and those rejected so far.",
+)
+@click.option(
+    "--uninstall",
+    is_flag=True,
+    help="Queue new rows no longer, and forget those that wait; predictions stay.",
+)
+def score(
+    project: Project, follow: bool, batch_size: int, from_start: bool, uninstall: bool
+) -> None:
+    """Score new rows of the table of observations with the deployed release.
+
+    The first use adds a trigger to the table, which queues every row that is inserted from then
+    on. Predictions go to the table <contract>_prediction, rows that do not fit the contract to
+    scoring_rejects. Any number of these processes may run at once.
+    """
+    from mlops_for_mle.pipelines.scoring import following
+
+    contract = project.contract
+    _make_tables(project)
+    if uninstall:
+        waited = following.uninstall(contract)
+        click.echo(f"New rows of {contract.table} are queued no longer; {waited} waited.")
+        return
+    is_first_use = following.install(contract)
+    if from_start:
+        queued = following.enqueue_unscored(contract)
+        click.echo(f"Queued {queued} row(s) that had no prediction.")
+    elif is_first_use:
+        click.echo(
+            f"From now on new rows of {contract.table} are queued; those that are there already "
+            "are scored by `kedro score --from-start`."
+        )
+    _score(following.RowFollower(contract, release_store(), batch_size), follow, "row")
+
+
+@click.command(name="score-topic")
+@click.argument("topic")
+@with_project
+@_follow
+@_batch_size
+@click.option(
+    "--group-id",
+    envvar="KAFKA_GROUP_ID",
+    show_envvar=True,
+    help="The default is <contract>-scoring.",
+)
+@click.option(
+    "--bootstrap-servers", envvar="KAFKA_BOOTSTRAP_SERVERS", show_envvar=True, required=True
+)
+@click.option("--output-topic", help="Where predictions go, too, as JSON.")
+def score_topic(
+    project: Project,
+    topic: str,
+    follow: bool,
+    batch_size: int,
+    group_id: str | None,
+    bootstrap_servers: str,
+    output_topic: str | None,
+) -> None:
+    """Score the rows in the Kafka topic TOPIC and write the contract's table of predictions.
+
+    Several processes of one group share the topic's partitions. A message that cannot be scored
+    goes to scoring_rejects with the reason. The extra `kafka` is needed.
+    """
+    from mlops_for_mle.pipelines.scoring.topic import TopicFollower
+
+    _make_tables(project)
+    group = group_id or f"{project.contract.name}-scoring"
+    settings = {"bootstrap.servers": bootstrap_servers, "group.id": group}
+    click.echo(f"Scoring topic {topic} as a member of group {group}.")
+    facts = (project.contract, release_store(), batch_size, topic, settings, output_topic)
+    _score(TopicFollower(*facts), follow, "message")
+
+
+def _make_tables(project: Project) -> None:
+    from mlops_for_mle.database.engine import database_url
+    from mlops_for_mle.database.schema import ensure_predictions, prepare
+
+    prepare(database_url(), project.contract)
+    ensure_predictions(database_url(), project.contract)
+
+
+def _score(follower: "Follower", follow: bool, what: str) -> None:
+    with closing(follower):
+        follower.run(until_stopped(), follow=follow)
+    rejected = f", rejected {follower.rejected} (see scoring_rejects)" if follower.rejected else ""
+    click.echo(f"Scored {follower.scored} {what}(s){rejected}.")
