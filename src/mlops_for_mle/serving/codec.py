@@ -37,6 +37,8 @@ from mlops_for_mle.serving.errors import Faults, refused
 COLUMNS_KEY, OUTSIDE_KEY = "columns", "outside_training"
 MOST_ROWS = 100_000
 """Of one request, which bounds its memory: an answer may be many times as long as its rows."""
+# So many are predicted at once, which bounds what the model needs in between.
+_ROWS_A_PART = 2048
 
 _BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
@@ -60,15 +62,15 @@ class Rows(msgspec.Struct):
 
     Attributes:
         text: Their JSON, for the prediction log.
-        matrix: As the contract's encoding has them; None where one row waits for others.
-        row: The plain values of that row.
+        row: The plain values of a single one, which waits to be encoded with those of others.
+        matrices: Any other rows as the contract's encoding has them, in parts.
     """
 
     count: int
     text: bytes
     form: Form
-    matrix: Matrix | None
     row: Sequence[Any] = ()
+    matrices: list[Matrix] = []
 
 
 class _ColumnsBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -113,7 +115,7 @@ class Codec:
                 check(row[place])
         except (*REFUSALS, ValueError):
             return read_json(body, self._read, self.row_words)
-        return Rows(1, body, Form.ONE, None, row)
+        return Rows(1, body, Form.ONE, row)
 
     def _read(self, text: bytes) -> Rows:
         text = text.strip()
@@ -128,7 +130,7 @@ class Codec:
         reading = Reading(self)
         row = reading.row(plain(text), "")
         reading.faults.raise_if_any()
-        return Rows(1, text, Form.ONE, None, row)
+        return Rows(1, text, Form.ONE, row)
 
     def read_list(self, text: bytes, where: str = "", *, lenient: bool = False) -> Rows:
         """Read a list of rows that stands somewhere in the body."""
@@ -168,11 +170,15 @@ class Codec:
                 reading.faults.add(path, "is missing", "a list of values")
         return reading.done(Form.COLUMNS, text or b"")
 
-    def matrix(self, given: Sequence[Rows]) -> Matrix:
-        """Encode single rows together, or give what was encoded as it was read."""
-        if given[0].matrix is not None:
-            return given[0].matrix
-        return self.encoder(zip(*(one.row for one in given), strict=True))
+    def encode(self, rows: Iterable[Rows]) -> Matrix:
+        """Encode single rows together."""
+        return self.encoder(zip(*(one.row for one in rows), strict=True))
+
+    def matrix(self, rows: Rows) -> Matrix:
+        """All rows of a request, encoded."""
+        if not rows.matrices:
+            return self.encode([rows])
+        return np.concatenate(rows.matrices, dtype=self.precision)
 
     def check_texts(self, name: str, values: Sequence[Any]) -> None:
         """Check what the type of a feature leaves open; ValueError, a text is not allowed."""
@@ -223,32 +229,32 @@ class Reading:
     def check(self, name: str, given: bytes | Sequence[Any], paths: Iterable[str]) -> int:
         """Check and append values of one feature, with the places where they stand."""
         codec = self._codec
-        feature, decoder = codec.features[name], codec.list_decoders[name]
+        feature, decoder, text = codec.features[name], codec.list_decoders[name], None
         try:
             if isinstance(given, bytes):
-                values = decoder.decode(given)
+                values, text = decoder.decode(given), given
             else:
                 values = msgspec.convert(given, decoder.type)
             codec.check_texts(name, values)
         except (msgspec.ValidationError, ValueError):
-            values = plain(given) if isinstance(given, bytes) else given
+            text, values = None, plain(given) if isinstance(given, bytes) else given
             if self._lenient:
                 values = [_cast(one, feature) for one in values]
             values = [
                 _checked(one, feature, path, self.faults, codec.precision)
                 for one, path in zip(values, paths, strict=False)
             ]
-        self.add(name, values)
+        self.add(name, values, text)
         return len(values)
 
-    def add(self, name: str, values: Sequence[Any]) -> None:
-        """Append values that were checked."""
+    def add(self, name: str, values: Sequence[Any], text: bytes | None = None) -> None:
+        """Append values that were checked; ``text`` is their JSON, if it is there already."""
         self._lengths[name] = length = self._lengths.get(name, 0) + len(values)
         if length > MOST_ROWS:
             raise refused(self.where, "has too many rows", f"at most {MOST_ROWS} a request")
         self._encoded[name].append(self._codec.encoder.feature(name, values))
         if self._lenient:
-            self._texts[name].append(encode(values)[1:-1])
+            self._texts[name] += [b",", (text or encode(values)).strip()[1:-1]]
 
     def done(self, form: Form, text: bytes = b"") -> Rows:
         """All that was read, unless something was wrong with it."""
@@ -264,15 +270,17 @@ class Reading:
             self.add(name, [None] * size)
         # What was put together is let go, since of numbers it is longer than the body.
         names = list(found)
-        encoded = [np.concatenate(found.pop(one), axis=1) for one in names]
-        matrix = np.concatenate(encoded, dtype=self._codec.precision).T
-        del encoded
+        columns = [np.concatenate(found.pop(one), axis=1) for one in names]
+        slices = (slice(start, start + _ROWS_A_PART) for start in range(0, size, _ROWS_A_PART))
+        matrices = [np.concatenate([one[:, part] for one in columns]).T for part in slices]
+        del columns
         if self._lenient:
             form = Form.COLUMNS
-            lists = ((encode(one), b",".join(self._texts.pop(one))) for one in names)
-            texts = [piece for name, one in lists for piece in (b",", name, b":[", one, b"]")]
-            text = b"".join((b'{"columns":{', *texts[1:], b"}}"))
-        return Rows(size, text, form, matrix)
+            texts = [b'{"columns":{']
+            for name in names:
+                texts += [encode(name), b":[", *self._texts[name][1:], b"]", b","]
+            text = b"".join([*texts[:-1], b"}}"])
+        return Rows(size, text, form, matrices=matrices)
 
 
 def check_fields(

@@ -196,7 +196,7 @@ def response(answer: Answer) -> Response:
 
     async def parts() -> AsyncIterator[bytes]:
         for part in answer.parts:
-            yield part
+            yield bytes(part)
 
     size = sum(map(len, answer.parts))
     # Each message costs time, but a whole answer costs its memory again.

@@ -6,7 +6,7 @@ Every error is a ``ProblemError`` until it leaves. Then ``/invocations`` words i
 
 import json
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -26,10 +26,26 @@ _MLFLOW_CODES = {
 }
 
 
+class Later:
+    """A piece of an answer that is made as it is sent: it is longer than what it is made of."""
+
+    def __init__(self, size: int, make: Callable[[], bytes]) -> None:
+        self._size, self._make = size, make
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __bytes__(self) -> bytes:
+        return self._make()
+
+
+Piece = bytes | Later
+
+
 class Answer(msgspec.Struct):
     """What a pure route answers; the body of a large one is in many parts."""
 
-    parts: Sequence[bytes]
+    parts: Sequence[Piece]
     content_type: bytes = JSON_TYPE
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -37,7 +53,7 @@ class Answer(msgspec.Struct):
     @property
     def body(self) -> bytes:
         """The whole body."""
-        return b"".join(self.parts)
+        return b"".join(map(bytes, self.parts))
 
 
 class FieldError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

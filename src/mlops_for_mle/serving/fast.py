@@ -24,7 +24,6 @@ from starlette.routing import compile_path
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from mlops_for_mle.serving.answers import Question
 from mlops_for_mle.serving.context import (
     LARGEST_AT_ONCE,
     PROTECTIVE_HEADERS,
@@ -33,7 +32,7 @@ from mlops_for_mle.serving.context import (
 )
 from mlops_for_mle.serving.errors import Answer, ProblemError, our_failure, problem_answer
 from mlops_for_mle.serving.keys import Need, needed
-from mlops_for_mle.serving.predict import HotRoute, answer
+from mlops_for_mle.serving.predict import HotRoute, Question, answer
 from mlops_for_mle.serving.request import Request, current_request
 from mlops_for_mle.serving.services import Services
 
@@ -108,7 +107,7 @@ class FastWay:
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
             self._send(connection, request, _explained(request, error))
             return True
-        if question.rows.matrix is not None:
+        if question.rows.matrices:
             self.flush([(connection, question)])
             return True
         if not self._waiting:

@@ -7,7 +7,7 @@ a folder that all workers share, so that a scrape may reach any of them.
 import os
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import fastapi
 import numpy as np
@@ -27,7 +27,7 @@ from mlops_for_mle.serving.monitoring import newest_run
 from mlops_for_mle.serving.server import METRICS_FOLDER
 
 if TYPE_CHECKING:
-    from mlops_for_mle.serving.answers import Question
+    from mlops_for_mle.serving.predict import Question
     from mlops_for_mle.serving.services import Services
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -85,11 +85,15 @@ class Metrics:
         served = questions[0].served
         contract, version = served.contract, served.manifest.version
         parts = [part for one in questions for part in one.parts]
-        values, labels = np.concatenate([one.values for one in parts]), contract.target.labels
-        counts = {"": len(values)}
+        labels, codes = contract.target.labels, served.answers.codes
+        values = [one.values for one in parts]
+        counts = {"": sum(map(len, values))}
         if labels:
-            places = served.answers.codes.searchsorted(values)
-            counts = dict(zip(labels.values(), np.bincount(places).tolist(), strict=False))
+            # A large request part by part, since counting takes the memory of its rows again.
+            batches = values if len(questions) == 1 else [np.concatenate(values)]
+            places = (codes.searchsorted(one) for one in batches)
+            found: Any = sum(np.bincount(one, minlength=len(codes)) for one in places)
+            counts = dict(zip(labels.values(), found.tolist(), strict=True))
         for name, count in counts.items():
             if count:
                 self._predictions_of(contract.name, version, name).inc(count)

@@ -18,14 +18,20 @@ from fastapi.responses import PlainTextResponse
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract.model import normalised
-from mlops_for_mle.serving.answers import SLOTS, Question, filled
 from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
 from mlops_for_mle.serving.context import media_type
 from mlops_for_mle.serving.documents import FIELDS, LISTS, fields, pieces, plain, read_json
 from mlops_for_mle.serving.errors import Answer, refused
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, object_of
-from mlops_for_mle.serving.predict import HotRoute, add_hot_route, served_by
+from mlops_for_mle.serving.predict import (
+    SLOTS,
+    HotRoute,
+    Question,
+    add_hot_route,
+    filled,
+    served_by,
+)
 from mlops_for_mle.serving.request import Request
 from mlops_for_mle.serving.services import Services
 
@@ -92,7 +98,7 @@ def _write(question: Question) -> Answer:
         (b"x-prediction-id", question.request.prediction_id.encode()),
         (b"x-model-version", b"%d" % served.manifest.version),
     )
-    found = filled({"predictions": SLOTS}, [served.answers.values(question)])
+    found = filled({"predictions": SLOTS}, [served.answers.values(question.parts)])
     return Answer(found, headers=headers)
 
 

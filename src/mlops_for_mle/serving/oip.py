@@ -8,29 +8,36 @@ tensor for each feature, which is what MLServer's pandas codec makes of a frame.
 
 import re
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from itertools import chain
+from itertools import chain, count
 from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
-import orjson
 from fastapi import APIRouter, Request
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract import Feature
-from mlops_for_mle.contract.encoding import Values, is_plain
-from mlops_for_mle.contract.model import Target, normalised
+from mlops_for_mle.contract.encoding import is_plain
+from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
-from mlops_for_mle.serving.answers import SLOTS, Part, Question, filled, joined
-from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Given, Rows
+from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Form, Given, Reading, Rows
 from mlops_for_mle.serving.context import media_type
-from mlops_for_mle.serving.documents import VALUES, pieces, read_json
-from mlops_for_mle.serving.errors import Answer, ProblemError, refused, shown
+from mlops_for_mle.serving.documents import PIECE, VALUES, pieces, read_json
+from mlops_for_mle.serving.errors import Answer, Later, Piece, ProblemError, refused, shown
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, object_of
-from mlops_for_mle.serving.predict import HotRoute, add_hot_route, served_by
+from mlops_for_mle.serving.predict import (
+    SLOTS,
+    HotRoute,
+    Part,
+    Question,
+    add_hot_route,
+    filled,
+    served_by,
+)
 from mlops_for_mle.serving.releases import Served
 from mlops_for_mle.serving.request import Request as Asked
 from mlops_for_mle.serving.services import Services
@@ -213,7 +220,7 @@ def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
     columns: dict[str, Given] = {}
     is_matrix = len(tensors) == 1 and tensors[0].name not in codec.features
     for one in tensors:
-        path, size = f"inputs.{one.name}", one.parameters.binary_data_size
+        size = one.parameters.binary_data_size
         if is_matrix:
             is_number = one.datatype not in {"BYTES", "BOOL"}
             fits = is_number and one.shape[1:] == [len(codec.names)]
@@ -223,21 +230,19 @@ def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
         if not fits:
             allowed = f"numbers of shape [rows, {len(codec.names)}], or a tensor of shape [rows] "
             allowed += f"for each of {', '.join(codec.names)}"
-            raise refused(path, "does not fit", allowed, f"{one.datatype} {one.shape}")
-        try:
-            data = one.data if size is None else _unpacked(one.datatype, binary[:size])
-            if is_matrix:
-                columns = _columns(codec.names, data)
-            else:
-                columns[one.name] = data
-        except (struct.error, ValueError, msgspec.MsgspecError) as error:
-            what = f"is no data of {one.datatype}: {error}"
-            raise refused(f"{path}.data", what, "the elements of the shape") from None
+            given = f"{one.datatype} {one.shape}"
+            raise refused(f"inputs.{one.name}", "does not fit", allowed, given)
+        with _named(one):
+            columns[one.name] = one.data if size is None else _unpacked(one.datatype, binary[:size])
         binary = binary[size or 0 :]
     if binary:
         what = "has more binary data than its tensors"
         raise refused("the body", what, "no more", f"{len(binary)} bytes")
-    rows = codec.read_columns(columns, "inputs")
+    if is_matrix:
+        with _named(tensors[0]):
+            rows = _read_matrix(codec, columns[tensors[0].name])
+    else:
+        rows = codec.read_columns(columns, "inputs")
     for one in tensors:
         if one.shape[0] != rows.count:
             allowed = f"{one.shape[0]} rows, as the shape says"
@@ -245,14 +250,38 @@ def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
     return rows
 
 
-def _columns(names: Sequence[str], given: Given) -> dict[str, Given]:
-    """The columns of numbers, row by row."""
-    if isinstance(given, msgspec.Raw):
+@contextmanager
+def _named(tensor: _Tensor) -> Iterator[None]:
+    """Name the tensor whose data cannot be read."""
+    try:
+        yield
+    except (struct.error, ValueError, msgspec.MsgspecError) as error:
+        what = f"is no data of {tensor.datatype}: {error}"
+        path = f"inputs.{tensor.name}.data"
+        raise refused(path, what, "the elements of the shape") from None
+
+
+def _read_matrix(codec: Codec, given: Given) -> Rows:
+    """Rows of numbers, row by row; a part of them at a time, as they take more than their text."""
+    if isinstance(given, np.ndarray):
+        starts = range(0, len(given), PIECE)
+        parts: Iterable[list[float]] = (given[at : at + PIECE].tolist() for at in starts)
+    else:
         # Whether lists stand in the list makes no difference.
         text = b"[%b]" % bytes(given).translate(None, b"[]")
-        numbers = chain.from_iterable(map(_decode_numbers, pieces(text, VALUES)))
-        given = np.fromiter(numbers, np.float64, text.count(b",") + 1)
-    return dict(zip(names, np.reshape(given, (-1, len(names))).T, strict=True))
+        parts = map(_decode_numbers, pieces(text, VALUES))
+    reading, start, width = Reading(codec, "inputs", lenient=True), 0, len(codec.names)
+    rest: list[float] = []
+    for part in parts:
+        numbers = rest + part
+        whole = len(numbers) - len(numbers) % width
+        for place, name in enumerate(codec.names):
+            paths = (f"inputs.{name}[{at}]" for at in count(start))
+            reading.check(name, numbers[place:whole:width], paths)
+        start, rest = start + whole // width, numbers[whole:]
+    if rest:
+        raise ValueError("the last row is not whole")
+    return reading.done(Form.COLUMNS)
 
 
 def _unpacked(datatype: str, data: memoryview) -> Given:
@@ -270,27 +299,26 @@ def _unpacked(datatype: str, data: memoryview) -> Given:
 
 
 def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], question: Question) -> Answer:
-    manifest, count = question.served.manifest, question.rows.count
+    served, count = question.served, question.rows.count
     # The data in pieces, of which those in the JSON have their place there.
-    tensors, texts, binary = list[dict[str, Any]](), list[list[bytes]](), list[bytes]()
+    tensors, texts, binary = list[dict[str, Any]](), list[list[Piece]](), list[bytes]()
     for kind, is_binary in wanted:
         tensor = kind | {"shape": [count, *kind["shape"][1:]]}
-        parts = (_values(kind["name"], manifest.contract.target, one) for one in question.parts)
+        pieces = _written(kind["name"], served, question.parts)
         if is_binary:
-            packed = [_packed(kind["datatype"], one) for one in parts]
+            packed = [_packed(kind["datatype"], bytes(one)) for one in pieces]
             tensor["parameters"] = {"binary_data_size": sum(map(len, packed))}
             binary += packed
         else:
-            lists = (orjson.dumps(one, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for one in parts)
-            texts.append(joined(lists))
+            texts.append(pieces)
             tensor["data"] = SLOTS
         tensors.append(tensor)
     prediction_id = question.request.prediction_id
     document = {
-        "model_name": manifest.contract.name,
-        "model_version": str(manifest.version),
+        "model_name": served.contract.name,
+        "model_version": str(served.manifest.version),
         "id": name or prediction_id,
-        "parameters": {"prediction_id": prediction_id, "release": manifest.release},
+        "parameters": {"prediction_id": prediction_id, "release": served.manifest.release},
         "outputs": tensors,
     }
     json = filled(document, texts)
@@ -300,15 +328,22 @@ def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], question: Q
     return Answer([*json, *binary], _OCTETS.encode(), headers=(length,))
 
 
-def _values(output: str, target: Target, part: Part) -> Values:
-    """The values of an output, in row-major order."""
-    if part.chances is not None and output == PROBABILITY_OUTPUT:
-        return part.chances.ravel()
-    names: Mapping[int, Any] = target.labels if output == "label" else target.values
-    return [names[code] for code in part.values.tolist()] if names else part.values
+def _written(output: str, served: Served, parts: Sequence[Part]) -> list[Piece]:
+    """The values of an output as JSON, row by row, in pieces."""
+    if output == "label" and served.contract.target.labels:
+        return served.answers.labels(parts)
+    if output != PROBABILITY_OUTPUT or not served.manifest.has_probabilities:
+        return served.answers.values(parts)
+
+    def by_row(part: Part) -> bytes:
+        rows = zip(*(one.split(b",") for one in part.texts[1:]), strict=True)
+        return b",".join(chain.from_iterable(rows))
+
+    return [Later(len(b",".join(one.texts[1:])), partial(by_row, one)) for one in parts]
 
 
-def _packed(datatype: str, values: Values) -> bytes:
+def _packed(datatype: str, text: bytes) -> bytes:
+    values = msgspec.json.decode(b"[%b]" % text)
     if datatype != "BYTES":
         return np.array(values, ELEMENT_TYPES[datatype]).tobytes()
     encoded = [str(one).encode() for one in values]
