@@ -17,7 +17,6 @@ from mlops_for_mle import __version__
 from mlops_for_mle.serving import (
     deployments,
     feedback,
-    health,
     logs,
     metrics,
     mlflow,
@@ -27,6 +26,7 @@ from mlops_for_mle.serving import (
     openapi,
     page,
     predict,
+    services,
 )
 from mlops_for_mle.serving.context import RequestContext, response
 from mlops_for_mle.serving.errors import (
@@ -43,7 +43,7 @@ from mlops_for_mle.serving.services import Services
 # Each has a function `router(services)`; the document lists their routes in this order.
 ROUTERS = (
     *(predict, mlflow, oip, observations, feedback),
-    *(deployments, monitoring, health, metrics, page),
+    *(deployments, monitoring, services, metrics, page),
 )
 HOT_ROUTES = (predict.PREDICT, mlflow.INVOCATIONS, *oip.INFER)
 

@@ -43,7 +43,7 @@ Piece = bytes | Later
 
 
 class Answer(msgspec.Struct):
-    """What a pure route answers; the body of a large one is in many parts."""
+    """What a pure route answers; a large one is in many parts."""
 
     parts: Sequence[Piece]
     content_type: bytes = JSON_TYPE
@@ -57,12 +57,9 @@ class Answer(msgspec.Struct):
 
 
 class FieldError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is wrong with one part of a request.
+    """What is wrong with one part of a request; ``path`` is empty for the body as a whole.
 
-    Attributes:
-        path: Where it stands, such as ``length``; empty for the body as a whole.
-        message: What is wrong, as the rest of a sentence about it.
-        given: The value as JSON, shortened; None where there is no value.
+    ``message`` is the rest of a sentence about it, ``given`` the JSON of the value, shortened.
     """
 
     path: str
@@ -98,19 +95,19 @@ class Faults:
     """Collects what is wrong with a body, and ends the search when that is enough."""
 
     def __init__(self) -> None:
-        self.found: list[FieldError] = []
+        self._found: list[FieldError] = []
 
     def add(self, path: str, message: str, allowed: str, given: Any = msgspec.UNSET) -> None:
         """Note one fault; ``given`` is the value itself, where there is one."""
         told = None if given is msgspec.UNSET else shown(given)
-        self.found.append(FieldError(readable(path, 200), message, told, allowed))
-        if len(self.found) >= MOST_FAULTS:
+        self._found.append(FieldError(_readable(path, 200), message, told, allowed))
+        if len(self._found) >= MOST_FAULTS:
             self.raise_if_any()
 
     def raise_if_any(self) -> None:
         """Refuse the request if anything is wrong."""
-        if self.found:
-            raise unprocessable(*self.found)
+        if self._found:
+            raise unprocessable(*self._found)
 
 
 def unprocessable(*errors: FieldError) -> ProblemError:
@@ -126,7 +123,7 @@ def unprocessable(*errors: FieldError) -> ProblemError:
 
 def refused(path: str, message: str, allowed: str, given: str | None = None) -> ProblemError:
     """The answer 422 to one fault."""
-    return unprocessable(FieldError(readable(path, 200), message, given, allowed))
+    return unprocessable(FieldError(_readable(path, 200), message, given, allowed))
 
 
 def not_ready(detail: str) -> ProblemError:
@@ -168,9 +165,9 @@ def shown(value: object) -> str:
     except RecursionError:
         # JSON is read with less of Python's stack than it is written.
         text = reprlib.repr(value)
-    return readable(text)
+    return _readable(text)
 
 
-def readable(text: str, longest: int = 80) -> str:
-    """A client's text, shortened, and as Unicode has it: JSON may hold halves of pairs."""
+def _readable(text: str, longest: int = 80) -> str:
+    # JSON may hold halves of Unicode's pairs.
     return text[:longest].encode(errors="replace").decode()

@@ -22,7 +22,6 @@ from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
 from mlops_for_mle.serving.context import media_type
 from mlops_for_mle.serving.documents import FIELDS, LISTS, fields, pieces, plain, read_json
 from mlops_for_mle.serving.errors import Answer, refused
-from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, object_of
 from mlops_for_mle.serving.predict import (
     SLOTS,
@@ -33,11 +32,9 @@ from mlops_for_mle.serving.predict import (
     served_by,
 )
 from mlops_for_mle.serving.request import Request
-from mlops_for_mle.serving.services import Services
+from mlops_for_mle.serving.services import Services, require_ready
 
 _LINES_A_PIECE = 1000
-
-
 _Part = msgspec.Raw | msgspec.UnsetType
 
 
@@ -123,16 +120,16 @@ def _read_json(codec: Codec, text: bytes) -> Rows:
             allowed = "columns as a list of names, data as a list of rows"
             raise refused(name, "does not hold lists", allowed)
         return _read_table(codec, header, map(plain, pieces(data, LISTS)), f"{name}.data")
-    found = bytes(one)
+    found, reading = bytes(one), Reading(codec, name, lenient=True)
     if found[:1] == b"[":
-        return codec.read_list(found, name, lenient=True)
+        return reading.read_list(found)
     if name == "dataframe_records" or found[:1] != b"{":
         raise refused(name, "is no list", "a list of objects, one a row")
     columns = fields(found, FIELDS)
     if any(bytes(columns[one])[:1] == b"[" for one in codec.names if one in columns):
-        return codec.read_columns(columns, name)
+        return reading.read_columns(columns)
     # One row, as TensorFlow Serving has it.
-    return codec.read_list(b"[%b]" % found, name, lenient=True)
+    return reading.read_list(b"[%b]" % found)
 
 
 def read_csv(codec: Codec, body: bytes) -> Rows:

@@ -8,8 +8,7 @@ tensor for each feature, which is what MLServer's pandas codec makes of a frame.
 
 import re
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import chain, count
 from typing import Annotated, Any, Literal
@@ -23,30 +22,23 @@ from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.encoding import is_plain
 from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
+from mlops_for_mle.serving import predict
 from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Form, Given, Reading, Rows
 from mlops_for_mle.serving.context import media_type
 from mlops_for_mle.serving.documents import PIECE, VALUES, pieces, read_json
 from mlops_for_mle.serving.errors import Answer, Later, Piece, ProblemError, refused, shown
-from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, object_of
-from mlops_for_mle.serving.predict import (
-    SLOTS,
-    HotRoute,
-    Part,
-    Question,
-    add_hot_route,
-    filled,
-    served_by,
-)
+from mlops_for_mle.serving.predict import HotRoute, Part, Question
 from mlops_for_mle.serving.releases import Served
 from mlops_for_mle.serving.request import Request as Asked
-from mlops_for_mle.serving.services import Services
+from mlops_for_mle.serving.services import Services, require_ready
 
 # Element types of the protocol by their names, those that models here have; little-endian.
 ELEMENT_TYPES = {"FP64": "<f8", "FP32": "<f4", "INT64": "<i8", "INT32": "<i4", "BOOL": "|b1"}
 
 _HEADER_LENGTH = b"inference-header-content-length"
 _OCTETS = "application/octet-stream"
+_Size = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class _Parameters(msgspec.Struct, frozen=True):
@@ -57,12 +49,9 @@ class _Parameters(msgspec.Struct, frozen=True):
     binary_data_size: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
-_Sizes = list[Annotated[int, msgspec.Meta(ge=1)]]
-
-
 class _Tensor(msgspec.Struct):
     name: str
-    shape: Annotated[_Sizes, msgspec.Meta(min_length=1, max_length=2)]
+    shape: Annotated[list[_Size], msgspec.Meta(min_length=1, max_length=2)]
     datatype: Literal[(*ELEMENT_TYPES, "BYTES")]  # type: ignore[valid-type]
     parameters: _Parameters = _Parameters()
     data: msgspec.Raw = msgspec.Raw(b"[]")
@@ -119,21 +108,21 @@ def router(services: Services) -> APIRouter:
         names = re.findall(r"{(\w+)}", path)
         named = {"parameters": [{"name": one, "schema": TEXT, **told} for one in names]}
         asked = json_request({"type": "object"}) | named
-        add_hot_route(found, services, route, "Predict tensors", openapi_extra=asked)
+        predict.add_hot_route(found, services, route, "Predict tensors", openapi_extra=asked)
         found.get(path, summary="The model's inputs and outputs", openapi_extra=named)(metadata)
         words = "Whether the model answers"
         found.get(f"{path}/ready", summary=words, openapi_extra=named)(model_ready)
     return found
 
 
-def datatype_of(feature: Feature) -> str:
-    """The datatype that the model metadata names for a feature."""
-    is_whole = feature.type == "integer" or feature.has_integer_categories
-    if is_whole and not feature.is_optional:
-        return "INT64"
-    if feature.is_number:
-        return "FP64"
-    return "BOOL" if feature.type == "boolean" else "BYTES"
+def _served_as(services: Services, model: str, version: str | None = None) -> Served:
+    served = predict.served_by(services)
+    name, number = served.contract.name, str(served.manifest.version)
+    if model != name or version not in (None, number):
+        asked = f"model {model[:80]!r}" + (f" of version {version[:80]!r}" if version else "")
+        detail = f"There is no {asked}; in service is version {number} of {name!r}"
+        raise ProblemError(404, detail)
+    return served
 
 
 def _metadata(served: Served) -> dict[str, Any]:
@@ -151,6 +140,16 @@ def _metadata(served: Served) -> dict[str, Any]:
     }
 
 
+def datatype_of(feature: Feature) -> str:
+    """The datatype that the model metadata names for a feature."""
+    is_whole = feature.type == "integer" or feature.has_integer_categories
+    if is_whole and not feature.is_optional:
+        return "INT64"
+    if feature.is_number:
+        return "FP64"
+    return "BOOL" if feature.type == "boolean" else "BYTES"
+
+
 def _outputs(served: Served) -> dict[str, dict[str, Any]]:
     target = served.contract.target
     kind = "FP64" if not target.classes else "BYTES" if target.has_text_classes else "INT64"
@@ -164,19 +163,8 @@ def _outputs(served: Served) -> dict[str, dict[str, Any]]:
 
 
 def _tensor(name: str, datatype: str, *width: int) -> dict[str, Any]:
-    """What is told of a tensor; -1 stands for the number of rows."""
+    # -1 stands for the number of rows.
     return {"name": name, "datatype": datatype, "shape": [-1, *width]}
-
-
-def _served_as(services: Services, model: str, version: str | None = None) -> Served:
-    """The release in service; ProblemError 404, it has another name or version."""
-    served = served_by(services)
-    name, number = served.contract.name, str(served.manifest.version)
-    if model != name or version not in (None, number):
-        asked = f"model {model[:80]!r}" + (f" of version {version[:80]!r}" if version else "")
-        detail = f"There is no {asked}; in service is version {number} of {name!r}"
-        raise ProblemError(404, detail)
-    return served
 
 
 def _read(services: Services, request: Asked) -> Question:
@@ -193,6 +181,12 @@ def _read(services: Services, request: Asked) -> Question:
     return read_json(head, lambda text: _question(served, request, text, binary), "a request")
 
 
+INFER = (
+    HotRoute("/v2/models/{model}/infer", _read),
+    HotRoute("/v2/models/{model}/versions/{version}/infer", _read),
+)
+
+
 def _question(served: Served, request: Asked, text: bytes, binary: memoryview) -> Question:
     body = _BODY.decode(text)
     rows = _rows(served.codec, body.inputs, binary)
@@ -205,19 +199,12 @@ def _question(served: Served, request: Asked, text: bytes, binary: memoryview) -
         if is_binary is None:
             is_binary = body.parameters.binary_data_output
         wanted[one.name] = (outputs[one.name], is_binary)
-    write = partial(_write, body.id, wanted.values())
-    return Question(served, rows, request, write)
-
-
-INFER = (
-    HotRoute("/v2/models/{model}/infer", _read),
-    HotRoute("/v2/models/{model}/versions/{version}/infer", _read),
-)
+    return Question(served, rows, request, partial(_write, body.id, wanted.values()))
 
 
 def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
     """The rows of tensors; the binary data of those that have any stand behind each other."""
-    columns: dict[str, Given] = {}
+    columns, rows = dict[str, Given](), None
     is_matrix = len(tensors) == 1 and tensors[0].name not in codec.features
     for one in tensors:
         size = one.parameters.binary_data_size
@@ -232,33 +219,24 @@ def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
             allowed += f"for each of {', '.join(codec.names)}"
             given = f"{one.datatype} {one.shape}"
             raise refused(f"inputs.{one.name}", "does not fit", allowed, given)
-        with _named(one):
-            columns[one.name] = one.data if size is None else _unpacked(one.datatype, binary[:size])
-        binary = binary[size or 0 :]
+        try:
+            data = one.data if size is None else _unpacked(one.datatype, binary[:size])
+            if is_matrix:
+                rows = _read_matrix(codec, data)
+        except (struct.error, ValueError, msgspec.MsgspecError) as error:
+            path, what = f"inputs.{one.name}.data", f"is no data of {one.datatype}: {error}"
+            raise refused(path, what, "the elements of the shape") from None
+        columns[one.name], binary = data, binary[size or 0 :]
     if binary:
         what = "has more binary data than its tensors"
         raise refused("the body", what, "no more", f"{len(binary)} bytes")
-    if is_matrix:
-        with _named(tensors[0]):
-            rows = _read_matrix(codec, columns[tensors[0].name])
-    else:
-        rows = codec.read_columns(columns, "inputs")
+    if rows is None:
+        rows = Reading(codec, "inputs", lenient=True).read_columns(columns)
     for one in tensors:
         if one.shape[0] != rows.count:
             allowed = f"{one.shape[0]} rows, as the shape says"
             raise refused(f"inputs.{one.name}.data", "has another size", allowed, str(rows.count))
     return rows
-
-
-@contextmanager
-def _named(tensor: _Tensor) -> Iterator[None]:
-    """Name the tensor whose data cannot be read."""
-    try:
-        yield
-    except (struct.error, ValueError, msgspec.MsgspecError) as error:
-        what = f"is no data of {tensor.datatype}: {error}"
-        path = f"inputs.{tensor.name}.data"
-        raise refused(path, what, "the elements of the shape") from None
 
 
 def _read_matrix(codec: Codec, given: Given) -> Rows:
@@ -311,7 +289,7 @@ def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], question: Q
             binary += packed
         else:
             texts.append(pieces)
-            tensor["data"] = SLOTS
+            tensor["data"] = predict.SLOTS
         tensors.append(tensor)
     prediction_id = question.request.prediction_id
     document = {
@@ -321,7 +299,7 @@ def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], question: Q
         "parameters": {"prediction_id": prediction_id, "release": served.manifest.release},
         "outputs": tensors,
     }
-    json = filled(document, texts)
+    json = predict.filled(document, texts)
     if not binary:
         return Answer(json)
     length = (_HEADER_LENGTH, b"%d" % sum(map(len, json)))
