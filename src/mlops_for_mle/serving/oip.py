@@ -309,7 +309,7 @@ def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], question: Q
 def _written(output: str, served: Served, parts: Sequence[Part]) -> list[Piece]:
     """The values of an output as JSON, row by row, in pieces."""
     if output == "label" and served.contract.target.labels:
-        return served.answers.labels(parts)
+        return served.answers.named(parts, served.contract.target.labels)
     if output != PROBABILITY_OUTPUT or not served.manifest.has_probabilities:
         return served.answers.values(parts)
 

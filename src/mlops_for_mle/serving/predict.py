@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import compress
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import fastapi
 import msgspec
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mlops_for_mle.serving.services import Services
 
 MOST_EXPLAINED = 100
+SomePiece = TypeVar("SomePiece", bound=Piece)
 
 # Where a number, a list of them or an id goes in a document; JSON itself has no such byte.
 _NUL = b"\x00"
@@ -63,12 +64,9 @@ _EXPLAIN_WORDS = (
 
 
 class Part(msgspec.Struct):
-    """What the model says to some rows of a request.
+    """What the model says to some rows of a request: a class code or number each.
 
-    Attributes:
-        values: The class code (int64) or the number (float64) of each row.
-        texts: The same as JSON, with commas between, and the chances of each class likewise.
-        outside: See ``Ranges.outside``.
+    ``texts`` are the same as JSON, with commas between, and the chances of each class likewise.
     """
 
     values: Column
@@ -93,12 +91,11 @@ class Question(msgspec.Struct):
 
     def texts(self) -> list[list[bytes]]:
         """The JSON of the values, and of the chances of each class, in pieces."""
-        pieces = zip(*(one.texts for one in self.parts), strict=True)
-        return [cast(list[bytes], joined(one)) for one in pieces]
+        return [joined(texts) for texts in zip(*(one.texts for one in self.parts), strict=True)]
 
 
 class HotRoute(NamedTuple):
-    """A route that predicts: its path, and what reads a question out of a request."""
+    """A route that predicts."""
 
     path: str
     read: Callable[["Services", Request], Question]
@@ -115,10 +112,8 @@ def served_by(services: "Services") -> "Served":
 def answer(services: "Services", questions: Sequence[Question]) -> list[Answer]:
     """Answer a question, or several of a row each, to one release; they leave afterwards.
 
-    Raises:
-        ProblemError: 422, the model has no finite answer for some of the rows; 500, it answers
-            with a class that the contract does not have; 503, the log can keep no more; 504, it
-            took too long. Then nothing was kept.
+    Where it raises ProblemError (422 or 500 for what the model says, 503 where the log can keep no
+    more, 504 when it took too long), nothing was kept.
     """
     served, seconds = questions[0].served, services.settings.request_timeout_seconds
     rows = [one.rows for one in questions]
@@ -166,7 +161,6 @@ def _predict(served: "Served", matrix: Matrix) -> Part:
 
 
 def _divide(part: Part, questions: Sequence[Question]) -> None:
-    """Give each question of a row its part of the answer."""
     numbers = zip(*(one.split(b",") for one in part.texts), strict=True)
     for place, (one, texts) in enumerate(zip(questions, numbers, strict=True)):
         row = slice(place, place + 1)
@@ -187,7 +181,7 @@ def texts_of(values: Column, chances: Matrix | None) -> list[bytes]:
     return texts
 
 
-def joined(pieces: Iterable[Piece]) -> list[Piece]:
+def joined(pieces: Iterable[SomePiece]) -> list[SomePiece | bytes]:
     """Pieces with commas between."""
     return [one for piece in pieces for one in (b",", piece)][1:]
 
@@ -241,18 +235,15 @@ class Answers:
     def values(self, parts: Sequence[Part]) -> list[Piece]:
         """The JSON of the numbers or classes of rows, in pieces."""
         if self._target.has_text_classes:
-            return self._named(parts, self._target.values)
+            return self.named(parts, self._target.values)
         return [one.texts[0] for one in parts]
 
-    def labels(self, parts: Sequence[Part]) -> list[Piece]:
-        """The JSON of the labels of rows, in pieces."""
-        return self._named(parts, self._target.labels)
-
-    def _named(self, parts: Sequence[Part], names: Mapping[int, int | str]) -> list[Piece]:
+    def named(self, parts: Sequence[Part], names: Mapping[int, int | str]) -> list[Piece]:
+        """The JSON of what the classes of rows are called, in pieces."""
         texts = np.array([encode(one) for one in names.values()], object)
         sizes = [len(one) for one in texts]
 
-        def named(part: Part) -> bytes:
+        def written(part: Part) -> bytes:
             return b",".join(texts[self.codes.searchsorted(part.values)].tolist())
 
         found: list[Piece] = []
@@ -260,7 +251,7 @@ class Answers:
             counts = np.bincount(self.codes.searchsorted(part.values), minlength=len(sizes))
             # With a comma behind each but the last.
             size = int(counts @ sizes) + len(part.values) - 1
-            found.append(Later(size, partial(named, part)))
+            found.append(Later(size, partial(written, part)))
         return found
 
     def _rows(self, part: Part, names: Iterator[bytes]) -> list[bytes]:
@@ -274,7 +265,7 @@ class Answers:
     def _columns(self, question: Question) -> list[Piece]:
         parts = question.parts
         _, *chances = zip(*(one.texts for one in parts), strict=True)
-        labels = [self.labels(parts)] if self._target.labels else []
+        labels = [self.named(parts, self._target.labels)] if self._target.labels else []
         answer: dict[str, Any] = {COLUMNS_KEY: self._answer(SLOTS)}
         answer |= {"prediction_id": question.request.prediction_id} | self._release
         places = self._places(parts)
@@ -295,10 +286,10 @@ class Answers:
         return {name: texts for name, texts in found.items() if texts}
 
     def _add_features(self, answer: bytes, outside: list[bool]) -> bytes:
-        found = list(compress(self._features, outside))
-        if not found:
+        if not any(outside):
             return answer
-        return b'%b,"%b":%b}' % (answer[:-1], OUTSIDE_KEY.encode(), encode(found))
+        found = encode(list(compress(self._features, outside)))
+        return b'%b,"%b":%b}' % (answer[:-1], OUTSIDE_KEY.encode(), found)
 
     def _answer(self, slot: msgspec.Raw) -> dict[str, Any]:
         """What is answered to rows, with slots for what the model says."""
@@ -318,6 +309,7 @@ def router(services: "Services") -> fastapi.APIRouter:
     """The routes."""
     found = fastapi.APIRouter(tags=["prediction"])
     row, one = component("Row"), component("Answer")
+    told = json_answer("The predictions", one, list_of(one), component("AnswerColumns"))
     add_hot_route(
         found,
         services,
@@ -325,9 +317,7 @@ def router(services: "Services") -> fastapi.APIRouter:
         "Predict one row or many",
         description=_PREDICT_WORDS,
         openapi_extra=json_request(row, list_of(row), component("RowColumns")),
-        responses={
-            200: json_answer("The predictions", one, list_of(one), component("AnswerColumns"))
-        },
+        responses={200: told},
     )
     add_hot_route(
         found,
@@ -351,10 +341,7 @@ def add_hot_route(
     largest_at_once: int = LARGEST_AT_ONCE,
     **described: Any,
 ) -> None:
-    """Make a route that predicts one of FastAPI's.
-
-    Larger bodies are answered in a thread, while others are, until the client leaves.
-    """
+    """Add a route that predicts; large bodies are answered in a thread, until the client leaves."""
 
     async def endpoint(request: fastapi.Request) -> fastapi.Response:
         asked = current_request.get()
