@@ -69,12 +69,12 @@ def create_app(services: Services) -> ASGIApp:
         application.include_router(module.router(services))
     application.include_router(openapi.router(services, ROUTERS))
     _answer_errors(application)
-    surrounded: ASGIApp = (context := RequestContext(application, services))
-    if spans is not None:
-        surrounded = logs.traced(context, spans)
-    else:
-        context.fast_way = FastWay(services, context, HOT_ROUTES)
-    if not (origins := services.settings.allowed_origins):
+    context = RequestContext(application, services)
+    # The short way has no spans.
+    context.fast_way = FastWay(services, context, HOT_ROUTES if spans is None else ())
+    surrounded: ASGIApp = context if spans is None else logs.traced(context, spans)
+    origins = services.settings.allowed_origins
+    if not origins:
         return surrounded
     # In front of the keys, since a browser asks for permission without one.
     told = ["ETag", "Location", "Retry-After", "X-Request-ID"]

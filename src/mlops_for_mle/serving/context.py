@@ -56,7 +56,7 @@ class RequestContext:
     worked on, completes the answer's headers, counts and logs.
     """
 
-    fast_way: "FastWay | None" = None
+    fast_way: "FastWay"
 
     def __init__(self, app: ASGIApp, services: "Services") -> None:
         self._app, self._services, settings = app, services, services.settings

@@ -188,11 +188,11 @@ class ServingProtocol(HttpToolsProtocol):
 
     def __init__(self, config: Config, *arguments: Any, **options: Any) -> None:
         super().__init__(config, *arguments, **options)
-        # What the application offers, looked up through what uvicorn has wrapped around it.
+        # What the application offers, looked up through what was wrapped around it.
         application: Any = self.app
-        while application is not None and not hasattr(application, "fast_way"):
-            application = getattr(application, "app", None)
-        self._fast: FastWay | None = getattr(application, "fast_way", None)
+        while not hasattr(application, "fast_way"):
+            application = application.app
+        self._fast: FastWay = application.fast_way
 
     @property
     def is_busy(self) -> bool:
@@ -258,8 +258,7 @@ class ServingProtocol(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise httptools.HttpParserError("this is no proxy")
         elif (
-            self._fast is not None
-            and self.parser.get_method() == b"POST"
+            self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
             # uvicorn fails at others, which only the parser's own turn makes a refusal.
@@ -282,7 +281,7 @@ class ServingProtocol(HttpToolsProtocol):
         """Take note that the request is whole."""
         if self.parser.should_upgrade():
             return
-        if self._withheld is not None and self._fast is not None:
+        if self._withheld is not None:
             if self._fast.take(self, self._withheld):
                 self._withheld = None
                 return
@@ -316,7 +315,7 @@ class ServingProtocol(HttpToolsProtocol):
         return b"\r\n".join((first, *(b"%b: %b" % pair for pair in kept), b"\r\n"))
 
     def _answer_what_waits(self) -> None:
-        if self.is_waiting and self._fast is not None:
+        if self.is_waiting:
             self._fast.flush()
 
     def _go_the_ordinary_way(self) -> None:

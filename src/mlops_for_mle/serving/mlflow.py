@@ -18,19 +18,13 @@ from fastapi.responses import PlainTextResponse
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract.model import normalised
+from mlops_for_mle.serving import predict
 from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
 from mlops_for_mle.serving.context import media_type
 from mlops_for_mle.serving.documents import FIELDS, LISTS, fields, pieces, plain, read_json
 from mlops_for_mle.serving.errors import Answer, refused
 from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, object_of
-from mlops_for_mle.serving.predict import (
-    SLOTS,
-    HotRoute,
-    Question,
-    add_hot_route,
-    filled,
-    served_by,
-)
+from mlops_for_mle.serving.predict import HotRoute, Question
 from mlops_for_mle.serving.request import Request
 from mlops_for_mle.serving.services import Services, require_ready
 
@@ -60,7 +54,7 @@ def router(services: Services) -> APIRouter:
     body = json_request({"type": "object"})
     body["requestBody"]["content"]["text/csv"] = {"schema": TEXT}
     wrong = json_answer("What is wrong", object_of({"error_code": TEXT, "message": TEXT}))
-    add_hot_route(
+    predict.add_hot_route(
         found,
         services,
         INVOCATIONS,
@@ -84,7 +78,7 @@ def router(services: Services) -> APIRouter:
 
 def _read(services: Services, request: Request) -> Question:
     kind = media_type(request.headers, "application/json", "text/csv")
-    served = served_by(services)
+    served = predict.served_by(services)
     read = read_csv if kind == "text/csv" else read_body
     return Question(served, read(served.codec, request.body), request, _write)
 
@@ -95,7 +89,7 @@ def _write(question: Question) -> Answer:
         (b"x-prediction-id", question.request.prediction_id.encode()),
         (b"x-model-version", b"%d" % served.manifest.version),
     )
-    found = filled({"predictions": SLOTS}, [served.answers.values(question.parts)])
+    found = predict.filled({"predictions": predict.SLOTS}, [served.answers.values(question.parts)])
     return Answer(found, headers=headers)
 
 
@@ -103,7 +97,7 @@ INVOCATIONS = HotRoute("/invocations", _read)
 
 
 def read_body(codec: Codec, body: bytes) -> Rows:
-    """Read a body of JSON; ProblemError 422, it is none of MLflow's."""
+    """Read a body of JSON."""
     return read_json(body, partial(_read_json, codec))
 
 
@@ -133,7 +127,7 @@ def _read_json(codec: Codec, text: bytes) -> Rows:
 
 
 def read_csv(codec: Codec, body: bytes) -> Rows:
-    """Read a body of CSV with a header; ProblemError 422, it is none."""
+    """Read a body of CSV with a header."""
     text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
     lines = (one for one in csv.reader(text, strict=True) if one)
     try:

@@ -39,10 +39,7 @@ _API_KEY = {
 
 
 def router(services: "Services", modules: Sequence[ModuleType]) -> APIRouter:
-    """The document's route; it is made once for each release.
-
-    ``schemas(contract)`` of a module gives components.
-    """
+    """The document's route; a module's ``schemas(contract)``, if there, gives components."""
     found = APIRouter(include_in_schema=False)
     made: dict[str, Any] = {}
 
@@ -101,7 +98,7 @@ def feature_schema(feature: Feature, precision: Precision = "float64") -> Schema
     unit = f"in {feature.unit}" if feature.unit else None
     text = ", ".join(part for part in (feature.description, unit) if part)
     form = {"date": "date", "timestamp": "date-time"}.get(feature.type)
-    facts = {"description": text or None, "format": form}
+    facts = {"description": text, "format": form}
     return schema | {name: one for name, one in facts.items() if one}
 
 
