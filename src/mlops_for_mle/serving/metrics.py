@@ -7,7 +7,7 @@ a folder that all workers share, so that a scrape may reach any of them.
 import os
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import fastapi
 import numpy as np
@@ -87,16 +87,15 @@ class Metrics:
         parts = [part for one in questions for part in one.parts]
         labels, codes = contract.target.labels, served.answers.codes
         values = [one.values for one in parts]
-        counts = {"": sum(map(len, values))}
-        if labels:
-            # A large request part by part, since counting takes the memory of its rows again.
-            batches = values if len(questions) == 1 else [np.concatenate(values)]
-            places = (codes.searchsorted(one) for one in batches)
-            found: Any = sum(np.bincount(one, minlength=len(codes)) for one in places)
-            counts = dict(zip(labels.values(), found.tolist(), strict=True))
-        for name, count in counts.items():
-            if count:
-                self._predictions_of(contract.name, version, name).inc(count)
+        # A large request part by part, since counting takes the memory of its rows again.
+        for batch in values if len(questions) == 1 else [np.concatenate(values)]:
+            counts = {"": len(batch)}
+            if labels:
+                counted = np.bincount(codes.searchsorted(batch)).tolist()
+                counts = dict(zip(labels.values(), counted, strict=False))
+            for name, count in counts.items():
+                if count:
+                    self._predictions_of(contract.name, version, name).inc(count)
         for part in parts:
             if part.outside is not None:
                 beyond = zip(contract.features, part.outside.sum(axis=0).tolist(), strict=True)
