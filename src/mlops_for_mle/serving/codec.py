@@ -148,10 +148,13 @@ class Codec:
 
 
 class Reading:
-    """Rows of one body as they are read: checked, encoded, and written for the prediction log."""
+    """Rows of one body as they are read: checked, encoded, and written for the prediction log.
+
+    A lenient one ignores unknown fields, and casts text and numbers. ``where`` its rows stand in
+    the body is told of its faults.
+    """
 
     def __init__(self, codec: Codec, where: str = "", *, lenient: bool = False) -> None:
-        """Begin without rows; a lenient one ignores unknown fields, and casts text and numbers."""
         self.faults, self.where = Faults(), where
         self._codec, self._lenient = codec, lenient
         self._lengths: dict[str, int] = {}
@@ -207,7 +210,8 @@ class Reading:
                 values = msgspec.convert(given, decoder.type)
             codec.check_texts(name, values)
         except (msgspec.ValidationError, ValueError):
-            text, values = None, plain(given) if isinstance(given, bytes) else given
+            text = None
+            values = plain(given) if isinstance(given, bytes) else given
             if self._lenient:
                 values = [_cast(one, feature) for one in values]
             values = [
@@ -352,7 +356,6 @@ def _refuse_unknown(
 
 
 def _row_type(types: Mapping[str, Any], features: Mapping[str, Feature]) -> Any:
-    """The type of a row in JSON, whose fields are in the order of the contract."""
     if any(map(_ESCAPED.search, types)):
         # msgspec has no such fields. What refuses every object lets each value be looked at.
         return int

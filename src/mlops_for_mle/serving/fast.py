@@ -131,7 +131,6 @@ class FastWay:
             self._send(connection, question.request, found)
 
     def _send(self, connection: "ServingProtocol", request: Request, found: Answer) -> None:
-        """Count, log and send an answer, as RFC 9112 has it, with the headers that each has."""
         token = current_request.set(request)
         self._context.answered(request, found.status)
         # What is logged next is of another request.
@@ -329,7 +328,6 @@ class ServingProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def _look_whether_it_reads(self, before: int | None) -> None:
-        """End the connection when nothing of an answer was read for a while."""
         left = self.transport.get_write_buffer_size()
         if left == before:
             self.transport.abort()
@@ -337,7 +335,6 @@ class ServingProtocol(HttpToolsProtocol):
             self._unread = self.loop.call_later(_UNREAD_SECONDS, self._look_whether_it_reads, left)
 
     def _refuse(self, message: str, failure: BaseException | None = None) -> None:
-        """Answer what is no request, and close."""
         self._withheld = None
         self._answer_what_waits()
         self.logger.warning(message, exc_info=failure)

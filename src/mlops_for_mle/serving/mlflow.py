@@ -138,7 +138,6 @@ def read_csv(codec: Codec, body: bytes) -> Rows:
 
 
 def _read_table(codec: Codec, header: list[Any], parts: Iterable[Any], where: str) -> Rows:
-    """Rows of values in the order of a header."""
     reading, start = Reading(codec, where, lenient=True), 0
     header = [normalised(str(one)) for one in header]
     for name, feature in codec.features.items():

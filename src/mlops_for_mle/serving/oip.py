@@ -263,7 +263,6 @@ def _read_matrix(codec: Codec, given: Given) -> Rows:
 
 
 def _unpacked(datatype: str, data: memoryview) -> Given:
-    """The values of a tensor in its part of the binary data."""
     if datatype != "BYTES":
         return np.frombuffer(data, ELEMENT_TYPES[datatype])
     texts, offset = list[str](), 0
@@ -307,7 +306,6 @@ def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], question: Q
 
 
 def _written(output: str, served: Served, parts: Sequence[Part]) -> list[Piece]:
-    """The values of an output as JSON, row by row, in pieces."""
     if output == "label" and served.contract.target.labels:
         return served.answers.named(parts, served.contract.target.labels)
     if output != PROBABILITY_OUTPUT or not served.manifest.has_probabilities:

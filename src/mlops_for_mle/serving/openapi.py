@@ -103,7 +103,6 @@ def feature_schema(feature: Feature, precision: Precision = "float64") -> Schema
 
 
 def _schemas(served: "Served") -> dict[str, Schema]:
-    """Rows and answers of a release."""
     features, target, manifest = served.contract.features, served.contract.target, served.manifest
     row = {name: feature_schema(one, manifest.precision) for name, one in features.items()}
     required = [name for name, one in features.items() if not one.is_optional]

@@ -292,7 +292,6 @@ class Answers:
         return b'%b,"%b":%b}' % (answer[:-1], OUTSIDE_KEY.encode(), found)
 
     def _answer(self, slot: msgspec.Raw) -> dict[str, Any]:
-        """What is answered to rows, with slots for what the model says."""
         answer: dict[str, Any] = {self._target.response_name: slot}
         if self._target.labels:
             answer["label"] = slot
