@@ -150,8 +150,8 @@ class Codec:
 class Reading:
     """Rows of one body as they are read: checked, encoded, and written for the prediction log.
 
-    A lenient one ignores unknown fields, and casts text and numbers. ``where`` its rows stand in
-    the body is told of its faults.
+    A lenient one ignores unknown fields, and casts text and numbers; ``where`` is the place of its
+    rows in the body.
     """
 
     def __init__(self, codec: Codec, where: str = "", *, lenient: bool = False) -> None:

@@ -46,7 +46,9 @@ SomePiece = TypeVar("SomePiece", bound=Piece)
 
 # Where a number, a list of them or an id goes in a document; JSON itself has no such byte.
 _NUL = b"\x00"
-_SLOT, SLOTS, _NAME = (msgspec.Raw(one % _NUL) for one in (b"%b", b"[%b]", b'"%b"'))
+_SLOT = msgspec.Raw(_NUL)
+SLOTS = msgspec.Raw(b"[%b]" % _NUL)
+_NAME = msgspec.Raw(b'"%b"' % _NUL)
 
 _PREDICT_WORDS = (
     "A row as an object is answered by an object, a list of them by a list in the same order, and "
