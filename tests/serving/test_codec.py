@@ -37,7 +37,7 @@ def matrix(reader: Codec, body: bytes | str | Any) -> list[list[float]]:
     if not isinstance(body, bytes | str):
         body = json.dumps(body)
     read = reader.read(body.encode() if isinstance(body, str) else body)
-    return reader.matrix([read]).tolist()
+    return reader.matrix(read).tolist()
 
 
 def refusal(reader: Codec, body: bytes | str) -> ProblemError:
@@ -232,7 +232,7 @@ def test_columns_of_short_numbers_take_little_more_than_their_rows_and_their_mat
     body = json.dumps({"inputs" if lenient else "columns": columns}, separators=(",", ":")).encode()
     tracemalloc.start()
     rows = mlflow.read_body(IRIS, body) if lenient else IRIS.read(body)
-    found = IRIS.matrix([rows])
+    found = IRIS.matrix(rows)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

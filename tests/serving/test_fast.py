@@ -95,7 +95,7 @@ def test_what_arrives_together_is_answered_and_recorded_each_for_itself(server):
     documents = [json.loads(one.partition(b"\r\n\r\n")[2]) for one in answers]
     for row, document in zip(rows, documents, strict=True):
         read = served.codec.read(json.dumps(row).encode())
-        alone = served.predictor.predict(served.codec.matrix([read]))
+        alone = served.predictor.predict(served.codec.matrix(read))
         assert document["iris_class"] == alone.values.item()
         probabilities = list(document["probabilities"].values())
         assert probabilities == pytest.approx(alone.probabilities[0].tolist(), abs=1e-6)

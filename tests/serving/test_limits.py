@@ -16,7 +16,10 @@ import pytest
 from benchmarks.serving.checks import wrong_request
 
 from mlops_for_mle.releases.predictor import Predictions
+from mlops_for_mle.serving.codec import MOST_ROWS
 from mlops_for_mle.serving.documents import read_object
+from mlops_for_mle.serving.mlflow import INVOCATIONS
+from mlops_for_mle.serving.oip import INFER as TENSORS
 from mlops_for_mle.serving.predict import PREDICT, answer
 from mlops_for_mle.serving.request import Request, current_request
 from tests.releases import trained_iris_release
@@ -130,20 +133,35 @@ def test_a_large_body_of_faults_is_answered_shortly_and_in_little_memory(client,
     assert peak < 8 * len(body)
 
 
-def test_the_answer_to_many_rows_takes_less_than_eight_times_their_memory(settings):
-    services, chance = Client(settings, trained_iris_release()).services, random.Random(1)
-    columns = {
-        name: [round(chance.uniform(0.5, 7), 1) for _ in range(100_000)] for name in IRIS_ROW
-    }
-    body = json.dumps({"columns": columns}, separators=(",", ":")).encode()
-    headers = {b"content-type": b"application/json"}
-    asked = Request("POST", "/predict", headers, None, time.perf_counter(), "large", body)
+ONES = {name: [1] * MOST_ROWS for name in IRIS_ROW}
+TENSOR = {"name": "features", "shape": [MOST_ROWS, 4], "datatype": "FP64"}
+
+
+@pytest.mark.parametrize(
+    ("route", "document"),
+    [
+        (PREDICT, {"columns": ONES}),
+        (PREDICT, [dict.fromkeys(IRIS_ROW, 1)] * MOST_ROWS),
+        (INVOCATIONS, {"inputs": ONES}),
+        (INVOCATIONS, {"dataframe_split": {"columns": [*ONES], "data": [[1] * 4] * MOST_ROWS}}),
+        (TENSORS[0], {"inputs": [TENSOR | {"data": [1] * 4 * MOST_ROWS}]}),
+    ],
+    ids=["columns", "rows", "MLflow's columns", "MLflow's table", "a tensor"],
+)
+def test_many_short_rows_take_less_than_eight_times_their_memory(settings, route, document):
+    services = Client(settings, trained_iris_release()).services
+    body = json.dumps(document, separators=(",", ":")).encode()
+    headers, path = {b"content-type": b"application/json"}, route.path.format(model="iris")
+    asked = Request("POST", path, headers, None, time.perf_counter(), "large", body)
+    del document
     tracemalloc.start()
 
-    answer(services, [PREDICT.read(services, asked)])
+    (found,) = answer(services, [route.read(services, asked)])
+    size = sum(len(bytes(part)) for part in found.parts)
 
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
+    assert size == sum(map(len, found.parts))
     assert peak < 8 * len(body)
 
 

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.serving import openapi
-from mlops_for_mle.serving.answers import texts_of
+from mlops_for_mle.serving.predict import texts_of
 from tests.releases import trained_iris_release
 from tests.serving.conftest import IRIS_ROW, Client
 

@@ -151,7 +151,7 @@ def test_a_row_that_is_allowed_is_the_same_input_by_every_way(data: st.DataObjec
     found = {}
     for name, read in API.items():
         rows = read(reader, table)
-        found[name] = reader.matrix([rows])
+        found[name] = reader.matrix(rows)
         lists = json.loads(rows.text)
         if rows.form is Form.COLUMNS:
             assert lists["columns"] == table, name
@@ -173,7 +173,7 @@ def test_a_name_in_another_form_of_unicode_is_the_same_feature(way: str) -> None
     table: Table = {unicodedata.normalize("NFD", name): [2.5] for name in features}
     reader = codec(contract, "float64")
 
-    assert reader.matrix([API[way](reader, table)]).tolist() == [[2.5, 2.5]]
+    assert reader.matrix(API[way](reader, table)).tolist() == [[2.5, 2.5]]
 
 
 WRONG = {

@@ -231,7 +231,7 @@ def explain(project: Project, row: str) -> None:
         raise UserError(str(error)) from None
     if given.form is not Form.ONE:
         raise UserError(f"One row is explained at a time: {codec.row_words}.")
-    matrix = codec.matrix([given])
+    matrix = codec.matrix(given)
     (code,), _ = served.predictor.predict(matrix)
     found, outside = served.explainer.explain(matrix[0]), served.ranges.outside(matrix)
     answer = target.labels[int(code)] if target.classes else metric_text(code)

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPMethod
-from operator import itemgetter
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -16,8 +15,8 @@ from starlette.types import ASGIApp
 from mlops_for_mle import __version__
 from mlops_for_mle.serving import (
     deployments,
+    errors,
     feedback,
-    health,
     logs,
     metrics,
     mlflow,
@@ -27,23 +26,17 @@ from mlops_for_mle.serving import (
     openapi,
     page,
     predict,
+    services,
 )
 from mlops_for_mle.serving.context import RequestContext, response
-from mlops_for_mle.serving.errors import (
-    FieldError,
-    ProblemError,
-    our_failure,
-    problem_answer,
-    shown,
-    unprocessable,
-)
+from mlops_for_mle.serving.errors import FieldError, ProblemError
 from mlops_for_mle.serving.fast import FastWay
 from mlops_for_mle.serving.services import Services
 
 # Each has a function `router(services)`; the document lists their routes in this order.
 ROUTERS = (
     *(predict, mlflow, oip, observations, feedback),
-    *(deployments, monitoring, health, metrics, page),
+    *(deployments, monitoring, services, metrics, page),
 )
 HOT_ROUTES = (predict.PREDICT, mlflow.INVOCATIONS, *oip.INFER)
 
@@ -76,12 +69,12 @@ def create_app(services: Services) -> ASGIApp:
         application.include_router(module.router(services))
     application.include_router(openapi.router(services, ROUTERS))
     _answer_errors(application)
-    surrounded: ASGIApp = (context := RequestContext(application, services))
-    if spans is not None:
-        surrounded = logs.traced(context, spans)
-    else:
-        context.fast_way = FastWay(services, context, HOT_ROUTES)
-    if not (origins := services.settings.allowed_origins):
+    context = RequestContext(application, services)
+    # The short way has no spans.
+    context.fast_way = FastWay(services, context, HOT_ROUTES if spans is None else ())
+    surrounded: ASGIApp = context if spans is None else logs.traced(context, spans)
+    origins = services.settings.allowed_origins
+    if not origins:
         return surrounded
     # In front of the keys, since a browser asks for permission without one.
     told = ["ETag", "Location", "Retry-After", "X-Request-ID"]
@@ -97,29 +90,26 @@ def _answer_errors(application: FastAPI) -> None:
         if isinstance(error, ProblemError):
             return error
         if isinstance(error, RequestValidationError):
-            facts = itemgetter("loc", "input", "msg")
-            found = [
-                FieldError(".".join(map(str, path)), "is not valid", shown(given), allowed)
-                for (_, *path), given, allowed in map(facts, error.errors())
-            ]
-            return unprocessable(*found)
+            found = []
+            for one in error.errors():
+                path, given = ".".join(map(str, one["loc"][1:])), errors.shown(one["input"])
+                found.append(FieldError(path, "is not valid", given, one["msg"]))
+            return errors.unprocessable(*found)
         if not isinstance(error, HTTPException):
-            return our_failure()
+            return errors.our_failure()
         headers = dict(error.headers or {})
         if "Allow" in headers:
             # The framework names only the methods of one of the path's routes.
+            asked = ({**request.scope, "method": method} for method in HTTPMethod)
             headers["Allow"] = ", ".join(
-                method
-                for method in HTTPMethod
-                if any(
-                    route.matches({**request.scope, "method": method})[0] is Match.FULL
-                    for route in application.routes
-                )
+                scope["method"]
+                for scope in asked
+                if any(one.matches(scope)[0] is Match.FULL for one in application.routes)
             )
         return ProblemError(error.status_code, str(error.detail), headers=headers)
 
     async def on_error(request: Request, error: Exception) -> Response:
-        return response(problem_answer(problem_of(request, error), request.scope["path"]))
+        return response(errors.problem_answer(problem_of(request, error), request.scope["path"]))
 
     for kind in (ProblemError, HTTPException, RequestValidationError, Exception):
         application.add_exception_handler(kind, on_error)

@@ -3,7 +3,6 @@
 A row is a type that ``contract.rules`` makes, so msgspec decodes and checks it at the speed of its
 parser, whatever its columns hold. Only what msgspec refuses is looked at value by value, to say
 where each fault is, what was given and what is allowed, or to cast it for protocols of fewer types.
-One row waits to be encoded with those of others; many are encoded as they are read.
 """
 
 import math
@@ -38,6 +37,8 @@ COLUMNS_KEY, OUTSIDE_KEY = "columns", "outside_training"
 MOST_ROWS = 100_000
 """Of one request, which bounds its memory: an answer may be many times as long as its rows."""
 
+# So many are predicted at once, which bounds what the model needs in between.
+_ROWS_A_PART = 2048
 _BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _BY_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*\{')
@@ -60,15 +61,15 @@ class Rows(msgspec.Struct):
 
     Attributes:
         text: Their JSON, for the prediction log.
-        matrix: As the contract's encoding has them; None where one row waits for others.
-        row: The plain values of that row.
+        row: The plain values of a single one, which waits to be encoded with those of others.
+        matrices: Any other rows as the contract's encoding has them, in parts.
     """
 
     count: int
     text: bytes
     form: Form
-    matrix: Matrix | None
     row: Sequence[Any] = ()
+    matrices: list[Matrix] = []
 
 
 class _ColumnsBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -93,7 +94,7 @@ class Codec:
         types = {name: json_type(one, self.precision) for name, one in self.features.items()}
         row: Any = _row_type(types, self.features)
         self._decode_row = msgspec.json.Decoder(row).decode
-        self._decode_rows = msgspec.json.Decoder(list[row]).decode
+        self.decode_rows = msgspec.json.Decoder(list[row]).decode
         # Names are checked as they are read, so fields that would fill the memory are none.
         columns: Any = dict[Literal["columns"], dict[Literal[tuple(types)], msgspec.Raw]]  # type: ignore[misc]
         self._decode_columns = msgspec.json.Decoder(columns).decode
@@ -113,66 +114,30 @@ class Codec:
                 check(row[place])
         except (*REFUSALS, ValueError):
             return read_json(body, self._read, self.row_words)
-        return Rows(1, body, Form.ONE, None, row)
+        return Rows(1, body, Form.ONE, row)
 
     def _read(self, text: bytes) -> Rows:
-        text = text.strip()
+        text, reading = text.strip(), Reading(self)
         if text[:1] == b"[":
-            return self.read_list(text)
-        if _BY_COLUMNS.match(text):
-            try:
-                columns = self._decode_columns(text)[COLUMNS_KEY]
-            except msgspec.ValidationError:
-                columns = fields(text, _COLUMNS_BODY).columns
-            return self.read_columns(columns, COLUMNS_KEY, text)
-        reading = Reading(self)
-        row = reading.row(plain(text), "")
-        reading.faults.raise_if_any()
-        return Rows(1, text, Form.ONE, None, row)
+            return reading.read_list(text)
+        if not _BY_COLUMNS.match(text):
+            return reading.read_row(text)
+        reading.where = COLUMNS_KEY
+        try:
+            columns = self._decode_columns(text)[COLUMNS_KEY]
+        except msgspec.ValidationError:
+            columns = fields(text, _COLUMNS_BODY).columns
+        return reading.read_columns(columns, text)
 
-    def read_list(self, text: bytes, where: str = "", *, lenient: bool = False) -> Rows:
-        """Read a list of rows that stands somewhere in the body."""
-        reading, start = Reading(self, where, lenient=lenient), 0
-        for piece in pieces(text, ROWS):
-            columns: list[tuple[Any, ...]]
-            try:
-                decoded = map(msgspec.structs.astuple, self._decode_rows(piece))
-                columns = list(zip(*decoded, strict=True))
-                for name, values in zip(self.names, columns, strict=False):
-                    self.check_texts(name, values)
-            except (msgspec.ValidationError, ValueError):
-                given = enumerate(plain(piece), start)
-                rows = [reading.row(one, f"{where}[{at}]") for at, one in given]
-                columns = list(zip(*rows, strict=True))
-            for name, values in zip(self.names, columns, strict=False):
-                reading.add(name, values)
-            start += len(columns[0]) if columns else 0
-        return reading.done(Form.LIST, text)
+    def encode(self, rows: Iterable[Rows]) -> Matrix:
+        """Encode single rows together."""
+        return self.encoder(zip(*(one.row for one in rows), strict=True))
 
-    def read_columns(
-        self, given: Mapping[str, Given], where: str, text: bytes | None = None
-    ) -> Rows:
-        """Read a list for each feature, one value a row.
-
-        Strictly where ``text``, the JSON of the body, is given, else leniently.
-        """
-        reading = Reading(self, where, lenient=text is None)
-        given = _known_names(given, self.features)
-        if text is not None:
-            _refuse_unknown(given, self.features, f"{where}.", reading.faults)
-        for name, feature in self.features.items():
-            path = f"{where}.{name}"
-            if name in given:
-                reading.add_column(name, given[name], path)
-            elif not feature.is_optional:
-                reading.faults.add(path, "is missing", "a list of values")
-        return reading.done(Form.COLUMNS, text or b"")
-
-    def matrix(self, given: Sequence[Rows]) -> Matrix:
-        """Encode single rows together, or give what was encoded as it was read."""
-        if given[0].matrix is not None:
-            return given[0].matrix
-        return self.encoder(zip(*(one.row for one in given), strict=True))
+    def matrix(self, rows: Rows) -> Matrix:
+        """All rows of a request, encoded."""
+        if not rows.matrices:
+            return self.encode([rows])
+        return np.concatenate(rows.matrices, dtype=self.precision)
 
     def check_texts(self, name: str, values: Sequence[Any]) -> None:
         """Check what the type of a feature leaves open; ValueError, a text is not allowed."""
@@ -183,54 +148,69 @@ class Codec:
 
 
 class Reading:
-    """Rows of one body as they are read: checked, encoded, and written for the prediction log."""
+    """Rows of one body as they are read: checked, encoded, and written for the prediction log.
+
+    A lenient one ignores unknown fields, and casts text and numbers; ``where`` is the place of its
+    rows in the body.
+    """
 
     def __init__(self, codec: Codec, where: str = "", *, lenient: bool = False) -> None:
-        """Begin without rows; a lenient one ignores unknown fields, and casts text and numbers."""
         self.faults, self.where = Faults(), where
         self._codec, self._lenient = codec, lenient
         self._lengths: dict[str, int] = {}
         self._encoded: dict[str, list[Matrix]] = {name: [] for name in codec.names}
         self._texts: dict[str, list[bytes]] = {name: [] for name in codec.names}
 
-    def row(self, given: Any, path: str) -> list[Any]:
-        """The values of one row."""
-        codec = self._codec
-        if not isinstance(given, dict):
-            self.faults.add(path, "is no object", codec.row_words, given)
-            return [None] * len(codec.names)
-        if self._lenient:
-            given = _known_names(given, codec.features)
-            known = given.keys() & codec.features.keys()
-            given = {name: _cast(given[name], codec.features[name]) for name in known}
-        found = check_fields(given, codec.features, self.faults, path, codec.precision)
-        return [found.get(name) for name in codec.names]
+    def read_row(self, text: bytes) -> Rows:
+        """Read an object that was refused as a whole."""
+        row = self._row(plain(text), "")
+        self.faults.raise_if_any()
+        return Rows(1, text, Form.ONE, row)
 
-    def add_column(self, name: str, given: Given, path: str) -> None:
-        """Check and append a whole column."""
-        start = 0
-        if not isinstance(given, msgspec.Raw):
-            parts: Iterable[Any] = [given.tolist() if isinstance(given, np.ndarray) else given]
-        elif (text := bytes(given))[:1] == b"[":
-            parts = pieces(text, VALUES)
-        else:
-            allowed = f"a list in which each is {describe(self._codec.features[name])}"
-            self.faults.add(path, "is no list", allowed)
-            return
-        for piece in parts:
-            start += self.check(name, piece, (f"{path}[{at}]" for at in count(start)))
+    def read_list(self, text: bytes) -> Rows:
+        """Read the JSON of a list of objects."""
+        codec, start = self._codec, 0
+        for piece in pieces(text, ROWS):
+            columns: list[tuple[Any, ...]]
+            try:
+                decoded = map(msgspec.structs.astuple, codec.decode_rows(piece))
+                columns = list(zip(*decoded, strict=True))
+                for name, values in zip(codec.names, columns, strict=False):
+                    codec.check_texts(name, values)
+            except (msgspec.ValidationError, ValueError):
+                given = enumerate(plain(piece), start)
+                rows = [self._row(one, f"{self.where}[{at}]") for at, one in given]
+                columns = list(zip(*rows, strict=True))
+            for name, values in zip(codec.names, columns, strict=False):
+                self._add(name, values)
+            start += len(columns[0]) if columns else 0
+        return self.done(Form.LIST, text)
+
+    def read_columns(self, given: Mapping[str, Given], text: bytes = b"") -> Rows:
+        """Read a list for each feature, one value a row; ``text`` is the JSON of the body."""
+        features = self._codec.features
+        given = _known_names(given, features)
+        if not self._lenient:
+            _refuse_unknown(given, features, f"{self.where}.", self.faults)
+        for name, feature in features.items():
+            if name in given:
+                self._add_column(name, given[name])
+            elif not feature.is_optional:
+                self.faults.add(f"{self.where}.{name}", "is missing", "a list of values")
+        return self.done(Form.COLUMNS, text)
 
     def check(self, name: str, given: bytes | Sequence[Any], paths: Iterable[str]) -> int:
         """Check and append values of one feature, with the places where they stand."""
         codec = self._codec
-        feature, decoder = codec.features[name], codec.list_decoders[name]
+        feature, decoder, text = codec.features[name], codec.list_decoders[name], None
         try:
             if isinstance(given, bytes):
-                values = decoder.decode(given)
+                values, text = decoder.decode(given), given
             else:
                 values = msgspec.convert(given, decoder.type)
             codec.check_texts(name, values)
         except (msgspec.ValidationError, ValueError):
+            text = None
             values = plain(given) if isinstance(given, bytes) else given
             if self._lenient:
                 values = [_cast(one, feature) for one in values]
@@ -238,17 +218,8 @@ class Reading:
                 _checked(one, feature, path, self.faults, codec.precision)
                 for one, path in zip(values, paths, strict=False)
             ]
-        self.add(name, values)
+        self._add(name, values, text)
         return len(values)
-
-    def add(self, name: str, values: Sequence[Any]) -> None:
-        """Append values that were checked."""
-        self._lengths[name] = length = self._lengths.get(name, 0) + len(values)
-        if length > MOST_ROWS:
-            raise refused(self.where, "has too many rows", f"at most {MOST_ROWS} a request")
-        self._encoded[name].append(self._codec.encoder.feature(name, values))
-        if self._lenient:
-            self._texts[name].append(encode(values)[1:-1])
 
     def done(self, form: Form, text: bytes = b"") -> Rows:
         """All that was read, unless something was wrong with it."""
@@ -261,18 +232,53 @@ class Reading:
             faults.add(self.where, "has no rows", "at least one row")
         faults.raise_if_any()
         for name in found.keys() - lengths.keys():
-            self.add(name, [None] * size)
+            self._add(name, [None] * size)
         # What was put together is let go, since of numbers it is longer than the body.
         names = list(found)
-        encoded = [np.concatenate(found.pop(one), axis=1) for one in names]
-        matrix = np.concatenate(encoded, dtype=self._codec.precision).T
-        del encoded
+        columns = [np.concatenate(found.pop(one), axis=1) for one in names]
+        slices = (slice(start, start + _ROWS_A_PART) for start in range(0, size, _ROWS_A_PART))
+        matrices = [np.concatenate([one[:, part] for one in columns]).T for part in slices]
+        del columns
         if self._lenient:
-            form = Form.COLUMNS
-            lists = ((encode(one), b",".join(self._texts.pop(one))) for one in names)
-            texts = [piece for name, one in lists for piece in (b",", name, b":[", one, b"]")]
-            text = b"".join((b'{"columns":{', *texts[1:], b"}}"))
-        return Rows(size, text, form, matrix)
+            form, texts = Form.COLUMNS, [b'{"columns":{']
+            for name in names:
+                texts += [encode(name), b":[", *self._texts[name][1:], b"]", b","]
+            text = b"".join([*texts[:-1], b"}}"])
+        return Rows(size, text, form, matrices=matrices)
+
+    def _row(self, given: Any, path: str) -> list[Any]:
+        codec = self._codec
+        if not isinstance(given, dict):
+            self.faults.add(path, "is no object", codec.row_words, given)
+            return [None] * len(codec.names)
+        if self._lenient:
+            given = _known_names(given, codec.features)
+            known = given.keys() & codec.features.keys()
+            given = {name: _cast(given[name], codec.features[name]) for name in known}
+        found = check_fields(given, codec.features, self.faults, path, codec.precision)
+        return [found.get(name) for name in codec.names]
+
+    def _add_column(self, name: str, given: Given) -> None:
+        path, start = f"{self.where}.{name}", 0
+        if not isinstance(given, msgspec.Raw):
+            parts: Iterable[Any] = [given.tolist() if isinstance(given, np.ndarray) else given]
+        elif (text := bytes(given))[:1] == b"[":
+            parts = pieces(text, VALUES)
+        else:
+            allowed = f"a list in which each is {describe(self._codec.features[name])}"
+            self.faults.add(path, "is no list", allowed)
+            return
+        for piece in parts:
+            start += self.check(name, piece, (f"{path}[{at}]" for at in count(start)))
+
+    def _add(self, name: str, values: Sequence[Any], text: bytes | None = None) -> None:
+        """Append values that were checked; ``text`` is their JSON, if it is there already."""
+        self._lengths[name] = length = self._lengths.get(name, 0) + len(values)
+        if length > MOST_ROWS:
+            raise refused(self.where, "has too many rows", f"at most {MOST_ROWS} a request")
+        self._encoded[name].append(self._codec.encoder.feature(name, values))
+        if self._lenient:
+            self._texts[name] += [b",", (text or encode(values)).strip()[1:-1]]
 
 
 def check_fields(
@@ -350,7 +356,6 @@ def _refuse_unknown(
 
 
 def _row_type(types: Mapping[str, Any], features: Mapping[str, Feature]) -> Any:
-    """The type of a row in JSON, whose fields are in the order of the contract."""
     if any(map(_ESCAPED.search, types)):
         # msgspec has no such fields. What refuses every object lets each value be looked at.
         return int

@@ -1,7 +1,6 @@
 """What surrounds every request: its name, its limits, and what each answer carries.
 
-``RequestContext`` stands before all routes. A prediction that takes the fast way does not pass it,
-and has the same parts of it applied.
+A prediction that takes the fast way does not pass it, and has the same parts of it applied.
 """
 
 import asyncio
@@ -51,14 +50,13 @@ def id_of(headers: Headers) -> str:
 
 
 class RequestContext:
-    """Stands before the routes.
+    """Stands before the routes; ``fast_way`` is offered to the protocol that knows of it.
 
     It names each request, asks for its key, reads its body within the limits, bounds how many are
-    worked on, completes the answer's headers, counts and logs. ``fast_way`` is offered to the
-    protocol that knows of it, see ``fast``.
+    worked on, completes the answer's headers, counts and logs.
     """
 
-    fast_way: "FastWay | None" = None
+    fast_way: "FastWay"
 
     def __init__(self, app: ASGIApp, services: "Services") -> None:
         self._app, self._services, settings = app, services, services.settings
@@ -89,18 +87,13 @@ class RequestContext:
                 message["headers"] = [*message["headers"], *added, own]
             await send(message)
 
-        problem = None
         try:
             await self._let_in(inner, request, receive, complete)
-        except ProblemError as refusal:
-            problem = refusal
-        except TimeoutError:
-            problem = timed_out(self._seconds)
+        except ProblemError as problem:
+            await response(problem_answer(problem, path))(inner, receive, complete)
         except Exception:
             # The framework has answered it.
             logger.exception("%s %s failed", method, path)
-        if problem is not None:
-            await response(problem_answer(problem, path))(inner, receive, complete)
         request.route = getattr(inner.get("route"), "path", request.route)
         self.answered(request, status)
 
@@ -135,6 +128,8 @@ class RequestContext:
             spent = time.perf_counter() - request.started
             async with asyncio.timeout(self._seconds - spent):
                 await self._app(scope, receive, send)
+        except TimeoutError:
+            raise timed_out(self._seconds) from None
         finally:
             self._inside -= 1
 
@@ -160,20 +155,22 @@ class RequestContext:
         except ClientDisconnect:
             raise ProblemError(400, "The body ended early") from None
         except TimeoutError:
-            limit = f"{self._seconds:g} seconds (MLOPS_REQUEST_TIMEOUT_SECONDS)"
-            detail = f"The body did not arrive within {limit}"
+            detail = f"The body did not arrive within {_limit(self._seconds)}"
             raise ProblemError(408, detail, headers=closing) from None
         return bytes(body)
 
 
 def timed_out(seconds: float) -> ProblemError:
-    """The answer 504 to a request that took too long."""
-    limit = f"{seconds:g} seconds (MLOPS_REQUEST_TIMEOUT_SECONDS)"
-    return ProblemError(504, f"The request took longer than {limit}")
+    """The answer 504."""
+    return ProblemError(504, f"The request took longer than {_limit(seconds)}")
+
+
+def _limit(seconds: float) -> str:
+    return f"{seconds:g} seconds (MLOPS_REQUEST_TIMEOUT_SECONDS)"
 
 
 def media_type(headers: Headers, *allowed: str, may_be_missing: bool = False) -> str | None:
-    """The type that the client says its body has; ProblemError 415, it is another."""
+    """The type that the client says its body has; ProblemError 415 for one that is not allowed."""
     declared = headers.get(b"content-type")
     if declared is None and may_be_missing:
         return None
@@ -196,7 +193,7 @@ def response(answer: Answer) -> Response:
 
     async def parts() -> AsyncIterator[bytes]:
         for part in answer.parts:
-            yield part
+            yield bytes(part)
 
     size = sum(map(len, answer.parts))
     # Each message costs time, but a whole answer costs its memory again.

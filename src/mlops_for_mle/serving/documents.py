@@ -17,12 +17,10 @@ from mlops_for_mle.serving.errors import refused, shown
 from mlops_for_mle.serving.request import current_request
 
 PIECE = 64 * 1024
-VALUES, ROWS, LISTS = (
-    re.compile(rb","),
-    re.compile(rb"(?<=})\s*,\s*(?={)"),
-    re.compile(rb"(?<=\])\s*,\s*(?=\[)"),
-)
-"""Where the text of a list may be cut, by what it holds."""
+# Where the text of a list may be cut, by what it holds.
+VALUES = re.compile(rb",")
+ROWS = re.compile(rb"(?<=})\s*,\s*(?={)")
+LISTS = re.compile(rb"(?<=\])\s*,\s*(?=\[)")
 REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -39,10 +37,7 @@ _TEXT_OR_NAN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|NaN', re.DOTA
 
 
 def read_json(body: bytes, read: Callable[[bytes], Found], allowed: str = "an object") -> Found:
-    """Let a reader read a body; what it refuses, it is given again as JSON has it.
-
-    That is without a byte order mark, and with null for NaN, which Python writes.
-    """
+    """Let a reader read a body; if need be without its byte order mark, and with null for NaN."""
     try:
         return read(body)
     except REFUSALS:
@@ -62,7 +57,7 @@ def fields(text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[Found]) -> F
 
 
 def plain(text: bytes | msgspec.Raw) -> Any:
-    """Everything in a text that is not long."""
+    """Decode a text that is not long."""
     if len(text := bytes(text)) > _LONGEST_EXPLAINED:
         raise msgspec.ValidationError(f"is wrong, and longer than {_LONGEST_EXPLAINED >> 10} KiB")
     try:

@@ -6,7 +6,7 @@ Every error is a ``ProblemError`` until it leaves. Then ``/invocations`` words i
 
 import json
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -26,10 +26,26 @@ _MLFLOW_CODES = {
 }
 
 
-class Answer(msgspec.Struct):
-    """What a pure route answers; the body of a large one is in many parts."""
+class Later:
+    """A piece of an answer that is made as it is sent: it is longer than what it is made of."""
 
-    parts: Sequence[bytes]
+    def __init__(self, size: int, make: Callable[[], bytes]) -> None:
+        self._size, self._make = size, make
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __bytes__(self) -> bytes:
+        return self._make()
+
+
+Piece = bytes | Later
+
+
+class Answer(msgspec.Struct):
+    """What a pure route answers; a large one is in many parts."""
+
+    parts: Sequence[Piece]
     content_type: bytes = JSON_TYPE
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -37,16 +53,13 @@ class Answer(msgspec.Struct):
     @property
     def body(self) -> bytes:
         """The whole body."""
-        return b"".join(self.parts)
+        return b"".join(map(bytes, self.parts))
 
 
 class FieldError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is wrong with one part of a request.
+    """What is wrong with one part of a request; ``path`` is empty for the body as a whole.
 
-    Attributes:
-        path: Where it stands, such as ``length``; empty for the body as a whole.
-        message: What is wrong, as the rest of a sentence about it.
-        given: The value as JSON, shortened; None where there is no value.
+    ``message`` is the rest of a sentence about it, ``given`` the JSON of the value, shortened.
     """
 
     path: str
@@ -82,19 +95,19 @@ class Faults:
     """Collects what is wrong with a body, and ends the search when that is enough."""
 
     def __init__(self) -> None:
-        self.found: list[FieldError] = []
+        self._found: list[FieldError] = []
 
     def add(self, path: str, message: str, allowed: str, given: Any = msgspec.UNSET) -> None:
         """Note one fault; ``given`` is the value itself, where there is one."""
         told = None if given is msgspec.UNSET else shown(given)
-        self.found.append(FieldError(readable(path, 200), message, told, allowed))
-        if len(self.found) >= MOST_FAULTS:
+        self._found.append(FieldError(_readable(path, 200), message, told, allowed))
+        if len(self._found) >= MOST_FAULTS:
             self.raise_if_any()
 
     def raise_if_any(self) -> None:
         """Refuse the request if anything is wrong."""
-        if self.found:
-            raise unprocessable(*self.found)
+        if self._found:
+            raise unprocessable(*self._found)
 
 
 def unprocessable(*errors: FieldError) -> ProblemError:
@@ -110,7 +123,7 @@ def unprocessable(*errors: FieldError) -> ProblemError:
 
 def refused(path: str, message: str, allowed: str, given: str | None = None) -> ProblemError:
     """The answer 422 to one fault."""
-    return unprocessable(FieldError(readable(path, 200), message, given, allowed))
+    return unprocessable(FieldError(_readable(path, 200), message, given, allowed))
 
 
 def not_ready(detail: str) -> ProblemError:
@@ -152,9 +165,9 @@ def shown(value: object) -> str:
     except RecursionError:
         # JSON is read with less of Python's stack than it is written.
         text = reprlib.repr(value)
-    return readable(text)
+    return _readable(text)
 
 
-def readable(text: str, longest: int = 80) -> str:
-    """A client's text, shortened, and as Unicode has it: JSON may hold halves of pairs."""
+def _readable(text: str, longest: int = 80) -> str:
+    # JSON may hold halves of Unicode's pairs.
     return text[:longest].encode(errors="replace").decode()

@@ -1,9 +1,8 @@
 """uvicorn's HTTP/1.1 with a short way, and with bounds of heads, connections and silence.
 
-ASGI gives each request a task, messages for its parts and an answer in two messages. For a small
-POST that has arrived whole and is answered in microseconds, that costs more than all the rest. So
-it is answered in the next turn of the event loop, together with what else has arrived until then:
-the model, the prediction log and the processor's caches take eight rows nearly as quickly as one.
+For a small POST that has arrived whole and is answered in microseconds, ASGI's task and messages
+cost more than all the rest. So it is answered in the next turn of the event loop, together with
+what else has arrived until then: eight rows are predicted and logged nearly as quickly as one.
 Keys, ids, limits, routes, errors and counts are those of the ordinary way, where all else goes.
 
 What asks for another protocol is answered in this one, as RFC 9110 (section 7.8) allows: Java's
@@ -24,16 +23,10 @@ from starlette.routing import compile_path
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from mlops_for_mle.serving.answers import Question
-from mlops_for_mle.serving.context import (
-    LARGEST_AT_ONCE,
-    PROTECTIVE_HEADERS,
-    RequestContext,
-    id_of,
-)
+from mlops_for_mle.serving import context
 from mlops_for_mle.serving.errors import Answer, ProblemError, our_failure, problem_answer
 from mlops_for_mle.serving.keys import Need, needed
-from mlops_for_mle.serving.predict import HotRoute, answer
+from mlops_for_mle.serving.predict import HotRoute, Question, answer
 from mlops_for_mle.serving.request import Request, current_request
 from mlops_for_mle.serving.services import Services
 
@@ -55,7 +48,7 @@ def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
     return b"".join(b"%b: %b\r\n" % one for one in headers)
 
 
-_PROTECTION = _lines(PROTECTIVE_HEADERS)
+_PROTECTION = _lines(context.PROTECTIVE_HEADERS)
 
 
 def allow_many_connections() -> None:
@@ -73,20 +66,19 @@ class FastWay:
     """Gives the answers that the application would give; for one event loop."""
 
     def __init__(
-        self, services: Services, context: RequestContext, routes: Sequence[HotRoute]
+        self,
+        services: Services,
+        surrounding: context.RequestContext,
+        routes: Sequence[HotRoute],
     ) -> None:
-        self._services, self._context = services, context
-        self._largest = min(LARGEST_AT_ONCE, services.settings.max_body_bytes)
+        self._services, self._context = services, surrounding
+        self._largest = min(context.LARGEST_AT_ONCE, services.settings.max_body_bytes)
         self._routes = [(compile_path(one.path)[0], one) for one in routes]
         self._target_of = lru_cache(maxsize=256)(self._look_up)
         self._waiting: list[_Asked] = []
 
     def take(self, connection: "ServingProtocol", body: bytes) -> bool:
-        """See to it that a whole POST is answered in the next turn of the event loop.
-
-        Returns:
-            False, the request has to go the ordinary way; nothing was done.
-        """
+        """Have a whole POST answered in the next turn; False, it has to go the ordinary way."""
         started, given = time.perf_counter(), connection.given
         target, headers = self._target_of(connection.url), dict(given)
         if (
@@ -99,7 +91,7 @@ class FastWay:
             return False
         route, path, need = target
         client = connection.client
-        request = Request("POST", path, headers, client, started, id_of(headers), body)
+        request = Request("POST", path, headers, client, started, context.id_of(headers), body)
         connection.is_waiting = True
         try:
             self._services.access.check(need, headers)
@@ -108,7 +100,7 @@ class FastWay:
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
             self._send(connection, request, _explained(request, error))
             return True
-        if question.rows.matrix is not None:
+        if question.rows.matrices:
             self.flush([(connection, question)])
             return True
         if not self._waiting:
@@ -139,7 +131,6 @@ class FastWay:
             self._send(connection, question.request, found)
 
     def _send(self, connection: "ServingProtocol", request: Request, found: Answer) -> None:
-        """Count, log and send an answer, as RFC 9112 has it, with the headers that each has."""
         token = current_request.set(request)
         self._context.answered(request, found.status)
         # What is logged next is of another request.
@@ -173,7 +164,6 @@ class FastWay:
 
 
 def _explained(request: Request, error: Exception) -> Answer:
-    """The answer to a request that could not be answered."""
     if not isinstance(error, ProblemError):
         token = current_request.set(request)
         logger.error("POST %s failed", request.path, exc_info=error)
@@ -183,14 +173,11 @@ def _explained(request: Request, error: Exception) -> Answer:
 
 
 class ServingProtocol(HttpToolsProtocol):
-    """One connection.
+    """One connection."""
 
-    Attributes:
-        is_waiting: Whether an answer that is given at once is still on its way.
-        given: The headers of the request.
-    """
-
+    # Whether an answer of the short way is still to be given.
     is_waiting = False
+    # The headers of the request.
     given: list[tuple[bytes, bytes]]
     # The body of a request that may be answered at once; None while there is no such request.
     _withheld: bytes | None = None
@@ -200,11 +187,11 @@ class ServingProtocol(HttpToolsProtocol):
 
     def __init__(self, config: Config, *arguments: Any, **options: Any) -> None:
         super().__init__(config, *arguments, **options)
-        # What the application offers, looked up through what uvicorn has wrapped around it.
+        # What the application offers, looked up through what was wrapped around it.
         application: Any = self.app
-        while application is not None and not hasattr(application, "fast_way"):
-            application = getattr(application, "app", None)
-        self._fast: FastWay | None = getattr(application, "fast_way", None)
+        while not hasattr(application, "fast_way"):
+            application = application.app
+        self._fast: FastWay = application.fast_way
 
     @property
     def is_busy(self) -> bool:
@@ -212,7 +199,7 @@ class ServingProtocol(HttpToolsProtocol):
         return self.is_waiting or (self.cycle is not None and not self.cycle.response_complete)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a new connection, in the place of an idle one where there are very many."""
+        """Take it, in the place of an idle one where there are very many."""
         super().connection_made(transport)
         if len(self.connections) > _most_connections():
             others = (cast(ServingProtocol, one) for one in self.connections if one is not self)
@@ -270,8 +257,7 @@ class ServingProtocol(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise httptools.HttpParserError("this is no proxy")
         elif (
-            self._fast is not None
-            and self.parser.get_method() == b"POST"
+            self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
             # uvicorn fails at others, which only the parser's own turn makes a refusal.
@@ -294,7 +280,7 @@ class ServingProtocol(HttpToolsProtocol):
         """Take note that the request is whole."""
         if self.parser.should_upgrade():
             return
-        if self._withheld is not None and self._fast is not None:
+        if self._withheld is not None:
             if self._fast.take(self, self._withheld):
                 self._withheld = None
                 return
@@ -328,7 +314,7 @@ class ServingProtocol(HttpToolsProtocol):
         return b"\r\n".join((first, *(b"%b: %b" % pair for pair in kept), b"\r\n"))
 
     def _answer_what_waits(self) -> None:
-        if self.is_waiting and self._fast is not None:
+        if self.is_waiting:
             self._fast.flush()
 
     def _go_the_ordinary_way(self) -> None:
@@ -342,7 +328,6 @@ class ServingProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def _look_whether_it_reads(self, before: int | None) -> None:
-        """End the connection when nothing of an answer was read for a while."""
         left = self.transport.get_write_buffer_size()
         if left == before:
             self.transport.abort()
@@ -350,7 +335,6 @@ class ServingProtocol(HttpToolsProtocol):
             self._unread = self.loop.call_later(_UNREAD_SECONDS, self._look_whether_it_reads, left)
 
     def _refuse(self, message: str, failure: BaseException | None = None) -> None:
-        """Answer what is no request, and close."""
         self._withheld = None
         self._answer_what_waits()
         self.logger.warning(message, exc_info=failure)

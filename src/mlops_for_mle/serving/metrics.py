@@ -28,7 +28,7 @@ from mlops_for_mle.serving.openapi import TEXT, json_answer
 from mlops_for_mle.serving.server import METRICS_FOLDER
 
 if TYPE_CHECKING:
-    from mlops_for_mle.serving.answers import Question
+    from mlops_for_mle.serving.predict import Question
     from mlops_for_mle.serving.services import Services
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -81,14 +81,17 @@ class Metrics:
         served = questions[0].served
         contract, version = served.contract, served.manifest.version
         parts = [part for one in questions for part in one.parts]
-        values, labels = np.concatenate([one.values for one in parts]), contract.target.labels
-        counts = {"": len(values)}
-        if labels:
-            places = served.answers.codes.searchsorted(values)
-            counts = dict(zip(labels.values(), np.bincount(places).tolist(), strict=False))
-        for name, count in counts.items():
-            if count:
-                self._predictions_of(contract.name, version, name).inc(count)
+        labels, codes = contract.target.labels, served.answers.codes
+        values = [one.values for one in parts]
+        # A large request part by part, since counting takes the memory of its rows again.
+        for batch in values if len(questions) == 1 else [np.concatenate(values)]:
+            counts = {"": len(batch)}
+            if labels:
+                counted = np.bincount(codes.searchsorted(batch)).tolist()
+                counts = dict(zip(labels.values(), counted, strict=False))
+            for name, count in counts.items():
+                if count:
+                    self._predictions_of(contract.name, version, name).inc(count)
         for part in parts:
             if part.outside is not None:
                 beyond = zip(contract.features, part.outside.sum(axis=0).tolist(), strict=True)

@@ -18,20 +18,17 @@ from fastapi.responses import PlainTextResponse
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract.model import normalised
-from mlops_for_mle.serving.answers import SLOTS, Question, filled
+from mlops_for_mle.serving import predict
 from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
 from mlops_for_mle.serving.context import media_type
 from mlops_for_mle.serving.documents import FIELDS, LISTS, fields, pieces, plain, read_json
 from mlops_for_mle.serving.errors import Answer, refused
-from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, object_of
-from mlops_for_mle.serving.predict import HotRoute, add_hot_route, served_by
+from mlops_for_mle.serving.predict import HotRoute, Question
 from mlops_for_mle.serving.request import Request
-from mlops_for_mle.serving.services import Services
+from mlops_for_mle.serving.services import Services, require_ready
 
 _LINES_A_PIECE = 1000
-
-
 _Part = msgspec.Raw | msgspec.UnsetType
 
 
@@ -57,7 +54,7 @@ def router(services: Services) -> APIRouter:
     body = json_request({"type": "object"})
     body["requestBody"]["content"]["text/csv"] = {"schema": TEXT}
     wrong = json_answer("What is wrong", object_of({"error_code": TEXT, "message": TEXT}))
-    add_hot_route(
+    predict.add_hot_route(
         found,
         services,
         INVOCATIONS,
@@ -81,7 +78,7 @@ def router(services: Services) -> APIRouter:
 
 def _read(services: Services, request: Request) -> Question:
     kind = media_type(request.headers, "application/json", "text/csv")
-    served = served_by(services)
+    served = predict.served_by(services)
     read = read_csv if kind == "text/csv" else read_body
     return Question(served, read(served.codec, request.body), request, _write)
 
@@ -92,7 +89,7 @@ def _write(question: Question) -> Answer:
         (b"x-prediction-id", question.request.prediction_id.encode()),
         (b"x-model-version", b"%d" % served.manifest.version),
     )
-    found = filled({"predictions": SLOTS}, [served.answers.values(question)])
+    found = predict.filled({"predictions": predict.SLOTS}, [served.answers.values(question.parts)])
     return Answer(found, headers=headers)
 
 
@@ -100,7 +97,7 @@ INVOCATIONS = HotRoute("/invocations", _read)
 
 
 def read_body(codec: Codec, body: bytes) -> Rows:
-    """Read a body of JSON; ProblemError 422, it is none of MLflow's."""
+    """Read a body of JSON."""
     return read_json(body, partial(_read_json, codec))
 
 
@@ -117,20 +114,20 @@ def _read_json(codec: Codec, text: bytes) -> Rows:
             allowed = "columns as a list of names, data as a list of rows"
             raise refused(name, "does not hold lists", allowed)
         return _read_table(codec, header, map(plain, pieces(data, LISTS)), f"{name}.data")
-    found = bytes(one)
+    found, reading = bytes(one), Reading(codec, name, lenient=True)
     if found[:1] == b"[":
-        return codec.read_list(found, name, lenient=True)
+        return reading.read_list(found)
     if name == "dataframe_records" or found[:1] != b"{":
         raise refused(name, "is no list", "a list of objects, one a row")
     columns = fields(found, FIELDS)
     if any(bytes(columns[one])[:1] == b"[" for one in codec.names if one in columns):
-        return codec.read_columns(columns, name)
+        return reading.read_columns(columns)
     # One row, as TensorFlow Serving has it.
-    return codec.read_list(b"[%b]" % found, name, lenient=True)
+    return reading.read_list(b"[%b]" % found)
 
 
 def read_csv(codec: Codec, body: bytes) -> Rows:
-    """Read a body of CSV with a header; ProblemError 422, it is none."""
+    """Read a body of CSV with a header."""
     text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
     lines = (one for one in csv.reader(text, strict=True) if one)
     try:
@@ -141,7 +138,6 @@ def read_csv(codec: Codec, body: bytes) -> Rows:
 
 
 def _read_table(codec: Codec, header: list[Any], parts: Iterable[Any], where: str) -> Rows:
-    """Rows of values in the order of a header."""
     reading, start = Reading(codec, where, lenient=True), 0
     header = [normalised(str(one)) for one in header]
     for name, feature in codec.features.items():

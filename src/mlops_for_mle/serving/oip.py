@@ -8,38 +8,37 @@ tensor for each feature, which is what MLServer's pandas codec makes of a frame.
 
 import re
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, count
 from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
-import orjson
 from fastapi import APIRouter, Request
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract import Feature
-from mlops_for_mle.contract.encoding import Values, is_plain
-from mlops_for_mle.contract.model import Target, normalised
+from mlops_for_mle.contract.encoding import is_plain
+from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
-from mlops_for_mle.serving.answers import SLOTS, Part, Question, filled, joined
-from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Given, Rows
+from mlops_for_mle.serving import predict
+from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Form, Given, Reading, Rows
 from mlops_for_mle.serving.context import media_type
-from mlops_for_mle.serving.documents import VALUES, pieces, read_json
-from mlops_for_mle.serving.errors import Answer, ProblemError, refused, shown
-from mlops_for_mle.serving.health import require_ready
+from mlops_for_mle.serving.documents import PIECE, VALUES, pieces, read_json
+from mlops_for_mle.serving.errors import Answer, Later, Piece, ProblemError, refused, shown
 from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, object_of
-from mlops_for_mle.serving.predict import HotRoute, add_hot_route, served_by
+from mlops_for_mle.serving.predict import HotRoute, Part, Question
 from mlops_for_mle.serving.releases import Served
 from mlops_for_mle.serving.request import Request as Asked
-from mlops_for_mle.serving.services import Services
+from mlops_for_mle.serving.services import Services, require_ready
 
 # Element types of the protocol by their names, those that models here have; little-endian.
 ELEMENT_TYPES = {"FP64": "<f8", "FP32": "<f4", "INT64": "<i8", "INT32": "<i4", "BOOL": "|b1"}
 
 _HEADER_LENGTH = b"inference-header-content-length"
 _OCTETS = "application/octet-stream"
+_Size = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class _Parameters(msgspec.Struct, frozen=True):
@@ -50,12 +49,9 @@ class _Parameters(msgspec.Struct, frozen=True):
     binary_data_size: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
-_Sizes = list[Annotated[int, msgspec.Meta(ge=1)]]
-
-
 class _Tensor(msgspec.Struct):
     name: str
-    shape: Annotated[_Sizes, msgspec.Meta(min_length=1, max_length=2)]
+    shape: Annotated[list[_Size], msgspec.Meta(min_length=1, max_length=2)]
     datatype: Literal[(*ELEMENT_TYPES, "BYTES")]  # type: ignore[valid-type]
     parameters: _Parameters = _Parameters()
     data: msgspec.Raw = msgspec.Raw(b"[]")
@@ -112,21 +108,21 @@ def router(services: Services) -> APIRouter:
         names = re.findall(r"{(\w+)}", path)
         named = {"parameters": [{"name": one, "schema": TEXT, **told} for one in names]}
         asked = json_request({"type": "object"}) | named
-        add_hot_route(found, services, route, "Predict tensors", openapi_extra=asked)
+        predict.add_hot_route(found, services, route, "Predict tensors", openapi_extra=asked)
         found.get(path, summary="The model's inputs and outputs", openapi_extra=named)(metadata)
         words = "Whether the model answers"
         found.get(f"{path}/ready", summary=words, openapi_extra=named)(model_ready)
     return found
 
 
-def datatype_of(feature: Feature) -> str:
-    """The datatype that the model metadata names for a feature."""
-    is_whole = feature.type == "integer" or feature.has_integer_categories
-    if is_whole and not feature.is_optional:
-        return "INT64"
-    if feature.is_number:
-        return "FP64"
-    return "BOOL" if feature.type == "boolean" else "BYTES"
+def _served_as(services: Services, model: str, version: str | None = None) -> Served:
+    served = predict.served_by(services)
+    name, number = served.contract.name, str(served.manifest.version)
+    if model != name or version not in (None, number):
+        asked = f"model {model[:80]!r}" + (f" of version {version[:80]!r}" if version else "")
+        detail = f"There is no {asked}; in service is version {number} of {name!r}"
+        raise ProblemError(404, detail)
+    return served
 
 
 def _metadata(served: Served) -> dict[str, Any]:
@@ -144,6 +140,16 @@ def _metadata(served: Served) -> dict[str, Any]:
     }
 
 
+def datatype_of(feature: Feature) -> str:
+    """The datatype that the model metadata names for a feature."""
+    is_whole = feature.type == "integer" or feature.has_integer_categories
+    if is_whole and not feature.is_optional:
+        return "INT64"
+    if feature.is_number:
+        return "FP64"
+    return "BOOL" if feature.type == "boolean" else "BYTES"
+
+
 def _outputs(served: Served) -> dict[str, dict[str, Any]]:
     target = served.contract.target
     kind = "FP64" if not target.classes else "BYTES" if target.has_text_classes else "INT64"
@@ -157,19 +163,8 @@ def _outputs(served: Served) -> dict[str, dict[str, Any]]:
 
 
 def _tensor(name: str, datatype: str, *width: int) -> dict[str, Any]:
-    """What is told of a tensor; -1 stands for the number of rows."""
+    # -1 stands for the number of rows.
     return {"name": name, "datatype": datatype, "shape": [-1, *width]}
-
-
-def _served_as(services: Services, model: str, version: str | None = None) -> Served:
-    """The release in service; ProblemError 404, it has another name or version."""
-    served = served_by(services)
-    name, number = served.contract.name, str(served.manifest.version)
-    if model != name or version not in (None, number):
-        asked = f"model {model[:80]!r}" + (f" of version {version[:80]!r}" if version else "")
-        detail = f"There is no {asked}; in service is version {number} of {name!r}"
-        raise ProblemError(404, detail)
-    return served
 
 
 def _read(services: Services, request: Asked) -> Question:
@@ -186,6 +181,12 @@ def _read(services: Services, request: Asked) -> Question:
     return read_json(head, lambda text: _question(served, request, text, binary), "a request")
 
 
+INFER = (
+    HotRoute("/v2/models/{model}/infer", _read),
+    HotRoute("/v2/models/{model}/versions/{version}/infer", _read),
+)
+
+
 def _question(served: Served, request: Asked, text: bytes, binary: memoryview) -> Question:
     body = _BODY.decode(text)
     rows = _rows(served.codec, body.inputs, binary)
@@ -198,22 +199,15 @@ def _question(served: Served, request: Asked, text: bytes, binary: memoryview) -
         if is_binary is None:
             is_binary = body.parameters.binary_data_output
         wanted[one.name] = (outputs[one.name], is_binary)
-    write = partial(_write, body.id, wanted.values())
-    return Question(served, rows, request, write)
-
-
-INFER = (
-    HotRoute("/v2/models/{model}/infer", _read),
-    HotRoute("/v2/models/{model}/versions/{version}/infer", _read),
-)
+    return Question(served, rows, request, partial(_write, body.id, wanted.values()))
 
 
 def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
     """The rows of tensors; the binary data of those that have any stand behind each other."""
-    columns: dict[str, Given] = {}
+    columns, rows = dict[str, Given](), None
     is_matrix = len(tensors) == 1 and tensors[0].name not in codec.features
     for one in tensors:
-        path, size = f"inputs.{one.name}", one.parameters.binary_data_size
+        size = one.parameters.binary_data_size
         if is_matrix:
             is_number = one.datatype not in {"BYTES", "BOOL"}
             fits = is_number and one.shape[1:] == [len(codec.names)]
@@ -223,21 +217,21 @@ def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
         if not fits:
             allowed = f"numbers of shape [rows, {len(codec.names)}], or a tensor of shape [rows] "
             allowed += f"for each of {', '.join(codec.names)}"
-            raise refused(path, "does not fit", allowed, f"{one.datatype} {one.shape}")
+            given = f"{one.datatype} {one.shape}"
+            raise refused(f"inputs.{one.name}", "does not fit", allowed, given)
         try:
             data = one.data if size is None else _unpacked(one.datatype, binary[:size])
             if is_matrix:
-                columns = _columns(codec.names, data)
-            else:
-                columns[one.name] = data
+                rows = _read_matrix(codec, data)
         except (struct.error, ValueError, msgspec.MsgspecError) as error:
-            what = f"is no data of {one.datatype}: {error}"
-            raise refused(f"{path}.data", what, "the elements of the shape") from None
-        binary = binary[size or 0 :]
+            path, what = f"inputs.{one.name}.data", f"is no data of {one.datatype}: {error}"
+            raise refused(path, what, "the elements of the shape") from None
+        columns[one.name], binary = data, binary[size or 0 :]
     if binary:
         what = "has more binary data than its tensors"
         raise refused("the body", what, "no more", f"{len(binary)} bytes")
-    rows = codec.read_columns(columns, "inputs")
+    if rows is None:
+        rows = Reading(codec, "inputs", lenient=True).read_columns(columns)
     for one in tensors:
         if one.shape[0] != rows.count:
             allowed = f"{one.shape[0]} rows, as the shape says"
@@ -245,18 +239,30 @@ def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
     return rows
 
 
-def _columns(names: Sequence[str], given: Given) -> dict[str, Given]:
-    """The columns of numbers, row by row."""
-    if isinstance(given, msgspec.Raw):
+def _read_matrix(codec: Codec, given: Given) -> Rows:
+    """Rows of numbers, row by row; a part of them at a time, as they take more than their text."""
+    if isinstance(given, np.ndarray):
+        starts = range(0, len(given), PIECE)
+        parts: Iterable[list[float]] = (given[at : at + PIECE].tolist() for at in starts)
+    else:
         # Whether lists stand in the list makes no difference.
         text = b"[%b]" % bytes(given).translate(None, b"[]")
-        numbers = chain.from_iterable(map(_decode_numbers, pieces(text, VALUES)))
-        given = np.fromiter(numbers, np.float64, text.count(b",") + 1)
-    return dict(zip(names, np.reshape(given, (-1, len(names))).T, strict=True))
+        parts = map(_decode_numbers, pieces(text, VALUES))
+    reading, start, width = Reading(codec, "inputs", lenient=True), 0, len(codec.names)
+    rest: list[float] = []
+    for part in parts:
+        numbers = rest + part
+        whole = len(numbers) - len(numbers) % width
+        for place, name in enumerate(codec.names):
+            paths = (f"inputs.{name}[{at}]" for at in count(start))
+            reading.check(name, numbers[place:whole:width], paths)
+        start, rest = start + whole // width, numbers[whole:]
+    if rest:
+        raise ValueError("the last row is not whole")
+    return reading.done(Form.COLUMNS)
 
 
 def _unpacked(datatype: str, data: memoryview) -> Given:
-    """The values of a tensor in its part of the binary data."""
     if datatype != "BYTES":
         return np.frombuffer(data, ELEMENT_TYPES[datatype])
     texts, offset = list[str](), 0
@@ -270,45 +276,50 @@ def _unpacked(datatype: str, data: memoryview) -> Given:
 
 
 def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], question: Question) -> Answer:
-    manifest, count = question.served.manifest, question.rows.count
+    served, count = question.served, question.rows.count
     # The data in pieces, of which those in the JSON have their place there.
-    tensors, texts, binary = list[dict[str, Any]](), list[list[bytes]](), list[bytes]()
+    tensors, texts, binary = list[dict[str, Any]](), list[list[Piece]](), list[bytes]()
     for kind, is_binary in wanted:
         tensor = kind | {"shape": [count, *kind["shape"][1:]]}
-        parts = (_values(kind["name"], manifest.contract.target, one) for one in question.parts)
+        pieces = _written(kind["name"], served, question.parts)
         if is_binary:
-            packed = [_packed(kind["datatype"], one) for one in parts]
+            packed = [_packed(kind["datatype"], bytes(one)) for one in pieces]
             tensor["parameters"] = {"binary_data_size": sum(map(len, packed))}
             binary += packed
         else:
-            lists = (orjson.dumps(one, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for one in parts)
-            texts.append(joined(lists))
-            tensor["data"] = SLOTS
+            texts.append(pieces)
+            tensor["data"] = predict.SLOTS
         tensors.append(tensor)
     prediction_id = question.request.prediction_id
     document = {
-        "model_name": manifest.contract.name,
-        "model_version": str(manifest.version),
+        "model_name": served.contract.name,
+        "model_version": str(served.manifest.version),
         "id": name or prediction_id,
-        "parameters": {"prediction_id": prediction_id, "release": manifest.release},
+        "parameters": {"prediction_id": prediction_id, "release": served.manifest.release},
         "outputs": tensors,
     }
-    json = filled(document, texts)
+    json = predict.filled(document, texts)
     if not binary:
         return Answer(json)
     length = (_HEADER_LENGTH, b"%d" % sum(map(len, json)))
     return Answer([*json, *binary], _OCTETS.encode(), headers=(length,))
 
 
-def _values(output: str, target: Target, part: Part) -> Values:
-    """The values of an output, in row-major order."""
-    if part.chances is not None and output == PROBABILITY_OUTPUT:
-        return part.chances.ravel()
-    names: Mapping[int, Any] = target.labels if output == "label" else target.values
-    return [names[code] for code in part.values.tolist()] if names else part.values
+def _written(output: str, served: Served, parts: Sequence[Part]) -> list[Piece]:
+    if output == "label" and served.contract.target.labels:
+        return served.answers.named(parts, served.contract.target.labels)
+    if output != PROBABILITY_OUTPUT or not served.manifest.has_probabilities:
+        return served.answers.values(parts)
+
+    def by_row(part: Part) -> bytes:
+        rows = zip(*(one.split(b",") for one in part.texts[1:]), strict=True)
+        return b",".join(chain.from_iterable(rows))
+
+    return [Later(len(b",".join(one.texts[1:])), partial(by_row, one)) for one in parts]
 
 
-def _packed(datatype: str, values: Values) -> bytes:
+def _packed(datatype: str, text: bytes) -> bytes:
+    values = msgspec.json.decode(b"[%b]" % text)
     if datatype != "BYTES":
         return np.array(values, ELEMENT_TYPES[datatype]).tobytes()
     encoded = [str(one).encode() for one in values]

@@ -39,10 +39,7 @@ _API_KEY = {
 
 
 def router(services: "Services", modules: Sequence[ModuleType]) -> APIRouter:
-    """The document's route; it is made once for each release.
-
-    ``schemas(contract)`` of a module gives components.
-    """
+    """The document's route; a module's ``schemas(contract)``, if there, gives components."""
     found = APIRouter(include_in_schema=False)
     made: dict[str, Any] = {}
 
@@ -101,12 +98,11 @@ def feature_schema(feature: Feature, precision: Precision = "float64") -> Schema
     unit = f"in {feature.unit}" if feature.unit else None
     text = ", ".join(part for part in (feature.description, unit) if part)
     form = {"date": "date", "timestamp": "date-time"}.get(feature.type)
-    facts = {"description": text or None, "format": form}
+    facts = {"description": text, "format": form}
     return schema | {name: one for name, one in facts.items() if one}
 
 
 def _schemas(served: "Served") -> dict[str, Schema]:
-    """Rows and answers of a release."""
     features, target, manifest = served.contract.features, served.contract.target, served.manifest
     row = {name: feature_schema(one, manifest.precision) for name, one in features.items()}
     required = [name for name, one in features.items() if not one.is_optional]

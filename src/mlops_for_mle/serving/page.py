@@ -76,7 +76,6 @@ def router(services: Services) -> APIRouter:
 
 
 def _add_files(routes: APIRouter, index: str, folder: str, files: StaticFiles, policy: str) -> None:
-    """Serve a page at ``index`` and its files below ``folder``, with the policy that it needs."""
 
     @routes.get(index, include_in_schema=False)
     @routes.get(f"{folder}/{{name}}", include_in_schema=False)

@@ -32,8 +32,8 @@ from mlops_for_mle.serving.errors import not_ready
 from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
-    from mlops_for_mle.serving.answers import Question
     from mlops_for_mle.serving.metrics import Metrics
+    from mlops_for_mle.serving.predict import Question
 
 _STAGE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS staged (

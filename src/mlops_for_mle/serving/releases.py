@@ -24,9 +24,9 @@ from mlops_for_mle.releases.explain import Explainer, Ranges
 from mlops_for_mle.releases.manifest import Deployment, Release
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
-from mlops_for_mle.serving.answers import Answers
 from mlops_for_mle.serving.codec import Codec
 from mlops_for_mle.serving.database import reason_of, transaction
+from mlops_for_mle.serving.predict import Answers
 from mlops_for_mle.serving.prediction_log import logged_facts
 from mlops_for_mle.serving.settings import ServingSettings
 

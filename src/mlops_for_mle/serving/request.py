@@ -13,12 +13,10 @@ class Request(msgspec.Struct):
 
     Attributes:
         started: ``time.perf_counter()`` at its arrival.
-        client: Its address and port.
+        request_id: The client's ``X-Request-ID``, or one that was made for it.
         caller: See ``Access.check``.
         route: What metrics say of it, also where it was answered before it came to a route.
-        request_id: The client's ``X-Request-ID``, or one that was made for it.
-        prediction_id: With one row it is that row's id; row ``i`` of several has the id
-            ``<prediction_id>-<i>``, counted from 0. Empty before there is a prediction.
+        prediction_id: Of one row; row ``i`` of several is ``<prediction_id>-<i>``, counted from 0.
         is_wanted: Whether somebody still waits for the answer.
     """
 
