@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
+
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.dataset import ProjectDataset
 from mlops_for_mle.releases.deployments import deploy
@@ -52,6 +54,11 @@ class DeploymentDataset(ProjectDataset):
                 row = deploy(connection, manifest, reason="champion", actor=actor())
             said = "is deployed already" if row is None else "deployed (champion)"
             _LOGGER.info("release=%s %s", manifest.release, said)
+
+    def load(self) -> pd.DataFrame:
+        """The newest rows first."""
+        with engine_for(self._url).connect() as connection:
+            return pd.read_sql_query("SELECT * FROM deployments ORDER BY id DESC", connection)
 
 
 def actor() -> str:
