@@ -37,12 +37,9 @@ ssl.create_default_context = cache(ssl.create_default_context)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slowest first, so that workers end together; a file's tests share what they have made."""
+    """The slowest first, so that workers end together."""
     slow = ("end_to_end", "integration")
     items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in slow])
-    for item in items:
-        if item.path.name != "test_parts.py":
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.fixture(scope="session")

