@@ -12,10 +12,12 @@ A contract of plain numbers is encoded as it is: one column a feature, unchanged
 """
 
 import struct
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
 from functools import partial
+from itertools import count
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
@@ -130,9 +132,9 @@ def _parts(values: Values, takes: Sequence[Callable[[datetime], int]]) -> list[V
         found, places = np.unique(values.astype("datetime64[us]"), return_inverse=True)
         distinct = found.tolist()
     elif len(values) > _FEW:
-        distinct = dict.fromkeys(values)
-        place_of = {one: place for place, one in enumerate(distinct)}
-        places = np.fromiter(map(place_of.__getitem__, values), np.intp, len(values))
+        # Each new value gets the next place; half as long again with a dictionary of its own.
+        distinct = defaultdict[Any, int](count().__next__)
+        places = np.fromiter(map(distinct.__getitem__, values), np.intp, len(values))
     else:
         distinct, places = values, None
     times = [None if one is None else read_time(one) for one in distinct]
