@@ -17,6 +17,7 @@ from mlops_for_mle.serving import (
     deployments,
     errors,
     feedback,
+    health,
     logs,
     metrics,
     mlflow,
@@ -26,7 +27,6 @@ from mlops_for_mle.serving import (
     openapi,
     page,
     predict,
-    services,
 )
 from mlops_for_mle.serving.context import RequestContext, response
 from mlops_for_mle.serving.errors import FieldError, ProblemError
@@ -36,7 +36,7 @@ from mlops_for_mle.serving.services import Services
 # Each has a function `router(services)`; the document lists their routes in this order.
 ROUTERS = (
     *(predict, mlflow, oip, observations, feedback),
-    *(deployments, monitoring, services, metrics, page),
+    *(deployments, monitoring, health, metrics, page),
 )
 HOT_ROUTES = (predict.PREDICT, mlflow.INVOCATIONS, *oip.INFER)
 

@@ -23,10 +23,11 @@ from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
 from mlops_for_mle.serving.context import media_type
 from mlops_for_mle.serving.documents import FIELDS, LISTS, fields, pieces, plain, read_json
 from mlops_for_mle.serving.errors import Answer, refused
+from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, object_of
 from mlops_for_mle.serving.predict import HotRoute, Question
 from mlops_for_mle.serving.request import Request
-from mlops_for_mle.serving.services import Services, require_ready
+from mlops_for_mle.serving.services import Services
 
 _LINES_A_PIECE = 1000
 _Part = msgspec.Raw | msgspec.UnsetType

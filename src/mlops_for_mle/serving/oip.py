@@ -27,11 +27,12 @@ from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Form, Given, Reading, 
 from mlops_for_mle.serving.context import media_type
 from mlops_for_mle.serving.documents import PIECE, VALUES, pieces, read_json
 from mlops_for_mle.serving.errors import Answer, Later, Piece, ProblemError, refused, shown
+from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, object_of
 from mlops_for_mle.serving.predict import HotRoute, Part, Question
 from mlops_for_mle.serving.releases import Served
 from mlops_for_mle.serving.request import Request as Asked
-from mlops_for_mle.serving.services import Services, require_ready
+from mlops_for_mle.serving.services import Services
 
 # Element types of the protocol by their names, those that models here have; little-endian.
 ELEMENT_TYPES = {"FP64": "<f8", "FP32": "<f4", "INT64": "<i8", "INT32": "<i4", "BOOL": "|b1"}

@@ -245,15 +245,17 @@ class Answers:
         texts = np.array([encode(one) for one in names.values()], object)
         sizes = [len(one) for one in texts]
 
-        def written(part: Part) -> bytes:
-            return b",".join(texts[self.codes.searchsorted(part.values)].tolist())
+        def written(places: Column) -> bytes:
+            return b",".join(texts[places].tolist())
 
         found: list[Piece] = []
         for part in parts:
-            counts = np.bincount(self.codes.searchsorted(part.values), minlength=len(sizes))
+            # Small, since they are kept until the answer is sent.
+            places = self.codes.searchsorted(part.values).astype(np.min_scalar_type(len(sizes)))
+            counts = np.bincount(places, minlength=len(sizes))
             # With a comma behind each but the last.
-            size = int(counts @ sizes) + len(part.values) - 1
-            found.append(Later(size, partial(written, part)))
+            size = int(counts @ sizes) + len(places) - 1
+            found.append(Later(size, partial(written, places)))
         return found
 
     def _rows(self, part: Part, names: Iterator[bytes]) -> list[bytes]:
