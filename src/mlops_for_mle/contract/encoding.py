@@ -114,13 +114,19 @@ def possible_codes(column: EncodedColumn, feature: Feature) -> tuple[float, ...]
     return (*map(float, range(known)), *unknown)
 
 
+class _Codes(dict[Any, float]):
+    def __missing__(self, value: Any) -> float:
+        return _UNKNOWN_CODE
+
+
 def _encoder_of(feature: Feature) -> Callable[[Values], list[Values]]:
     if feature.is_time:
         return partial(_parts, takes=[_TAKE[part] for part in feature.date_parts])
     if feature.type == "category":
         missing = len(feature.categories) if feature.missing == "separate" else np.nan
         codes: dict[Any, float] = {**feature.category_codes, None: missing}
-        return lambda values: [[codes.get(one, _UNKNOWN_CODE) for one in values]]
+        code_of = _Codes(codes).__getitem__
+        return lambda values: [list(map(code_of, values))]
     # NumPy makes NaN of None.
     return lambda values: [values]
 

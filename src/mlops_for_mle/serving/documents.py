@@ -85,7 +85,9 @@ def pieces(text: bytes, boundary: re.Pattern[bytes]) -> Iterator[bytes]:
         counted, is_inside = start, False
         for found in boundary.finditer(text, start + PIECE, start + _LONGEST_EXPLAINED):
             # Nothing is cut inside of a text.
-            passed = text[counted : found.start()].replace(b"\\\\", b"").replace(b'\\"', b"")
+            passed = text[counted : found.start()]
+            if b"\\" in passed:
+                passed = passed.replace(b"\\\\", b"").replace(b'\\"', b"")
             is_inside ^= passed.count(b'"') % 2 == 1
             counted = found.start()
             if not is_inside:
