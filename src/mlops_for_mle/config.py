@@ -121,12 +121,6 @@ def public_address(service: str) -> str:
     return _variable(f"MLOPS_PUBLIC_{service}").rstrip("/")
 
 
-def run_page(experiment: str, run: str) -> str:
-    """The page of an MLflow run where people find MLflow, else the id of the run."""
-    mlflow = public_address("MLFLOW")
-    return f"{mlflow}/#/experiments/{experiment}/runs/{run}" if mlflow else run
-
-
 def _database_url() -> str:
     from mlops_for_mle.database.engine import database_url
 

@@ -1,21 +1,10 @@
 """Errors that a person can mend, and how any error is shown at the command line.
 
-Whatever a library explains is shown as it says it: the last cause, without a traceback, which
-``--verbose`` shows. A sentence of ours stands where a person would otherwise be misled.
+Whatever a library explains is shown as it says it, without a traceback, which ``--verbose`` shows.
+A sentence of ours stands where a person would otherwise be misled.
 """
 
 from collections.abc import Iterator
-
-EXTRAS = {
-    "confluent_kafka": "kafka",
-    "dask": "scale",
-    "distributed": "scale",
-    "lightgbm": "boosting",
-    "onnxmltools": "boosting",
-    "openpyxl": "excel",
-    "s3fs": "s3",
-}
-"""Which extra has a package that only some need."""
 
 
 class UserError(Exception):
@@ -43,16 +32,15 @@ class NotCalledForError(UserError):
 
 
 def explain(error: BaseException) -> str:
-    """What an error says to a person: our sentence among its causes, else its last cause."""
-    return our_sentence(error) or _last_cause(error)
+    """What an error says to a person: our sentence among its causes, else a library's words."""
+    return our_sentence(error) or _words(error)
 
 
 def our_sentence(error: BaseException) -> str | None:
-    """What we say to an error, if anything: which extra is missing, or what a person can mend."""
+    """What we say to an error, if anything: which package is missing, or what can be mended."""
     for one in causes(error):
-        package = (getattr(one, "name", None) or "").partition(".")[0]
-        if isinstance(one, ModuleNotFoundError) and package in EXTRAS:
-            return f"{package} is missing: run `uv sync --extra {EXTRAS[package]}`."
+        if isinstance(one, ModuleNotFoundError):
+            return f"{one}: `uv sync --all-extras` installs whatever the project makes use of."
     return next((str(one) for one in causes(error) if isinstance(one, UserError)), None)
 
 
@@ -72,18 +60,9 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         following = following.__cause__ or (None if is_hidden else following.__context__)
 
 
-def _last_cause(error: BaseException) -> str:
-    # SQLAlchemy keeps the driver's error, beneath which only its own connection pool is found.
-    drivers = [getattr(one, "orig", None) for one in causes(error)]
-    # A missing key or a refused connection says less than what was made of it.
-    telling = [one for one in causes(error) if not _is_bare(one)]
-    last = ([one for one in drivers if isinstance(one, Exception)] or telling or [error])[-1]
-    if isinstance(last, OSError) and (last.errno or type(last) is OSError):
-        return str(last)
-    return f"{type(last).__name__}: {last}"
-
-
-def _is_bare(error: BaseException) -> bool:
-    package = type(error).__module__.partition(".")[0]
-    is_known = isinstance(error, LookupError | ConnectionError)
-    return is_known or package in {"distributed", "requests", "urllib3"} or not str(error)
+def _words(error: BaseException) -> str:
+    # Kedro only says where it has met with what others say, and SQLAlchemy adds the statement.
+    others = (one for one in causes(error) if not type(one).__module__.startswith("kedro."))
+    said = next((one for one in others if str(one)), error)
+    said = getattr(said, "orig", None) or said
+    return f"{type(said).__name__}: {said}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from kedro.framework.hooks import hook_impl
 
-from mlops_for_mle.config import public_address, run_page
+from mlops_for_mle.config import public_address
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import is_not_called_for
 
@@ -70,7 +70,7 @@ class ProjectHooks:
         import mlflow
         from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 
-        from mlops_for_mle.database.engine import database_url, engine_for, lock
+        from mlops_for_mle.database.engine import database_url, engine_for, hold, lock
 
         # A hook of its own: it would open the run of this process's last session again.
         self._mlflow = hook = MlflowHook()
@@ -82,7 +82,7 @@ class ProjectHooks:
         # Comes before MLflow's own, which would take a run that is interrupted for finished.
         atexit.register(mlflow.end_run, "KILLED")
         hook.before_pipeline_run(*run)
-        self._held = _try_to_hold(hook.run_id)
+        self._held = hold(database_url(), f"run {hook.run_id}")
         mlflow.set_tag(_HELD_TAG, "yes")
 
     @hook_impl
@@ -112,8 +112,9 @@ class ProjectHooks:
             self._mlflow.after_pipeline_run(run_params, pipeline, catalog)
             self._let_go()
             # Where people find it, if MLflow itself would not know.
-            if public_address("MLFLOW"):
-                _LOGGER.info("MLflow run: %s", run_page(run.info.experiment_id, run.info.run_id))
+            if page := public_address("MLFLOW"):
+                place = f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+                _LOGGER.info("MLflow run: %s/#/%s", page, place)
         if "__default__" in _pipeline_names(run_params):
             from mlops_for_mle.commands.model import project_summary
 
@@ -165,25 +166,10 @@ def _end_runs_of_the_dead(experiment: str) -> None:
     """End as KILLED what is RUNNING although the process that held its lock is gone."""
     import mlflow
 
+    from mlops_for_mle.database.engine import database_url, hold
+
     held = f"attributes.status = 'RUNNING' AND tags.`{_HELD_TAG}` = 'yes'"
     for run in mlflow.search_runs(None, held, experiment_names=[experiment], output_format="list"):
-        if connection := _try_to_hold(run.info.run_id):
+        if connection := hold(database_url(), f"run {run.info.run_id}"):
             mlflow.MlflowClient().set_terminated(run.info.run_id, "KILLED")
             connection.close()
-
-
-def _try_to_hold(run_id: str) -> "Connection | None":
-    """Take the lock that tells others that a run's process lives; None where one does already."""
-    from sqlalchemy import text
-
-    from mlops_for_mle.database.engine import database_url, engine_for
-
-    connection = engine_for(database_url()).connect()
-    # The lock goes with it, which is of no pool, so at the latest with this process.
-    connection.detach()
-    query = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
-    if connection.scalar(query, {"name": f"run {run_id}"}):
-        connection.commit()
-        return connection
-    connection.close()
-    return None

@@ -73,6 +73,19 @@ def lock(connection: Connection, name: str) -> None:
     )
 
 
+def hold(url: str, name: str) -> Connection | None:
+    """Take a lock that lasts as long as the connection that is given; None where another has it."""
+    connection = engine_for(url).connect()
+    # It is of no pool, so the lock ends with it, at the latest with this process.
+    connection.detach()
+    query = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
+    if connection.scalar(query, {"name": name}):
+        connection.commit()
+        return connection
+    connection.close()
+    return None
+
+
 def execute_plainly(connection: Connection, statement: str) -> CursorResult[Any]:
     """Execute a statement as it stands: names in it may hold percent signs and colons."""
     return connection.exec_driver_sql(statement, execution_options={"no_parameters": True})

@@ -1,17 +1,14 @@
 """`kedro run --pipeline scoring`: any table, query or file to a table or files, or nothing."""
 
-import signal
-from _thread import interrupt_main
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from threading import Event, Timer
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from kedro.io import DatasetError
 
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.errors import PrerequisiteError, ReleaseError, SourceError
@@ -20,14 +17,13 @@ from mlops_for_mle.pipelines.scoring.datasets import (
     ScoringReleaseDataset,
     SourceDataset,
 )
-from mlops_for_mle.pipelines.scoring.nodes import Batch, Part
+from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, Scorer, loaded
 from mlops_for_mle.pipelines.scoring.outputs import output_of
-from mlops_for_mle.pipelines.scoring.scorer import Scorer, loaded
 from mlops_for_mle.releases.manifest import Release
 from tests.expectations import refused
 from tests.pipelines.scoring.stage import FEATURES, Stage
 from tests.releases import house_release
-from tests.servers import connection_to, eventually, query, scalar
+from tests.servers import query, scalar
 
 pytestmark = pytest.mark.integration
 
@@ -235,49 +231,45 @@ def test_what_a_dead_worker_has_left_is_not_published(stage, output):
     place = output_of(output, stage.url, rows.schema)
 
     with place.staged():
-        for attempt in ("part-0-lost", "part-0-reported"):
+        lost, reported = (f"part-0-{one * 32}" for one in "0f")
+        for attempt in (lost, reported):
             with place.writing(attempt) as write:
                 write(rows)
         with engine_for(stage.url).begin() as connection:
-            place.publish(["part-0-reported"], 3, connection)
+            place.publish([reported], connection)
 
     assert stage.predictions(output).row_number.tolist() == [1, 2, 3]
 
 
-def test_of_two_runs_into_one_output_one_waits_for_the_other(stage, output, caplog):
-    """Neither takes what the other has staged for its own, or away; it says what it waits for."""
-    caplog.set_level("INFO", "mlops_for_mle")
-    is_staged, may_end = Event(), Event()
-
-    def read() -> Iterator[pa.Table]:
-        is_staged.set()
-        may_end.wait(90)
-        yield ROW
-
-    entry = stage.entry(PredictionsDataset, output=output)
+def test_of_two_runs_into_one_output_one_is_refused(stage, output):
+    """Neither takes what the other has staged for its own, or away."""
     # The same place in other words.
     same = stage.entry(PredictionsDataset, output=output.replace("/new/", "/new/./"))
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(entry.save, batch_of(Part(1, read)))
-        assert is_staged.wait(90)
-        second = pool.submit(same.save, batch_of(Part(1, lambda: iter([ROW] * 5))))
-        assert eventually(lambda: f"{output}: waits for another run" in caplog.text)
-        may_end.set()
-        first.result(90)
-        second.result(90)
-    assert len(stage.predictions(output)) == 5
+
+    def read() -> Iterator[pa.Table]:
+        with pytest.raises(DatasetError, match="Another run scores into"):
+            same.save(batch_of(Part(1, lambda: iter([ROW] * 5))))
+        yield ROW
+
+    stage.entry(PredictionsDataset, output=output).save(batch_of(Part(1, read)))
+
+    assert len(stage.predictions(output)) == 1
 
 
-def test_a_run_that_waits_for_another_can_be_interrupted(stage):
-    # A shell that has put the tests into the background has it ignored.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    taken = "SELECT pg_advisory_lock(hashtextextended('scoring into scores', 0))"
-    with connection_to(stage.url) as other:
-        other.exec_driver_sql(taken)
-        Timer(1, interrupt_main).start()
-        with pytest.raises(KeyboardInterrupt):
-            stage.entry(PredictionsDataset, output="scores").save(batch_of())
-    signal.signal(signal.SIGINT, before)
+def test_what_a_crash_of_the_server_has_emptied_is_not_published(fragile, external_server):
+    fragile.insert(3)
+    fragile.batch(output="scores")
+
+    def read() -> Iterator[pa.Table]:
+        yield ROW
+        external_server.stop("immediate")
+        external_server.start()
+
+    with pytest.raises(DatasetError, match="server closed the connection"):
+        fragile.entry(PredictionsDataset, output="scores").save(batch_of(Part(1, read)))
+
+    engine_for(fragile.url).dispose()
+    assert len(fragile.predictions("scores")) == 3
 
 
 def test_a_table_or_folder_that_is_something_else_is_left_alone(stage, tmp_path):
@@ -293,9 +285,13 @@ def test_a_table_or_folder_that_is_something_else_is_left_alone(stage, tmp_path)
     assert query(stage.url, tables) == [("mine_rejects",)]
     own = tmp_path / "own.parquet"
     own.mkdir()
-    (own / "january.parquet").touch()
-    with pytest.raises(Exception, match=r"own.parquet holds january.parquet: name another folder"):
-        stage.batch(source=str(source), output=str(own))
+    # As Spark calls them.
+    for name in ("january.parquet", "part-00000-0b5e-c000.snappy.parquet"):
+        rows_with_gaps(5).to_parquet(own / name)
+        for read in (source, own):
+            with pytest.raises(Exception, match=f"own.parquet holds {name}: name another folder"):
+                stage.batch(source=str(read), output=str(own))
+        (own / name).unlink()
     assert rows_of(stage) == 3
 
 

@@ -1,7 +1,6 @@
 """What batch scoring reads and writes: rows of any source, a release, predictions."""
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
@@ -10,20 +9,18 @@ from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
-from sqlalchemy import Connection, text
 
 from mlops_for_mle.contract.sql import literal, quoted
 from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
-from mlops_for_mle.database.engine import engine_for, execute_plainly
+from mlops_for_mle.database.engine import engine_for, execute_plainly, hold
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.dataset import ContractDataset
-from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, Source
+from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, Scored, Scorer, Source, loaded
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions, place_of
 from mlops_for_mle.pipelines.scoring.outputs import Output, files_of, output_of
-from mlops_for_mle.pipelines.scoring.scorer import Scored, Scorer, loaded
 from mlops_for_mle.releases.deployments import deployed
 
 _BUFFER_BYTES = 2**20  # of each column
-_TURN_SECONDS = 0.5
 # By the object ids of Postgres's own types. Numbers and times of the other types are read as text,
 # since they may be larger than any type of a file.
 _TYPES = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
@@ -96,44 +93,33 @@ class PredictionsDataset(_ScoringDataset):
             output_of(name, self._url, one.schema)
             for name, one in zip(names, data.empty, strict=True)
         ]
-        with self._engine.begin() as turn:
-            _wait_for_turn(turn, predictions.place)
-            with (
-                predictions.staged(),
-                rejects.staged(),
-                data.parts as parts,
-                options.engine.running(),
-            ):
-                # All tasks are known from the start, so that workers may come and go.
-                tasks = Parallel(batch_size=1, pre_dispatch="all", return_as="generator_unordered")(
-                    delayed(_write_part)(f"part-{number:05}", data.score, part, outputs)
-                    for number, part in enumerate(parts)
-                )
-                bar = tqdm(tasks, "scoring", len(parts), unit="part", leave=False, disable=None)
-                attempts, scored, rejected = zip(*bar, strict=True)
-                with self._engine.begin() as connection:
-                    rejects.publish(attempts, sum(rejected), connection)
-                    predictions.publish(attempts, sum(scored), connection)
+        # Two at once would take each other's parts.
+        turn = hold(self._url, f"scoring into {predictions.place}")
+        if turn is None:
+            raise UserError(f"Another run scores into {predictions.place}: wait for its end.")
+        with (
+            turn,
+            predictions.staged(),
+            rejects.staged(),
+            data.parts as parts,
+            options.engine.running(),
+        ):
+            # All tasks are known from the start, so that workers may come and go.
+            tasks = Parallel(batch_size=1, pre_dispatch="all", return_as="generator_unordered")(
+                delayed(_write_part)(f"part-{number:05}", data.score, part, outputs)
+                for number, part in enumerate(parts)
+            )
+            bar = tqdm(tasks, "scoring", len(parts), unit="part", leave=False, disable=None)
+            attempts, scored, rejected = zip(*bar, strict=True)
+            # It fails where the server has crashed meanwhile, and what was staged is lost.
+            with turn.begin():
+                rejects.publish(attempts, turn)
+                predictions.publish(attempts, turn)
         _LOGGER.log(
             logging.WARNING if any(rejected) else logging.INFO,
             "scored=%d rejected=%d release=%s: into %s, rejects into %s",
             *(sum(scored), sum(rejected), data.release, *names),
         )
-
-
-def _wait_for_turn(connection: Connection, place: str) -> None:
-    """Let nobody else fill a place until the transaction ends: two would take each other's parts.
-
-    The server is asked again and again, since a Ctrl-C would not end one long statement.
-    """
-    connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout TO 0")
-    mine = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
-    is_told = False
-    while not connection.scalar(mine, {"name": f"scoring into {place}"}):
-        if not is_told:
-            _LOGGER.info("%s: waits for another run that scores into it", place)
-            is_told = True
-        time.sleep(_TURN_SECONDS)
 
 
 def _write_part(

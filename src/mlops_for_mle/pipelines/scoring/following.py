@@ -26,7 +26,7 @@ from mlops_for_mle.contract.columns import as_json, plain
 from mlops_for_mle.contract.sql import literal, prediction_table, quoted
 from mlops_for_mle.database.engine import database_url, engine_for, execute_plainly
 from mlops_for_mle.errors import UserError, explain
-from mlops_for_mle.pipelines.scoring.scorer import Scorer, loaded
+from mlops_for_mle.pipelines.scoring.nodes import Scorer, loaded
 from mlops_for_mle.releases.deployments import deployed
 
 Record = dict[str, Any]

@@ -1,9 +1,9 @@
 """The parameters of batch scoring."""
 
 import re
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.pipelines.engine import Engine
@@ -37,12 +37,6 @@ class ScoringOptions(Configuration):
         """Where rows go that do not fit the contract."""
         name = self.output.removesuffix(_SUFFIX)
         return f"{name}_rejects{self.output[len(name) :]}"
-
-    @model_validator(mode="after")
-    def _output_is_not_the_source(self) -> Self:
-        if self.source in {self.output, self.rejects}:
-            raise ValueError("source and output are the same, so that one would replace the other")
-        return self
 
 
 def place_of(text: str) -> Literal["table", "query", "file"]:

@@ -4,6 +4,7 @@ Each attempt at a part stages its rows under a name of its own. What is publishe
 attempts that were reported, so one whose worker died, or that was made twice, leaves nothing.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.scoring.options import place_of
 
 _MARK = "_SUCCESS"
+# Other programs call their files part-…, too.
+_OWN = re.compile(rf"{_MARK}|_?part-\d+-[0-9a-f]{{32}}\.parquet")
 _SQL_TYPES = {
     pa.int32(): "integer",
     pa.int64(): "bigint",
@@ -68,7 +71,7 @@ class Folder:
         """Let attempts be staged, of which nothing is left; a folder of other files is refused."""
         self._files.makedirs("", exist_ok=True)
         for name in self._names():
-            if not name.startswith((_MARK, "part-", "_part-")):
+            if not _OWN.fullmatch(name):
                 raise UserError(f"scoring.output: {self.place} holds {name}: name another folder.")
         try:
             yield
@@ -84,7 +87,7 @@ class Folder:
         with ParquetWriter(name, self.schema, filesystem=self._files) as writer:
             yield writer.write_table
 
-    def publish(self, attempts: Sequence[str], count: int, connection: Connection) -> None:
+    def publish(self, attempts: Sequence[str], connection: Connection) -> None:
         """Have the files take the place of the former ones; the mark goes first and comes last."""
         self._remove(_MARK, "part-")
         for attempt in attempts:
@@ -119,7 +122,7 @@ class Table:
             execute_plainly(connection, drop)
             execute_plainly(connection, f"CREATE UNLOGGED TABLE {self._stage} ({columns})")
             with connection.begin_nested() as trial:
-                self.publish([], 0, connection)
+                self.publish([], connection)
                 trial.rollback()
         try:
             yield
@@ -139,7 +142,7 @@ class Table:
 
         yield write
 
-    def publish(self, attempts: Sequence[str], count: int, connection: Connection) -> None:
+    def publish(self, attempts: Sequence[str], connection: Connection) -> None:
         """Have the table hold the rows of some attempts and no others; others read on meanwhile."""
         target = relation(connection, self.place)
         # Whoever writes to the table waits behind one who waits for its lock.
@@ -152,9 +155,7 @@ class Table:
         listed = ", ".join(map(quoted, self.schema.names))
         chosen = ", ".join(map(literal, attempts)) or "NULL"
         taken = f'SELECT {listed} FROM {self._stage} WHERE ".attempt" IN ({chosen})'  # noqa: S608
-        inserted = execute_plainly(connection, f"INSERT INTO {target} ({listed}) {taken}").rowcount
-        if inserted != count:
-            raise UserError(f"What was staged for {self.place} is lost: run this again.")
+        execute_plainly(connection, f"INSERT INTO {target} ({listed}) {taken}")
 
 
 Output = Folder | Table
