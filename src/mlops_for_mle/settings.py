@@ -19,5 +19,5 @@ CONFIG_LOADER_ARGS = {
     "default_run_env": "local",
     "config_patterns": {"contract": ["contract*"], "mlflow": ["mlflow*"]},
     "custom_resolvers": RESOLVERS,
-    "merge_strategy": {"globals": "soft", "parameters": "soft"},
+    "merge_strategy": {"globals": "soft", "mlflow": "soft", "parameters": "soft"},
 }

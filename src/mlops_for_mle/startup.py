@@ -7,7 +7,6 @@ import atexit
 import gc
 import os
 import warnings
-from pathlib import Path
 from typing import Any
 
 # Kedro's telemetry edits pyproject.toml and waits for a server; MLflow's job workers would be
@@ -39,16 +38,6 @@ _DROPPED = (
 _COLLECT_AFTER = 50_000
 
 _show_warning_as_before = warnings.showwarning
-
-
-def prepare_in_this_project() -> None:
-    """The entry point ``kedro.init``, which Kedro calls in every project of the environment."""
-    from kedro.utils import find_kedro_project
-
-    folder = find_kedro_project(Path.cwd())
-    text = (folder / "pyproject.toml").read_text("utf-8") if folder else ""
-    if 'package_name = "mlops_for_mle"' in text:
-        prepare_process()
 
 
 def prepare_process() -> None:

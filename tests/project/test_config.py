@@ -41,6 +41,7 @@ def load(folder: Path, **options: Any) -> ProjectConfigLoader:
 def test_an_environment_says_only_what_differs(conf):
     (conf / "local/parameters.yml").write_text("gates: {threshold: 0.5}\nmine: {colour: red}")
     (conf / "local/globals.yml").write_text("row_limit: 100\nown: 1")
+    (conf / "local/mlflow.yml").write_text("ui: {port: '5001'}\ntracking: {run: {name: mine}}")
 
     loader = load(conf)
 
@@ -49,6 +50,10 @@ def test_an_environment_says_only_what_differs(conf):
     assert loader["parameters"]["mine"] == {"colour": "red"}
     assert (loader["globals"]["row_limit"], loader["globals"]["own"]) == (100, 1)
     assert loader["globals"]["source"] == "dataset"
+    mlflow = loader["mlflow"]
+    assert mlflow["ui"] == {"host": "127.0.0.1", "port": "5001"}
+    assert mlflow["tracking"]["run"] == {"name": "mine", "nested": False}
+    assert "monitoring" in mlflow["tracking"]["disable_tracking"]["pipelines"]
     # But a contract is replaced as a whole.
     assert load(conf, env="other")["parameters"]["contract"] == OTHER["contract"]
 

@@ -53,15 +53,12 @@ def test_only_the_warnings_that_plugins_must_mend_are_dropped(tmp_path):
     assert "type hints" not in shown
 
 
-def test_other_projects_of_the_environment_are_left_alone(tmp_path):
+def test_kedro_does_it_in_this_project_only(tmp_path):
     code = (
-        "import os; from mlops_for_mle.startup import prepare_in_this_project\n"
-        "prepare_in_this_project(); print('DO_NOT_TRACK' in os.environ)"
+        "import os, sys; from kedro.framework.cli.cli import main; from unittest.mock import patch\n"
+        "with patch('kedro.framework.cli.cli.KedroCLI.main'): main()\n"
+        "print('DO_NOT_TRACK' in os.environ, 'mlops_for_mle' in sys.modules)"
     )
-    other = '[tool.kedro]\npackage_name = "other"\n'
-    (tmp_path / "pyproject.toml").write_text(other)
-    inner = tmp_path / "inner"
-    inner.mkdir()
 
-    assert run(code, inner).stdout.strip() == "False"
-    assert run(code, PROJECT / "notebooks").stdout.strip() == "True"
+    assert run(code, tmp_path).stdout.endswith("False False\n")
+    assert run(code, PROJECT / "notebooks").stdout.endswith("True True\n")

@@ -82,7 +82,7 @@ def list_versions(project: Project) -> None:
             releases.get(int(version.version), ""),
             version.run_id,
         )
-    Console(width=140).print(drawn)
+    _print(drawn)
 
 
 @model_commands.command()
@@ -136,6 +136,11 @@ def project_summary(
             lines["serve it"] = f"{command}, then http://127.0.0.1:8000"
     width = max(map(len, lines))
     return "\n".join(f"  {heading:<{width}}  {value}" for heading, value in lines.items())
+
+
+def _print(drawn: Table) -> None:
+    """Print texts as they are: rich takes ``weight [kg]`` for an instruction."""
+    Console(width=140, markup=False, emoji=False, highlight=False).print(drawn)
 
 
 def _measured(client: MlflowClient, version: ModelVersion, metric: str) -> str:
@@ -246,7 +251,7 @@ def explain(project: Project, row: str) -> None:
         drawn.add_row(name, told, f"{one:+.4g}")
     drawn.add_section()
     drawn.add_row("this row", "", metric_text(found.value))
-    Console().print(drawn)
+    _print(drawn)
 
 
 @model_commands.command()
