@@ -55,8 +55,8 @@ def test_only_the_warnings_that_plugins_must_mend_are_dropped(tmp_path):
 
 def test_kedro_does_it_in_this_project_only(tmp_path):
     code = (
-        "import os, sys; from kedro.framework.cli.cli import main; from unittest.mock import patch\n"
-        "with patch('kedro.framework.cli.cli.KedroCLI.main'): main()\n"
+        "import os, sys\nfrom unittest.mock import patch\nfrom kedro.framework.cli import cli\n"
+        "with patch.object(cli.KedroCLI, 'main'): cli.main()\n"
         "print('DO_NOT_TRACK' in os.environ, 'mlops_for_mle' in sys.modules)"
     )
 

@@ -118,7 +118,7 @@ def score(
             f"From now on new rows of {contract.table} are queued; those that are there already "
             "are scored by `kedro score --from-start`."
         )
-    _score(following.RowFollower(contract, release_store(), batch_size), follow, "row")
+    _score(following.Follower(contract, release_store(), batch_size), follow, "row")
 
 
 @click.command(name="score-topic")

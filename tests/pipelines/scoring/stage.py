@@ -27,7 +27,7 @@ from mlops_for_mle.pipelines.scoring.datasets import (
     ScoringReleaseDataset,
     SourceDataset,
 )
-from mlops_for_mle.pipelines.scoring.following import Follower, RowFollower, install, uninstall
+from mlops_for_mle.pipelines.scoring.following import Follower, install, uninstall
 from mlops_for_mle.pipelines.scoring.nodes import score_rows
 from mlops_for_mle.pipelines.scoring.topic import TopicFollower
 from mlops_for_mle.releases.deployments import deploy
@@ -112,7 +112,7 @@ class Stage:
 
     def follower(self, size: int = 500) -> Callable[[], Follower]:
         """What makes one."""
-        return partial(RowFollower, self.contract, self.store, size)
+        return partial(Follower, self.contract, self.store, size)
 
     def score(self, size: int = 500) -> Follower:
         """Score what waits, in this process."""

@@ -43,6 +43,8 @@ def enveloped(columns: Any, schema: Any = None) -> bytes:
 def test_a_row_is_an_object_or_the_payload_of_an_envelope():
     assert read_row(json.dumps(ROW).encode()) == ROW
     assert read_row(enveloped(ROW)) == ROW
+    # A name is the same in another form of Unicode.
+    assert read_row(b'{"e\xcc\x81": 1}') == {"\u00e9": 1}
     assert read_row(enveloped(ROW, {"type": "struct", "fields": []})) == ROW
 
 

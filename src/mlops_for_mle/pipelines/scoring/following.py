@@ -9,7 +9,6 @@ transaction. So each row is scored once, by however many processes, whichever di
 """
 
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from threading import Event
@@ -88,8 +87,12 @@ class Arrived(NamedTuple):
     fault: str | None = None
 
 
-class Follower(ABC):
-    """Scores what arrives, a batch a transaction; counts what was ``scored`` and ``rejected``."""
+class Follower:
+    """Scores what arrives, a batch a transaction; counts what was ``scored`` and ``rejected``.
+
+    That is the rows that wait, in the order of their keys, by the values that they have then; a
+    ``TopicFollower`` takes messages.
+    """
 
     def __init__(self, contract: Contract, store: str, size: int) -> None:
         """Take the release store's URL, and how many rows are at most one batch."""
@@ -98,19 +101,30 @@ class Follower(ABC):
         self._store = store
         self._size = size
 
-    @abstractmethod
     def _take(
         self, connection: Connection, features: Mapping[str, Feature]
     ) -> list[Arrived] | None:
-        """The rows that are next, without waiting for any; None once all have been taken.
+        """What is next, without waiting for any; None once all has been taken.
 
-        They are given again when the transaction fails that writes what becomes of them.
+        It is given again when the transaction fails that writes what becomes of it.
         """
+        # Postgres's times reach beyond the years that Python knows.
+        values = ", ".join(
+            f"observed.{quoted(name)}{'::text' if one.is_time else ''}"
+            for name, one in features.items()
+        )
+        taken = _execute(connection, _TAKE, self._contract, size=self._size, values=values).all()
+        rows, source = [], self._contract.table
+        for key, is_there, time, *row in map(tuple, taken):
+            place = {"source": source, "source_id": key, "row_key": key, "timestamp": time}
+            if is_there:
+                rows.append(Arrived(place, dict(zip(features, row, strict=True))))
+        return rows if taken else None
 
-    def _acknowledge(self, predictions: list[Record]) -> None:  # noqa: B027  (not all need it)
-        """Take note that what became of the rows that were taken last is written."""
+    def _acknowledge(self, predictions: list[Record]) -> None:
+        """Take note that what became of what was taken last is written."""
 
-    def close(self) -> None:  # noqa: B027  (not all need it)
+    def close(self) -> None:
         """Leave the work to others."""
 
     def run(self, stopping: Event, *, follow: bool) -> None:
@@ -183,26 +197,6 @@ class Follower(ABC):
             for one, reason in refused
         ]
         return predictions, rejects
-
-
-class RowFollower(Follower):
-    """Scores the rows that wait, in the order of their keys, by the values that they have then."""
-
-    def _take(
-        self, connection: Connection, features: Mapping[str, Feature]
-    ) -> list[Arrived] | None:
-        # Postgres's times reach beyond the years that Python knows.
-        values = ", ".join(
-            f"observed.{quoted(name)}{'::text' if one.is_time else ''}"
-            for name, one in features.items()
-        )
-        taken = _execute(connection, _TAKE, self._contract, size=self._size, values=values).all()
-        rows, source = [], self._contract.table
-        for key, is_there, time, *row in map(tuple, taken):
-            place = {"source": source, "source_id": key, "row_key": key, "timestamp": time}
-            if is_there:
-                rows.append(Arrived(place, dict(zip(features, row, strict=True))))
-        return rows if taken else None
 
 
 def install(contract: Contract) -> bool:

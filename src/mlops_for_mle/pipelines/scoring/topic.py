@@ -28,6 +28,7 @@ from sqlalchemy import Connection
 
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.columns import as_json, plain
+from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.contract.rules import read_time
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.scoring.following import Arrived, Follower, Record
@@ -165,8 +166,8 @@ def read_row(value: bytes | None, contract: Contract) -> dict[str, Any]:
         row = msgspec.json.decode(value)
         if isinstance(row, dict) and row.keys() == {"schema", "payload"}:
             columns = (row["schema"] or {}).get("fields", ())
-            named = {one["field"]: one["name"] for one in columns if one.get("name")}
-            kinds |= {name: kind.rpartition(".")[2] for name, kind in named.items()}
+            named = ((normalised(one["field"]), one["name"]) for one in columns if one.get("name"))
+            kinds |= {name: kind.rpartition(".")[2] for name, kind in named}
             row = row["payload"]
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"is no JSON: {error}") from None
@@ -174,6 +175,7 @@ def read_row(value: bytes | None, contract: Contract) -> dict[str, Any]:
         raise ValueError("is no envelope of Kafka Connect") from None
     if not isinstance(row, dict):
         raise ValueError("is no JSON object")  # noqa: TRY004  (one kind for all reasons)
+    row = {normalised(name): given for name, given in row.items()}
     for name, given in row.items():
         # Of what is nested as deep as JSON is read, no more could be said.
         one = row[name] = plain(given) if isinstance(given, dict | list) else given
