@@ -303,9 +303,8 @@ def _first_sentence(kind: type) -> str:
 
 
 if __name__ == "__main__":
-    from mlops_for_mle.startup import prepare_process
-
     # Drops what only libraries can mend.
-    prepare_process()
+    import mlops_for_mle.settings  # noqa: F401
+
     warnings.filterwarnings("ignore", module=r"starlette|__main__")
     write(Path(sys.argv[1]) if len(sys.argv) > 1 else PROJECT / "docs/reference")

@@ -158,8 +158,7 @@ def tracking_variable_kept() -> Iterator[None]:
 
 
 def _pipeline_names(run_params: dict[str, Any]) -> set[str]:
-    single = run_params.get("pipeline_name")
-    return {single} if single else set(run_params.get("pipeline_names") or ["__default__"])
+    return set(run_params["pipeline_names"] or ["__default__"])
 
 
 def _end_runs_of_the_dead(experiment: str) -> None:

@@ -170,7 +170,7 @@ def test_a_run_sums_up_its_own_decision_when_another_has_registered_a_version_me
         project.run("registry")
 
     catalog = DataCatalog({"params:gates.metric": MemoryDataset("accuracy")})
-    hooks.after_pipeline_run({"pipeline_name": None, "env": None}, None, catalog)
+    hooks.after_pipeline_run({"pipeline_names": None, "env": None}, None, catalog)
 
     own = capsys.readouterr().out
     assert re.search(r"candidate +version 1, .*\n +decision +promoted: ", own)

@@ -20,7 +20,7 @@ from typing import Any
 from psutil import process_iter
 
 from mlops_for_mle.database import embedded
-from mlops_for_mle.startup import prepare_process
+from mlops_for_mle.settings import ENVIRONMENT
 from tests.servers import eventually, query
 
 PROJECT = Path(__file__).parents[2]
@@ -172,9 +172,8 @@ def _become(
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     os.environ.clear()
-    os.environ.update(environment)
     # As the import of the settings does, which are imported here.
-    prepare_process()
+    os.environ.update(ENVIRONMENT | environment)
     os.chdir(folder)
     sys.argv = list(command)
     try:

@@ -116,11 +116,3 @@ def test_the_names_that_are_known_are_those_of_the_shipped_configuration():
 
     assert shipped("globals.yml") == set(Globals.model_fields)
     assert shipped("parameters.yml") | shipped("contract.yml") == set(BLOCKS)
-
-
-@pytest.mark.parametrize("env", ["wine", "diabetes", "subscriptions"])
-def test_the_shipped_environments_can_be_read(env):
-    found = load(PROJECT / "conf", env=env)["parameters"]["contract"]
-
-    assert found["name"] == env
-    assert "sepal_length" not in found["features"]

@@ -134,7 +134,7 @@ def prune(project: Project, older_than: timedelta, yes: bool) -> None:
     old = sa.and_(
         _PREDICTION.contract == name,
         _PREDICTION.created_at < before,
-        *_needless(engine, name, needed, project.parameters),
+        *_needless(name, needed, project.parameters),
     )
     labelled = _LABEL.prediction_id.in_(select(_PREDICTION.prediction_id).where(old))
     rejects, scored = tables.rejected_rows.c, tables.scoring_rejects.c
@@ -166,7 +166,7 @@ def prune(project: Project, older_than: timedelta, yes: bool) -> None:
 
 
 def _needless(
-    engine: Engine, contract: str, releases: list[str | None], parameters: dict[str, Any]
+    contract: str, releases: list[str | None], parameters: dict[str, Any]
 ) -> Iterator[ColumnElement[bool]]:
     """What must hold of a prediction that neither monitoring nor a decision needs."""
     window = MonitoringOptions.model_validate(parameters["monitoring"]).window
@@ -177,15 +177,13 @@ def _needless(
     time, until = _PREDICTION.created_at, func.least(window.until, func.now())
     most = window.rows and window.rows * windows
     start = "-infinity" if most else until - timedelta(hours=(window.hours or 0) * windows)
-    with engine.connect() as connection:
-        for release in releases:
-            for kind in (sa.true(), is_labelled):
-                some = (_PREDICTION.contract == contract) & (_PREDICTION.release == release) & kind
-                looked_at = select(time).where(some, time.between(start, until))
-                newest = looked_at.order_by(time.desc()).limit(most)
-                since = connection.scalar(select(func.min(newest.subquery().c.created_at)))
-                if since is not None:
-                    yield ~(some & (time >= since))
+    for release in releases:
+        for kind in (sa.true(), is_labelled):
+            some = (_PREDICTION.contract == contract) & (_PREDICTION.release == release) & kind
+            looked_at = select(time).where(some, time.between(start, until))
+            newest = looked_at.order_by(time.desc()).limit(most).subquery()
+            since = select(func.min(newest.c.created_at)).scalar_subquery()
+            yield ~(some & (time >= func.coalesce(since, "infinity")))
     # Looked at by each statement, since it may be made meanwhile.
     decisions = tables.retraining_decisions
     last = select(decisions).where(decisions.c.contract == contract)

@@ -7,7 +7,6 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from mlops_for_mle.contract.notation import Notation
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.scoring.nodes import Part, Scored, Scorer, Source, score_rows
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions
@@ -38,17 +37,6 @@ def scored(rows: dict[str, Any], **ingestion: Any) -> list[Scored]:
     batch = score_rows(Source(table.schema, parts), SCORER, ingestion)
     with batch.parts as found:
         return [tables for part in found for tables in batch.score(part)]
-
-
-def test_no_rows_and_no_good_rows_have_the_same_columns_as_many():
-    table = pa.table(ROWS)
-
-    schemas = [
-        [one.schema for one in SCORER.score_table(rows, 1, Notation())]
-        for rows in (table, table.slice(0, 0), table.slice(2), table.slice(0, 2))
-    ]
-
-    assert all(one == schemas[0] for one in schemas)
 
 
 def test_names_and_text_are_read_as_ingestion_reads_them():
