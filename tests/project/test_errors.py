@@ -13,10 +13,8 @@ from click.testing import CliRunner, Result
 from kedro.framework.cli.utils import KedroCliError
 from kedro.io import DatasetError
 from mlflow.exceptions import MlflowException
-from pydantic import ValidationError
 
 from mlops_for_mle.cli import ProjectCommands, friendly
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError, NotCalledForError
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from mlops_for_mle.pipelines.engine import Engine
@@ -62,16 +60,6 @@ def test_what_a_library_says_last_is_shown_without_a_traceback(last):
 
 def test_an_error_without_words_is_told_by_what_was_made_of_it():
     assert "Failed to load x" in told(DatasetError("Failed to load x"), AttributeError()).output
-
-
-def test_each_field_that_pydantic_refuses_is_told():
-    with pytest.raises(ValidationError) as caught:
-        Contract.model_validate({"name": "iris", "tabel": "t", "features": {"a": {"minimum": "x"}}})
-
-    said = told(caught.value).output
-
-    assert "features.a.minimum\n  Input should be a valid number" in said
-    assert "tabel\n  Extra inputs are not permitted" in said
 
 
 def _connect_to_cluster() -> None:
