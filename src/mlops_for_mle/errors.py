@@ -61,8 +61,12 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _words(error: BaseException) -> str:
-    # Kedro only says where it has met with what others say, and SQLAlchemy adds the statement.
-    others = (one for one in causes(error) if not type(one).__module__.startswith("kedro."))
-    said = next((one for one in others if str(one)), error)
-    said = getattr(said, "orig", None) or said
+    # Kedro and OmegaConf say where they have met with it, and a KeyError not even what it was.
+    said = error
+    for one in causes(error):
+        is_met_with = type(one).__module__.startswith(("kedro.", "omegaconf."))
+        if str(one) and not is_met_with and not isinstance(one, LookupError):
+            # SQLAlchemy adds the statement to what the server says.
+            said = getattr(one, "orig", None) or one
+            break
     return f"{type(said).__name__}: {said}"

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from kedro.framework.cli.utils import KedroCliError
 from kedro.io import DatasetError
 from mlflow.exceptions import MlflowException
+from omegaconf.errors import InterpolationResolutionError
 
 from mlops_for_mle.cli import ProjectCommands, friendly
 from mlops_for_mle.errors import ConfigurationError, NotCalledForError
@@ -59,7 +60,10 @@ def test_what_a_library_says_last_is_shown_without_a_traceback(last):
 
 
 def test_an_error_without_words_is_told_by_what_was_made_of_it():
-    assert "Failed to load x" in told(DatasetError("Failed to load x"), AttributeError()).output
+    for last in (AttributeError(), KeyError("x")):
+        assert "Failed to load x" in told(DatasetError("Failed to load x"), last).output
+    outer = InterpolationResolutionError("where it was asked for")
+    assert told(outer, OSError("what it was")).output.startswith("Error: OSError: what it was")
 
 
 def _connect_to_cluster() -> None:

@@ -157,7 +157,6 @@ def download(project: Project, wanted: str, folder: Path) -> None:
     version = registry.find_version(MlflowClient(), project.contract.name, wanted)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty: name another folder, or empty it.")
-    folder.mkdir(parents=True, exist_ok=True)
     uri = f"models:/{version.name}/{version.version}"
     click.echo(f"Downloaded to {download_artifacts(uri, dst_path=str(folder))}.")
 
@@ -221,7 +220,6 @@ def explain(project: Project, row: str) -> None:
     ROW is an object of JSON as POST /predict takes it, or the path of a file that holds one.
     """
     from mlops_for_mle.serving.codec import Form
-    from mlops_for_mle.serving.errors import ProblemError
     from mlops_for_mle.serving.releases import Served
 
     with engine_for(database_url()).connect() as connection:
@@ -230,10 +228,7 @@ def explain(project: Project, row: str) -> None:
     served = Served(release, deployment, "store")
     target, codec = served.contract.target, served.codec
     text = row.encode() if row.lstrip().startswith("{") else Path(row).read_bytes()
-    try:
-        given = codec.read(text)
-    except ProblemError as error:
-        raise UserError(str(error)) from None
+    given = codec.read(text)
     if given.form is not Form.ONE:
         raise UserError(f"One row is explained at a time: {codec.row_words}.")
     matrix = codec.matrix(given)

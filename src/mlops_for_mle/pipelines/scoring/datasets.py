@@ -88,11 +88,8 @@ class PredictionsDataset(_ScoringDataset):
         from tqdm import tqdm
 
         options = self._options
-        names = (options.output, options.rejects)
-        predictions, rejects = outputs = [
-            output_of(name, self._url, one.schema)
-            for name, one in zip(names, data.empty, strict=True)
-        ]
+        predictions = output_of(options.output, self._url, data.empty[0].schema)
+        rejects = output_of(options.rejects, self._url, data.empty[1].schema)
         # Two at once would take each other's parts.
         turn = hold(self._url, f"scoring into {predictions.place}")
         if turn is None:
@@ -106,7 +103,7 @@ class PredictionsDataset(_ScoringDataset):
         ):
             # All tasks are known from the start, so that workers may come and go.
             tasks = Parallel(batch_size=1, pre_dispatch="all", return_as="generator_unordered")(
-                delayed(_write_part)(f"part-{number:05}", data.score, part, outputs)
+                delayed(_write_part)(f"part-{number:05}", data.score, part, [predictions, rejects])
                 for number, part in enumerate(parts)
             )
             bar = tqdm(tasks, "scoring", len(parts), unit="part", leave=False, disable=None)
@@ -118,7 +115,7 @@ class PredictionsDataset(_ScoringDataset):
         _LOGGER.log(
             logging.WARNING if any(rejected) else logging.INFO,
             "scored=%d rejected=%d release=%s: into %s, rejects into %s",
-            *(sum(scored), sum(rejected), data.release, *names),
+            *(sum(scored), sum(rejected), data.release, options.output, options.rejects),
         )
 
 
