@@ -11,8 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
+from rich.table import Table
 
 from mlops_for_mle.cli import cli
+from mlops_for_mle.commands import model
 from mlops_for_mle.commands.model import project_summary
 from mlops_for_mle.commands.project import read_project
 from mlops_for_mle.database.schema import ensure_observations
@@ -160,6 +162,15 @@ def test_a_row_is_explained_by_what_is_served_from_text_or_a_file(kedro_model, p
         (str(tmp_path / "none.json"), "No such file"),
     ):
         assert words in kedro_model("explain", wrong, code=1).stderr
+
+
+def test_names_and_values_with_brackets_are_printed_as_they_are(capsys):
+    drawn = Table("weight [kg]")
+    drawn.add_row("[/x] :smile:")
+
+    model._print(drawn)
+
+    assert rows_of(capsys.readouterr().out) == [["[/x] :smile:"]]
 
 
 def test_a_run_sums_up_its_own_decision_when_another_has_registered_a_version_meanwhile(
