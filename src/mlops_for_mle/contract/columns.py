@@ -16,7 +16,7 @@ import pandas as pd
 
 from mlops_for_mle.contract.encoding import Encoder, Matrix
 from mlops_for_mle.contract.model import EXACT_BELOW, Contract, Feature
-from mlops_for_mle.contract.notation import Notation, NumberFormat, Series, is_blank, read_times
+from mlops_for_mle.contract.notation import Notation, NumberFormat, Series, present, read_times
 from mlops_for_mle.contract.rules import Column, Precision, describe, fault, is_allowed
 
 _BOOLEANS = {
@@ -44,12 +44,10 @@ def check_columns(
     faults: dict[int, list[str]] = {}
     columns = {}
     for name, feature in features.items():
-        raw, date_format = rows[name], notation.date_formats.get(name)
-        if name in notation.missing_marks:
-            raw = raw.mask(raw.isin(notation.missing_marks[name]))
+        raw = present(rows[name], notation.missing_marks.get(name, ()))
         if name in notation.ignore_case:
             raw = _in_known_case(raw, feature)
-        raw = raw.mask(is_blank(raw))
+        date_format = notation.date_formats.get(name)
         number_format = notation.number_formats.get(name, usual)
         columns[name] = read = read_column(raw, feature, date_format, number_format)
         is_unread = (read.isna() & raw.notna()).to_numpy()
@@ -171,16 +169,14 @@ def frame_digest(frame: pd.DataFrame) -> str:
     """
     # Not by pandas' hashes: where these change with its version, known rows would be taken for new.
     result = hashlib.sha256()
-    for position, name in enumerate(frame.columns):
-        column = frame.iloc[:, position]
-        values = column.to_numpy()
-        is_fixed = values.dtype.kind in "biufM"
-        result.update(f"{name}\x00{values.dtype if is_fixed else 'text'}\x00".encode())
-        if is_fixed:
-            result.update(np.ascontiguousarray(values).tobytes())
-            continue
-        for value, missing in zip(values, column.isna().to_numpy(), strict=True):
-            result.update(b"\x01" if missing else b"\x02" + str(value).encode() + b"\x00")
+    for name, column in frame.items():
+        values, kind = column.to_numpy(), "text"
+        if values.dtype.kind in "biufM":
+            content, kind = values.tobytes(), str(values.dtype)
+        else:
+            plain_values = column.astype(object).where(column.notna(), None).tolist()
+            content = json.dumps(plain_values, default=str).encode()
+        result.update(f"{name}\x00{kind}\x00".encode() + content)
     return result.hexdigest()
 
 

@@ -104,8 +104,7 @@ def decide(
     """
     if isinstance(raw.dtype, pd.CategoricalDtype):
         raw = raw.astype(raw.cat.categories.dtype)
-    blank = notation.is_blank(raw)
-    values = raw.mask(blank | raw.isin(marks))
+    values = raw.where(notation.present(raw, marks).notna())
     if values.isna().all():
         return Column(name, "other", values, left_out="is empty in every row")
     match pd.api.types.infer_dtype(values, skipna=True):
@@ -130,7 +129,7 @@ def decide(
         case _:
             told = f"holds values such as {shortened(values.dropna().iloc[0])}"
             return Column(name, "other", values, left_out=f"{told}, which no contract can hold")
-    unread = raw[found.values.isna() & ~blank].unique()
+    unread = raw[found.values.isna() & notation.present(raw).notna()].unique()
     all_marks = [one for one in unread if isinstance(one, str)]
     return replace(found, written={**found.written, "missing_marks": all_marks})
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.columns import as_json, check_columns, frame_digest
 from mlops_for_mle.contract.model import Name, normalised
-from mlops_for_mle.contract.notation import Notation, is_blank
+from mlops_for_mle.contract.notation import Notation, present
 from mlops_for_mle.errors import SourceError
 from mlops_for_mle.pipelines.data_ingestion.csv_text import Unread
 
@@ -98,7 +98,7 @@ def validate(
     target, dropped = contract_rows[contract.target.column], set[int]()
     if ingestion.drop_missing_target:
         marks = ingestion.missing_marks.get(contract.target.column, ())
-        dropped = {*numbers[is_blank(target) | target.isin(marks)]}
+        dropped = {*numbers[present(target, marks).isna()]}
     bad, judged = sorted(reasons.keys() - dropped), row_count - len(dropped)
     remark = f"such as row {bad[0]}: {reasons[bad[0]]}" if bad else ""
     if len(bad) > ingestion.maximum_rejected_fraction * judged:
