@@ -64,6 +64,19 @@ def test_any_table_that_is_not_refused_is_accepted_whole(
     assert batch.rejected["row_number"].tolist() == without_outcome.tolist()
 
 
+@pytest.mark.parametrize("large", [np.inf, -1.797693e308, "1.797693e308"])
+def test_numbers_that_no_model_can_compute_with_are_rejects_and_no_part_of_the_range(
+    large: Any,
+) -> None:
+    rows = table(x=[1.5, 2.5, 3.5, 4.5])
+    rows["x"] = [large, *(rows["x"].astype(str) if isinstance(large, str) else rows["x"])][:ROWS]
+
+    proposal = infer(rows)
+
+    assert proposal.contract().features["x"].maximum == 6
+    assert ingest(rows, proposal).rejected["row_number"].tolist() == [1]
+
+
 def test_the_contract_of_subscriptions_is_the_proposed_one_and_accepts_every_row() -> None:
     rows = FileSourceDataset("csv", str(PROJECT / "data/01_raw/subscriptions.csv")).load()
     path = PROJECT / "conf/subscriptions/contract.yml"

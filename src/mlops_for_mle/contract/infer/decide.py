@@ -42,6 +42,7 @@ _EPOCH_SECONDS = (10**9, 2 * 10**9)
 _LISTED_CATEGORIES, _RARE_CATEGORY_ROWS = 100, 5
 _SENTINELS = r"-99|-?9{3,5}|1900-01-01|1970-01-01|9999-12-31"
 _MARGIN, _MARGIN_YEARS = 0.5, 10
+_LARGEST = np.finfo(np.float32).max
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,7 @@ def decide(
             found = Column(name, "boolean", values.astype("boolean"))
         case "integer" | "floating" | "mixed-integer-float" | "decimal" as inferred:
             kind: Kind = inferred if inferred in ("integer", "decimal") else "float"
-            # Ingestion rejects those that are not finite.
-            numbers = read_column(values, Feature())
-            found = Column(name, kind, numbers.replace([np.inf, -np.inf], np.nan))
+            found = Column(name, kind, read_column(values, Feature()))
             if kind == "integer" and not found.is_whole:
                 text = values.astype("string").astype(object)
                 found = Column(name, "text", text.where(values.notna()))
@@ -131,6 +130,9 @@ def decide(
             return Column(name, "other", values, left_out=f"{told}, which no contract can hold")
     unread = raw[found.values.isna() & notation.present(raw).notna()].unique()
     all_marks = [one for one in unread if isinstance(one, str)]
+    if found.kind in NUMBER_TYPES:
+        # Ingestion rejects the others: models compute in float32, too.
+        found = replace(found, values=found.values.where(found.values.abs() <= _LARGEST))
     return replace(found, written={**found.written, "missing_marks": all_marks})
 
 
