@@ -25,7 +25,7 @@ from mlops_for_mle.database.schema import (
     upgrade,
 )
 from mlops_for_mle.database.tables import metadata
-from mlops_for_mle.errors import ConfigurationError, PrerequisiteError, UserError
+from mlops_for_mle.errors import ConfigurationError, UserError
 from tests.expectations import refused
 from tests.mixed import MIXED_CONTRACT
 from tests.servers import ExternalPostgres, connection_to, query, scalar
@@ -41,7 +41,7 @@ def test_the_revision_that_the_code_expects_is_the_newest_migration() -> None:
 def test_several_that_make_the_tables_at_once_make_what_the_code_describes_once(
     empty_database: str, contract: Contract
 ) -> None:
-    with pytest.raises(PrerequisiteError, match="run `kedro run` or `kedro db upgrade` first"):
+    with pytest.raises(UserError, match="run `kedro run` or `kedro db upgrade` first"):
         require_tables(empty_database)
 
     def make(_: int) -> tuple[bool, bool]:

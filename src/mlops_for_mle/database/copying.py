@@ -12,7 +12,7 @@ import psycopg2
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
-from mlops_for_mle.contract.sql import quoted
+from mlops_for_mle.database.engine import quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,10 +18,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateColumn
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.sql import prediction_table
 from mlops_for_mle.database.engine import engine_for, lock
-from mlops_for_mle.database.tables import metadata, observations, predictions_of
-from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.database.tables import metadata, observations, prediction_table, predictions_of
+from mlops_for_mle.errors import UserError
 
 # Kept here so that an up-to-date database is recognised without importing Alembic (0.3 s).
 HEAD_REVISION = "0001"
@@ -54,10 +53,10 @@ def upgrade(url: str) -> bool:
 
 
 def require_tables(url: str) -> None:
-    """Raise a ``PrerequisiteError`` where the project's tables are not there; changes nothing."""
+    """Raise a ``UserError`` where the project's tables are not there; changes nothing."""
     with engine_for(url).connect() as connection:
         if _revision(connection) != HEAD_REVISION:
-            raise PrerequisiteError(
+            raise UserError(
                 "The project's tables are not there or of another revision: run `kedro run` or "
                 "`kedro db upgrade` first."
             )

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.infer.propose import propose
-from mlops_for_mle.errors import SourceError, UserError
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from tests.conftest import PROJECT
 from tests.contract.infer.tables import ROWS, infer, ingest, table
@@ -56,7 +56,7 @@ def test_any_table_that_is_not_refused_is_accepted_whole(
         rows = rows.astype(str).replace({"nan": "", "NaT": "", "None": ""})
     try:
         proposal = infer(rows)
-    except (SourceError, ValidationError):
+    except (UserError, ValidationError):
         assume(False)
     batch = ingest(rows, proposal)
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from mlops_for_mle.contract.notation import Notation
-from mlops_for_mle.errors import SourceError
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.scoring.nodes import Part, Source, score_rows
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions
 from mlops_for_mle.pipelines.scoring.scorer import Scored, Scorer
@@ -82,7 +82,7 @@ def test_text_is_read_as_ingestion_reads_it():
 
 def test_a_source_that_lacks_a_column_is_refused():
     rows = {name: values for name, values in ROWS.items() if name != "petal_length"}
-    with pytest.raises(SourceError, match=r"missing column\(s\) petal_length; found sepal"):
+    with pytest.raises(UserError, match=r"missing column\(s\) petal_length; found sepal"):
         scored(rows)
 
 

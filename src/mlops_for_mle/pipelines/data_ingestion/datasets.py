@@ -13,11 +13,10 @@ from sqlalchemy.dialects.postgresql import insert
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns
 from mlops_for_mle.contract.notation import read_times
-from mlops_for_mle.contract.sql import UTC_NOW, quoted
 from mlops_for_mle.database.copying import copy_in
-from mlops_for_mle.database.engine import execute_plainly
+from mlops_for_mle.database.engine import UTC_NOW, execute_plainly, quoted
 from mlops_for_mle.database.tables import ingestion_batches, rejected_rows
-from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.data_ingestion.nodes import (
     Batch,
     IngestionOptions,
@@ -84,7 +83,7 @@ class ObservationDataset(ContractDataset):
             newest = self._watermark or _newest_key(connection, contract)
             rows = _newest_rows(connection, contract, newest, self._row_limit)
         if rows.empty:
-            raise PrerequisiteError(
+            raise UserError(
                 f"Table {contract.table} has no rows to train on: run "
                 "`kedro run --pipeline data_ingestion` first."
             )

@@ -27,10 +27,9 @@ import pandas as pd
 from sqlalchemy import Connection
 
 from mlops_for_mle.contract.model import normalised
-from mlops_for_mle.contract.sql import quoted
 from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
-from mlops_for_mle.database.engine import engine_for, normalise_url
-from mlops_for_mle.errors import ConfigurationError, SourceError
+from mlops_for_mle.database.engine import engine_for, normalise_url, quoted
+from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.data_ingestion import csv_text
 from mlops_for_mle.pipelines.data_ingestion.csv_text import CsvForm, Unread
@@ -78,13 +77,13 @@ class FileSourceDataset(ProjectDataset):
         self._read = readers[format]
 
     def load(self) -> pd.DataFrame:
-        """The rows; a ``SourceError`` says why they cannot be read."""
+        """The rows; a ``UserError`` says why they cannot be read."""
         try:
             content = read_bytes(self._place)
             rows = self._read(content)
         except (OSError, EOFError, ValueError, ImportError, BadZipFile, zlib.error) as error:
             reason = getattr(error, "strerror", None) or str(error).strip()
-            raise SourceError(f"{self._place}: {reason}") from error
+            raise UserError(f"{self._place}: {reason}") from error
         rows.attrs["sha256"] = hashlib.sha256(content.removeprefix(codecs.BOM_UTF8)).hexdigest()
         return rows
 

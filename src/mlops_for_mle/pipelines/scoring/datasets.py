@@ -12,9 +12,8 @@ from uuid import uuid4
 import pyarrow as pa
 from sqlalchemy import Connection, text
 
-from mlops_for_mle.contract.sql import literal, quoted
 from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
-from mlops_for_mle.database.engine import engine_for, execute_plainly
+from mlops_for_mle.database.engine import engine_for, execute_plainly, literal, quoted
 from mlops_for_mle.pipelines.dataset import ContractDataset
 from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, Source
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions, place_of

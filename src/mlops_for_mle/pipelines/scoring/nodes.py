@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from mlops_for_mle.contract.notation import Notation
-from mlops_for_mle.errors import SourceError
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.scoring.scorer import Scored, Scorer
 
 
@@ -45,7 +45,7 @@ def score_rows(source: Source, scorer: Scorer, ingestion: Mapping[str, Any]) -> 
     """Have a release score rows, whose text is written as ``ingestion`` says."""
     contract, names = scorer.manifest.contract, source.schema.names
     if missing := [name for name in contract.features if name not in names]:
-        raise SourceError(
+        raise UserError(
             f"scoring.source: missing column(s) {', '.join(missing)}; found {', '.join(names)}"
         )
     told = (name for name in (contract.key, contract.timestamp) if name in names)
