@@ -7,12 +7,11 @@ import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StrictInt,
@@ -84,14 +83,6 @@ def _fits_postgres(name: str) -> str:
     return name
 
 
-def _is_no_boolean(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError(  # noqa: TRY004  (Pydantic takes no TypeError)
-            "put yes, no, on, off, true and false in quotes, which YAML reads as booleans"
-        )
-    return value
-
-
 def _is_free(name: str) -> str:
     if name in RESERVED_ANSWER_NAMES:
         raise ValueError(f"{name} stands beside the prediction: name another, predicted_{name}")
@@ -102,11 +93,10 @@ Name = Annotated[str, AfterValidator(normalised)]
 ColumnName = Annotated[
     Name, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]*$"), AfterValidator(_fits_postgres)
 ]
-DiscreteValue = Annotated[
+DiscreteValue = (
     Annotated[StrictInt, Field(gt=-EXACT_BELOW, lt=EXACT_BELOW)]
-    | Annotated[StrictStr, Field(min_length=1)],
-    BeforeValidator(_is_no_boolean),
-]
+    | Annotated[StrictStr, Field(min_length=1)]
+)
 """A category or a class as the table holds it; blank text stands for a missing value."""
 UtcTime = Annotated[datetime, AfterValidator(as_utc)]
 Number = Annotated[float, Field(allow_inf_nan=False)]

@@ -132,9 +132,8 @@ def _differences(connection: Connection, table: sa.Table) -> tuple[dict[str, str
             told = f"column {name} would be added ({kind}, empty in rows that are there)"
             changes[_addition(connection, column)] = told
         elif not _holds(found["type"], kind):
-            is_known = not isinstance(found["type"], sa.types.NullType)
-            has = f"has the type {found['type']}" if is_known else "has a type that is not known"
-            obstacles.append(f"column {name} {has}, the contract needs {kind}")
+            has = f"column {name} has the type {found['type']}"
+            obstacles.append(f"{has}, the contract needs {kind}")
     for name, one in present.items():
         is_filled = one["default"] is not None or "identity" in one or "computed" in one
         wanted = table.columns.get(name)

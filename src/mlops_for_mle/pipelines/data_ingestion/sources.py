@@ -183,14 +183,10 @@ def _read_carefully(text: str, form: CsvForm, width: int) -> tuple[pd.DataFrame,
 
 def _distinct(names: Sequence[str]) -> list[str]:
     known = [normalised(name.strip()) or f"c{place}" for place, name in enumerate(names)]
-    found: list[str] = []
-    for name in known:
-        distinct, number = name, 0
-        while known.count(name) > 1 and (distinct in known or distinct in found):
-            number += 1
-            distinct = f"{name}_{number}"
-        found.append(distinct)
-    return found
+    return [
+        f"{name}_{known[: place + 1].count(name)}" if known.count(name) > 1 else name
+        for place, name in enumerate(known)
+    ]
 
 
 def read_parquet(content: bytes) -> pd.DataFrame:
