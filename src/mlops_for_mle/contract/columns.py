@@ -17,7 +17,7 @@ import pandas as pd
 from mlops_for_mle.contract.encoding import Encoder, Matrix
 from mlops_for_mle.contract.model import EXACT_BELOW, Contract, Feature
 from mlops_for_mle.contract.notation import Notation, NumberFormat, Series, present, read_times
-from mlops_for_mle.contract.rules import Column, Precision, describe, fault, is_allowed
+from mlops_for_mle.contract.rules import Column, describe, fault, is_allowed
 
 _BOOLEANS = {
     **dict.fromkeys(("true", "t", "yes", "y", "on", "1", "1.0"), True),
@@ -31,7 +31,6 @@ def check_columns(
     rows: pd.DataFrame,
     features: Mapping[str, Feature],
     notation: Notation | None = None,
-    precision: Precision = "float64",
 ) -> tuple[pd.DataFrame, dict[int, str]]:
     """Read a column for each feature, as it is written, and find the rows that do not fit.
 
@@ -51,7 +50,7 @@ def check_columns(
         number_format = notation.number_formats.get(name, usual)
         columns[name] = read = read_column(raw, feature, date_format, number_format)
         is_unread = (read.isna() & raw.notna()).to_numpy()
-        wrong = np.flatnonzero(is_unread | ~is_allowed(to_array(read, feature), feature, precision))
+        wrong = np.flatnonzero(is_unread | ~is_allowed(to_array(read, feature), feature))
         values = plain_column(read.iloc[wrong], feature)
         for position, given, value in zip(
             wrong.tolist(), raw.iloc[wrong].tolist(), values, strict=True
@@ -60,7 +59,7 @@ def check_columns(
                 reason = f"does not have the format {date_format}"
             else:
                 plain = str(given) if is_unread[position] else value
-                reason = fault(plain, feature, precision) or "cannot be read"
+                reason = fault(plain, feature) or "cannot be read"
             shown = "" if reason == "is missing" else f", found {_shown(given)}"
             told = f"{name}: {reason}{shown}; allowed is {describe(feature)}"
             faults.setdefault(position, []).append(told)

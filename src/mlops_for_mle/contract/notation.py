@@ -143,7 +143,7 @@ def present(raw: Series, marks: Collection[str] = ()) -> Series:
             value = value.decode("utf-8", "surrogateescape")
         if not isinstance(value, str):
             return value
-        value = _SURROGATE.sub("\x00", value)
+        value = value if value.isascii() else _SURROGATE.sub("\x00", value)
         return value if value.strip() and value not in marks else None
 
     return pd.Series(map(present_one, raw), raw.index, object)

@@ -14,6 +14,7 @@ from mlops_for_mle.contract import Feature, notation
 from mlops_for_mle.contract.columns import is_exact, read_column
 from mlops_for_mle.contract.model import MAXIMUM_CATEGORIES, NUMBER_TYPES, TIME_TYPES
 from mlops_for_mle.contract.notation import Dates, DecimalMark, NumberFormat, Series
+from mlops_for_mle.contract.rules import bounds
 
 Kind = Literal["float", "integer", "decimal", "boolean", "text", "date", "timestamp", "other"]
 
@@ -42,7 +43,6 @@ _EPOCH_SECONDS = (10**9, 2 * 10**9)
 _LISTED_CATEGORIES, _RARE_CATEGORY_ROWS = 100, 5
 _SENTINELS = r"-99|-?9{3,5}|1900-01-01|1970-01-01|9999-12-31"
 _MARGIN, _MARGIN_YEARS = 0.5, 10
-_LARGEST = np.finfo(np.float32).max
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,9 @@ def decide(
     unread = raw[found.values.isna() & notation.present(raw).notna()].unique()
     all_marks = [one for one in unread if isinstance(one, str)]
     if found.kind in NUMBER_TYPES:
-        # Ingestion rejects the others: models compute in float32, too.
-        found = replace(found, values=found.values.where(found.values.abs() <= _LARGEST))
+        # Ingestion rejects the others.
+        fits = found.values.abs() <= bounds(Feature())[1]
+        found = replace(found, values=found.values.where(fits))
     return replace(found, written={**found.written, "missing_marks": all_marks})
 
 

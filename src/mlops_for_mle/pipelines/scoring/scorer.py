@@ -42,9 +42,7 @@ class Scorer:
     ) -> tuple[npt.NDArray[np.intp], Predictions, dict[int, str]]:
         """The positions of the rows that fit, their predictions, and why the others have none."""
         contract = self.manifest.contract
-        fitting, rejected = check_columns(
-            rows, contract.features, notation, self.manifest.precision
-        )
+        fitting, rejected = check_columns(rows, contract.features, notation)
         positions = np.delete(np.arange(len(rows)), list(rejected))
         matrix = encode_rows(fitting, contract)
         # Not every graph takes a matrix without rows.
