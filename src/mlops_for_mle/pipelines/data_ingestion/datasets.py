@@ -81,7 +81,13 @@ class ObservationDataset(ContractDataset):
             return self._load_file(self._csv_path)
         with self._engine.connect() as connection:
             newest = self._watermark or _newest_key(connection, contract)
-            rows = _newest_rows(connection, contract, newest, self._row_limit)
+            key = quoted(contract.key)
+            names = ", ".join(map(quoted, (contract.key, contract.timestamp, *contract.columns)))
+            query = (
+                f"SELECT {names} FROM {quoted(contract.table)} WHERE {key} <= {newest} "  # noqa: S608
+                f"ORDER BY {key} DESC LIMIT {self._row_limit or 'ALL'}"
+            )
+            rows = read_query(connection, query).iloc[::-1].reset_index(drop=True)
         if rows.empty:
             raise UserError(
                 f"Table {contract.table} has no rows to train on: run "
@@ -199,16 +205,3 @@ def _newest_key(connection: Connection, contract: Contract) -> int:
         execute_plainly(connection, f"LOCK TABLE {table} IN SHARE MODE")
         newest = execute_plainly(connection, f"SELECT max({key}) FROM {table}").scalar()  # noqa: S608
         return newest or 0
-
-
-def _newest_rows(
-    connection: Connection, contract: Contract, watermark: int, row_limit: int | None
-) -> pd.DataFrame:
-    """The newest rows up to a watermark, as they are, in ascending order of their key."""
-    key = quoted(contract.key)
-    names = ", ".join(map(quoted, (contract.key, contract.timestamp, *contract.columns)))
-    query = (
-        f"SELECT {names} FROM {quoted(contract.table)} WHERE {key} <= {watermark} "  # noqa: S608
-        f"ORDER BY {key} DESC LIMIT {row_limit or 'ALL'}"
-    )
-    return read_query(connection, query).iloc[::-1].reset_index(drop=True)
