@@ -114,6 +114,7 @@ LISTS = pd.Series([[1], [2]] * 20)
         (table(), {"target": "Y"}, "--target: things.csv has no column 'Y' (it has a, y)"),
         (table(), {"leave_out": ["b"]}, "--leave-out: things.csv has no column 'b'"),
         (table(), {"time": "a"}, "--time: column 'a' holds float, expected dates."),
+        (table(), {"time": "y"}, "--time: column 'y' holds text, expected dates."),
         (table(), {"leave_out": ["y"]}, "Target column 'y' was left out by --leave-out."),
         (table(), {"target": "a", "task": "classification"}, "fractions, which are no classes"),
         (table(), {"task": "regression"}, "holds text, but a regression needs numbers"),

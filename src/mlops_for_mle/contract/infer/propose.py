@@ -111,11 +111,11 @@ def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: A
         said = {one.name: one.written.get(option) for one in columns.values()}
         ingestion[option] = {column: one for column, one in said.items() if one}
     ingestion["drop_missing_target"] = wish.drop_missing_target
-    answer = columns.pop(target)
-    predicted, counts = _predicted(answer, wish)
     if wish.time and columns[wish.time].kind not in TIME_TYPES:
         held = columns[wish.time].left_out or f"holds {columns[wish.time].kind}"
         raise UserError(f"--time: column {wish.time!r} {held}, expected dates.")
+    answer = columns.pop(target)
+    predicted, counts = _predicted(answer, wish)
     times = [old for old, one in columns.items() if one.kind in TIME_TYPES]
     time = wish.time or next(filter(_TIME_NAMES.fullmatch, times), None)
     is_timed = time is not None and len(columns.pop(time).counts) > 1
