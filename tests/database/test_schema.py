@@ -57,7 +57,7 @@ def test_several_that_make_the_tables_at_once_make_what_the_code_describes_once(
     assert columns_of(empty_database, "iris_data") == {
         "id": ("integer", "NO"),
         "timestamp": ("timestamp without time zone", "YES"),
-        **dict.fromkeys(contract.feature_names, ("double precision", "NO")),
+        **dict.fromkeys(contract.features, ("double precision", "NO")),
         "target": ("integer", "NO"),
     }
     serial = "SELECT pg_get_serial_sequence('iris_data', 'id')"

@@ -307,11 +307,6 @@ class Contract(Configuration):
         return self
 
     @cached_property
-    def feature_names(self) -> tuple[str, ...]:
-        """The names of the features, in the order in which the model takes them."""
-        return tuple(self.features)
-
-    @cached_property
     def columns(self) -> dict[str, Feature]:
         """The columns that a source must give: the features, the group if any, then the target."""
         # Any text, and none at all.

@@ -87,7 +87,7 @@ class Codec:
 
     def __init__(self, manifest: Manifest) -> None:
         contract = manifest.contract
-        self.features, self.names = contract.features, contract.feature_names
+        self.features, self.names = contract.features, tuple(contract.features)
         self.precision: Precision = manifest.precision
         self.encoder = Encoder(contract, self.precision)
         self.row_words = f"an object with {', '.join(self.names)}"

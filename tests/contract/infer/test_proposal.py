@@ -236,7 +236,7 @@ def test_names_that_postgres_cannot_have_are_renamed_and_stay_apart() -> None:
 
     proposal = infer(table(**{name: ["1", "2", "3"] for name in odd}))
 
-    names, renamed = proposal.contract().feature_names, proposal.ingestion["rename"]
+    names, renamed = [*proposal.contract().features], proposal.ingestion["rename"]
     assert len(set(names)) == len(odd) + 1
     assert all(1 <= len(name.encode()) <= 63 for name in names)
     assert renamed.keys() == set(odd) - {"a b", "select"}

@@ -132,8 +132,10 @@ def decide(
     all_marks = [one for one in unread if isinstance(one, str)]
     if found.kind in NUMBER_TYPES:
         # Ingestion rejects the others.
-        fits = found.values.abs() <= bounds(Feature())[1]
-        found = replace(found, values=found.values.where(fits))
+        numbers = found.values.where(found.values.abs() <= bounds(Feature())[1])
+        is_none = numbers.isna().all()
+        why = "holds no number that a model can compute with" if is_none else found.left_out
+        found = replace(found, values=numbers, left_out=why)
     return replace(found, written={**found.written, "missing_marks": all_marks})
 
 
@@ -200,8 +202,6 @@ def number_range(column: Column) -> dict[str, Any]:
     if (low, high) == (0.0, 1.0) and column.is_whole:
         return {"minimum": 0, "maximum": 1}
     span = (high - low) or abs(high) or 1.0
-    if not math.isfinite(2 * span):
-        return {}
     digits = 1 - math.floor(math.log10(span))
     lower, upper = round(low - _MARGIN * span, digits), round(high + _MARGIN * span, digits)
     lower = max(lower, 0.0) if low >= 0 else lower
