@@ -188,6 +188,7 @@ def test_a_column_that_the_target_is_computed_from_is_left_out() -> None:
         ("customer_id", list(range(1, ROWS + 1)), "so it is an identifier"),
         ("customer_id", [f"C{number:05d}" for number in range(ROWS)], "so it is an identifier"),
         ("customer_id", [n * 7919 % 1009 for n in range(ROWS)], "so it is an identifier"),
+        ("note", ["a" * 1_200, "b", "c"] * 19 + ["d"], "so it is an identifier or free text"),
         ("number of trades", [n * 7919 % 1009 for n in range(ROWS)], ""),
         ("since", list(range(1950, 1950 + ROWS)), ""),
         (
@@ -196,7 +197,7 @@ def test_a_column_that_the_target_is_computed_from_is_left_out() -> None:
             "looks like dates in a form that is not read, such as 'week 0 of 1900'",
         ),
     ],
-    ids=["serial", "text", "shuffled", "a count", "years", "dates"],
+    ids=["serial", "text", "shuffled", "long", "a count", "years", "dates"],
 )
 def test_an_identifier_is_left_out_and_not_what_merely_happens_to_be_unique(
     name: str, values: Any, why: str

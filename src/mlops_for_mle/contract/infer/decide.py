@@ -14,7 +14,7 @@ from mlops_for_mle.contract import Feature, notation
 from mlops_for_mle.contract.columns import is_exact, read_column
 from mlops_for_mle.contract.model import MAXIMUM_CATEGORIES, NUMBER_TYPES, TIME_TYPES
 from mlops_for_mle.contract.notation import Dates, DecimalMark, NumberFormat, Series
-from mlops_for_mle.contract.rules import bounds
+from mlops_for_mle.contract.rules import LONGEST_TEXT, bounds
 
 Kind = Literal["float", "integer", "decimal", "boolean", "text", "date", "timestamp", "other"]
 
@@ -223,7 +223,8 @@ def _reason_against(column: Column) -> str:
     is_named = re.fullmatch(_IDENTIFIER_WORDS, last_word, re.IGNORECASE) is not None
     is_named = is_named or column.name.endswith(_IDENTIFIER_ENDINGS)
     if column.kind == "text":
-        is_identifier = distinct > min(present / 2, MAXIMUM_CATEGORIES)
+        is_long = column.present.str.len().max() > LONGEST_TEXT
+        is_identifier = is_long or distinct > min(present / 2, MAXIMUM_CATEGORIES)
         if (
             is_identifier
             and column.present.str.contains(notation.DATE_LIKE).mean() > _SHARE_OF_DATES
