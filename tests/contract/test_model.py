@@ -43,7 +43,7 @@ def test_text_classes_are_answered_by_their_place_and_named_by_themselves() -> N
 
     target = Contract.model_validate(raw).target
 
-    assert target.class_values == ("yes", "no")
+    assert [*target.codes] == ["yes", "no"]
     assert target.class_codes == (0, 1)
     assert target.codes == {"yes": 0, "no": 1}
     assert target.values == {0: "yes", 1: "no"}

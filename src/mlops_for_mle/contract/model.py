@@ -230,7 +230,7 @@ class Target(Configuration):
             if self.classes:
                 raise ValueError("regression takes no classes")
             return self
-        _check_discrete("classes", self.class_values, at_least=2)
+        _check_discrete("classes", tuple(one.value for one in self.classes), at_least=2)
         _check_distinct("labels of classes", tuple(one.label for one in self.classes))
         if not self.has_text_classes and list(self.class_codes) != sorted(self.class_codes):
             raise ValueError(f"numbers of classes must ascend, found {self.class_codes}")
@@ -240,7 +240,7 @@ class Target(Configuration):
     def feature(self) -> Feature:
         """What the column may hold, in the terms of a feature: its rules are the same."""
         if self.task == "classification":
-            return Feature(type="category", categories=self.class_values)
+            return Feature(type="category", categories=tuple(self.codes))
         return Feature(minimum=self.minimum, maximum=self.maximum)
 
     @cached_property
@@ -249,21 +249,16 @@ class Target(Configuration):
         return bool(self.classes) and isinstance(self.classes[0].value, str)
 
     @cached_property
-    def class_values(self) -> tuple[int | str, ...]:
-        """The values of the classes as the table holds them, in the contract's order."""
-        return tuple(one.value for one in self.classes)
-
-    @cached_property
     def class_codes(self) -> tuple[int, ...]:
         """What the model answers for each class: its value, or its place where that is text."""
         return tuple(self.codes.values())
 
     @cached_property
     def codes(self) -> dict[int | str, int]:
-        """The model's answer for each value of the table."""
+        """The model's answer for each value of the table, in the contract's order."""
         return {
-            value: place if isinstance(value, str) else value
-            for place, value in enumerate(self.class_values)
+            one.value: place if isinstance(one.value, str) else one.value
+            for place, one in enumerate(self.classes)
         }
 
     @cached_property

@@ -109,7 +109,7 @@ def _schemas(served: "Served") -> dict[str, Schema]:
     columns = object_of({name: {"type": "array"} for name in row}, required)
     release: dict[str, Schema] = {"model_version": {"type": "integer"}, "release": TEXT}
     labels = list(target.labels.values())
-    answer = {target.response_name: {"enum": list(target.class_values)} if labels else _NUMBER}
+    answer = {target.response_name: {"enum": [*target.codes]} if labels else _NUMBER}
     if labels:
         answer["label"] = {"enum": labels}
     if manifest.has_probabilities:

@@ -89,7 +89,7 @@ def test_the_contract_of_subscriptions_is_the_proposed_one_and_accepts_every_row
     for name, feature in shipped.features.items():
         assert feature.missing == found.features[name].missing
         assert feature.categories == found.features[name].categories
-    assert shipped.target.class_values == found.target.class_values
+    assert shipped.target.codes == found.target.codes
     assert [one.name for one in proposed.left_out] == ["고객번호", "해지일"]
     assert len(batch_of(shipped, rows).accepted) == 600
 

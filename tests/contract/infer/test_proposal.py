@@ -154,7 +154,7 @@ def test_the_target_decides_the_task(values: Any, task: str) -> None:
     assert len(ingest(rows, proposal).accepted) == proposal.target.values.notna().sum()
     if task == "classification":
         whole = {str(one).removesuffix(".0") for one in values} - {""}
-        assert set(map(str, target.class_values)) == whole
+        assert set(map(str, target.codes)) == whole
 
 
 def test_the_task_can_be_wished() -> None:
