@@ -38,7 +38,7 @@ def test_the_default_pipeline_holds_every_node_once_and_reads_nothing_else():
 def test_nothing_in_the_code_names_a_column_or_a_class_of_the_shipped_table():
     source, contract = project_path() / "src/mlops_for_mle", IRIS_CONTRACT
     names = {contract.name, contract.table, contract.target.response_name}
-    names |= {*contract.feature_names, *contract.target.labels.values()}
+    names |= {*contract.features, *contract.target.labels.values()}
     assert {"iris", "iris_data", "petal_width", "setosa"} <= names
     pattern = rf"(^|[^a-z])({'|'.join(map(re.escape, names))})([^a-z]|$)"
     kinds = [f"--include=*.{kind}" for kind in ("py", "js", "html", "mako", "css")]

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,6 +64,34 @@ def test_columns_are_read_in_the_notation_that_is_said() -> None:
     rows = pd.DataFrame({"plan": [np.nan], "since": ["2026-01-31"]})
     _, faults = check_columns(rows, features, notation)
     assert faults[0].startswith("since: does not have the format %d.%m.%Y, found '2026-01-31'")
+
+
+@pytest.mark.parametrize("kind", ["float", "boolean", "date", "category"])
+@pytest.mark.parametrize("bad", [b"\xff", "\ud800", ["-"], {"a": 1}])
+def test_a_value_that_is_no_text_or_in_no_encoding_costs_its_own_row(kind: Any, bad: Any) -> None:
+    good = {"float": b"2", "boolean": "yes", "date": b"2026-01-31", "category": "하나".encode()}
+    facts = {"categories": ("하나",)} if kind == "category" else {}
+    rows = pd.DataFrame({"x": pd.Series([bad, good[kind], b"-"], dtype=object)})
+    features = {"x": Feature.model_validate({"type": kind, "missing": "most_frequent", **facts})}
+
+    read, faults = check_columns(rows, features, Notation(missing_marks={"x": ("-",)}))
+
+    assert list(faults) == [0]
+    assert read["x"].notna().tolist() == [True, False]
+    assert len(frame_digest(rows)) == 64
+
+
+def test_columns_of_arrows_own_types_are_read_like_others() -> None:
+    columns = {"a": pa.array([Decimal("1.5"), None]), "b": pa.array([1, None]), "c": ["x", "-"]}
+    rows = pa.table(columns).to_pandas(types_mapper=pd.ArrowDtype)
+    features = dict.fromkeys(rows, Feature(missing="median"))
+    features["c"] = Feature(type="category", categories=("x",), missing="separate")
+    marks = dict.fromkeys(rows, ("-",))
+
+    read, _ = check_columns(rows, features, Notation(missing_marks=marks))
+
+    assert read.iloc[0].tolist() == [1.5, 1, "x"]
+    assert read.iloc[1].isna().all()
 
 
 @pytest.mark.parametrize(

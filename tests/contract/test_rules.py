@@ -51,7 +51,8 @@ def _is_of_kind(value: Any, feature: Feature) -> bool:
     ],
 )
 def test_a_number_is_told_what_is_wrong_with_it(value: Any, expected: str | None) -> None:
-    assert fault(value, Feature(minimum=0, maximum=10), "float32") == expected
+    assert fault(value, Feature(minimum=0, maximum=10)) == expected
+    assert fault(3.5e38, Feature()) == "is too large"
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ HOUSE_CONTRACT = contract_of(
 def iris_rows(with_key: bool = False) -> pd.DataFrame:
     """The whole iris table under the contract's names."""
     features, target = load_iris(return_X_y=True)
-    rows = pd.DataFrame(features, columns=list(IRIS_CONTRACT.feature_names))
+    rows = pd.DataFrame(features, columns=list(IRIS_CONTRACT.features))
     rows[IRIS_CONTRACT.target.column] = target
     if with_key:
         rows.insert(0, IRIS_CONTRACT.key, np.arange(1, len(rows) + 1))

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection
 
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.errors import PrerequisiteError, ReleaseError, UserError
+from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.releases.deployments import (
     Deployment,
     current,
@@ -102,7 +102,7 @@ def test_each_rollback_goes_back_one_more(
 def test_any_earlier_release_may_be_named_and_what_cannot_be_gone_back_to_is_told(
     connection: Connection, releases: dict[str, Manifest], back: Back
 ) -> None:
-    with pytest.raises(PrerequisiteError, match="run `kedro run` first"):
+    with pytest.raises(UserError, match="run `kedro run` first"):
         back()
     put_in_service(connection, releases, "A")
     with pytest.raises(UserError, match="iris-v1-AAAAAAAA was the first release"):

@@ -82,7 +82,7 @@ def test_contributions_lead_from_the_mean_of_the_background_to_the_answer(settin
         elif found["explained"] == "answer":
             expected = 1, (base.values == contract.target.codes[answer]).mean()
         else:
-            place = contract.target.class_values.index(answer)
+            place = [*contract.target.codes].index(answer)
             expected = other["probabilities"][other["label"]], base.probabilities[:, place].mean()
         assert (found["value"], found["base"]) == pytest.approx(expected, abs=1e-5)
         del other["prediction_id"]

@@ -99,7 +99,7 @@ def test_a_regression_has_neither_labels_nor_probabilities(start_client, databas
 
 def test_every_type_of_value_is_logged_as_it_was_given(start_client, database, mixed):
     client, contract = start_client(mixed), mixed.manifest.contract
-    row = dict(zip(contract.feature_names, mixed.manifest.example.rows[0], strict=True))
+    row = dict(zip(contract.features, mixed.manifest.example.rows[0], strict=True))
     row["channel"] = 'a\\b\tc\n"d" \u20ac'
     indented, headers = json.dumps(row, indent=2).encode(), {"content-type": "application/json"}
 

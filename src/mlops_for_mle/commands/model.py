@@ -26,7 +26,7 @@ from mlops_for_mle.contract.columns import encode_rows, frame_digest
 from mlops_for_mle.database.engine import database_url, engine_for
 from mlops_for_mle.database.schema import require_tables
 from mlops_for_mle.database.tables import rejected_rows
-from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.hooks import tracking_variable_kept
 from mlops_for_mle.pipelines.deployment.datasets import actor
 from mlops_for_mle.pipelines.registry import datasets as registry
@@ -65,7 +65,7 @@ def list_versions(project: Project) -> None:
     metric = project.parameters["gates"]["metric"]
     known = registry.versions(client, name)
     if not known:
-        raise PrerequisiteError(f"There is no version of {name} yet: run `kedro run` first.")
+        raise UserError(f"There is no version of {name} yet: run `kedro run` first.")
     champion = registry.champion_version(client, name)
     with engine_for(database_url()).connect() as connection:
         served = deployments.history(connection, name)

@@ -16,8 +16,8 @@ import pandas as pd
 
 from mlops_for_mle.contract.encoding import Encoder, Matrix
 from mlops_for_mle.contract.model import EXACT_BELOW, Contract, Feature
-from mlops_for_mle.contract.notation import Notation, NumberFormat, Series, is_blank, read_times
-from mlops_for_mle.contract.rules import Column, Precision, describe, fault, is_allowed
+from mlops_for_mle.contract.notation import Notation, NumberFormat, Series, present, read_times
+from mlops_for_mle.contract.rules import Column, describe, fault, is_allowed
 
 _BOOLEANS = {
     **dict.fromkeys(("true", "t", "yes", "y", "on", "1", "1.0"), True),
@@ -31,7 +31,6 @@ def check_columns(
     rows: pd.DataFrame,
     features: Mapping[str, Feature],
     notation: Notation | None = None,
-    precision: Precision = "float64",
 ) -> tuple[pd.DataFrame, dict[int, str]]:
     """Read a column for each feature, as it is written, and find the rows that do not fit.
 
@@ -44,16 +43,14 @@ def check_columns(
     faults: dict[int, list[str]] = {}
     columns = {}
     for name, feature in features.items():
-        raw, date_format = rows[name], notation.date_formats.get(name)
-        if name in notation.missing_marks:
-            raw = raw.mask(raw.isin(notation.missing_marks[name]))
+        raw = present(rows[name], notation.missing_marks.get(name, ()))
         if name in notation.ignore_case:
             raw = _in_known_case(raw, feature)
-        raw = raw.mask(is_blank(raw))
+        date_format = notation.date_formats.get(name)
         number_format = notation.number_formats.get(name, usual)
         columns[name] = read = read_column(raw, feature, date_format, number_format)
         is_unread = (read.isna() & raw.notna()).to_numpy()
-        wrong = np.flatnonzero(is_unread | ~is_allowed(to_array(read, feature), feature, precision))
+        wrong = np.flatnonzero(is_unread | ~is_allowed(to_array(read, feature), feature))
         values = plain_column(read.iloc[wrong], feature)
         for position, given, value in zip(
             wrong.tolist(), raw.iloc[wrong].tolist(), values, strict=True
@@ -62,7 +59,7 @@ def check_columns(
                 reason = f"does not have the format {date_format}"
             else:
                 plain = str(given) if is_unread[position] else value
-                reason = fault(plain, feature, precision) or "cannot be read"
+                reason = fault(plain, feature) or "cannot be read"
             shown = "" if reason == "is missing" else f", found {_shown(given)}"
             told = f"{name}: {reason}{shown}; allowed is {describe(feature)}"
             faults.setdefault(position, []).append(told)
@@ -171,16 +168,14 @@ def frame_digest(frame: pd.DataFrame) -> str:
     """
     # Not by pandas' hashes: where these change with its version, known rows would be taken for new.
     result = hashlib.sha256()
-    for position, name in enumerate(frame.columns):
-        column = frame.iloc[:, position]
-        values = column.to_numpy()
-        is_fixed = values.dtype.kind in "biufM"
-        result.update(f"{name}\x00{values.dtype if is_fixed else 'text'}\x00".encode())
-        if is_fixed:
-            result.update(np.ascontiguousarray(values).tobytes())
-            continue
-        for value, missing in zip(values, column.isna().to_numpy(), strict=True):
-            result.update(b"\x01" if missing else b"\x02" + str(value).encode() + b"\x00")
+    for name, column in frame.items():
+        values, kind = column.to_numpy(), "text"
+        if values.dtype.kind in "biufM":
+            content, kind = values.tobytes(), str(values.dtype)
+        else:
+            plain_values = column.astype(object).where(column.notna(), None).tolist()
+            content = json.dumps(plain_values, default=str).encode()
+        result.update(f"{name}\x00{kind}\x00".encode() + content)
     return result.hexdigest()
 
 

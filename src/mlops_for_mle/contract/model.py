@@ -7,12 +7,11 @@ import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StrictInt,
@@ -84,14 +83,6 @@ def _fits_postgres(name: str) -> str:
     return name
 
 
-def _is_no_boolean(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError(  # noqa: TRY004  (Pydantic takes no TypeError)
-            "put yes, no, on, off, true and false in quotes, which YAML reads as booleans"
-        )
-    return value
-
-
 def _is_free(name: str) -> str:
     if name in RESERVED_ANSWER_NAMES:
         raise ValueError(f"{name} stands beside the prediction: name another, predicted_{name}")
@@ -102,11 +93,10 @@ Name = Annotated[str, AfterValidator(normalised)]
 ColumnName = Annotated[
     Name, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]*$"), AfterValidator(_fits_postgres)
 ]
-DiscreteValue = Annotated[
+DiscreteValue = (
     Annotated[StrictInt, Field(gt=-EXACT_BELOW, lt=EXACT_BELOW)]
-    | Annotated[StrictStr, Field(min_length=1)],
-    BeforeValidator(_is_no_boolean),
-]
+    | Annotated[StrictStr, Field(min_length=1)]
+)
 """A category or a class as the table holds it; blank text stands for a missing value."""
 UtcTime = Annotated[datetime, AfterValidator(as_utc)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -240,7 +230,7 @@ class Target(Configuration):
             if self.classes:
                 raise ValueError("regression takes no classes")
             return self
-        _check_discrete("classes", self.class_values, at_least=2)
+        _check_discrete("classes", tuple(one.value for one in self.classes), at_least=2)
         _check_distinct("labels of classes", tuple(one.label for one in self.classes))
         if not self.has_text_classes and list(self.class_codes) != sorted(self.class_codes):
             raise ValueError(f"numbers of classes must ascend, found {self.class_codes}")
@@ -250,7 +240,7 @@ class Target(Configuration):
     def feature(self) -> Feature:
         """What the column may hold, in the terms of a feature: its rules are the same."""
         if self.task == "classification":
-            return Feature(type="category", categories=self.class_values)
+            return Feature(type="category", categories=tuple(self.codes))
         return Feature(minimum=self.minimum, maximum=self.maximum)
 
     @cached_property
@@ -259,21 +249,16 @@ class Target(Configuration):
         return bool(self.classes) and isinstance(self.classes[0].value, str)
 
     @cached_property
-    def class_values(self) -> tuple[int | str, ...]:
-        """The values of the classes as the table holds them, in the contract's order."""
-        return tuple(one.value for one in self.classes)
-
-    @cached_property
     def class_codes(self) -> tuple[int, ...]:
         """What the model answers for each class: its value, or its place where that is text."""
         return tuple(self.codes.values())
 
     @cached_property
     def codes(self) -> dict[int | str, int]:
-        """The model's answer for each value of the table."""
+        """The model's answer for each value of the table, in the contract's order."""
         return {
-            value: place if isinstance(value, str) else value
-            for place, value in enumerate(self.class_values)
+            one.value: place if isinstance(one.value, str) else one.value
+            for place, one in enumerate(self.classes)
         }
 
     @cached_property
@@ -315,11 +300,6 @@ class Contract(Configuration):
         columns = tuple(one for one in names if one is not None)
         _check_distinct("key, timestamp, group, features and target", columns)
         return self
-
-    @cached_property
-    def feature_names(self) -> tuple[str, ...]:
-        """The names of the features, in the order in which the model takes them."""
-        return tuple(self.features)
 
     @cached_property
     def columns(self) -> dict[str, Feature]:

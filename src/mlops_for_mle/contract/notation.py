@@ -4,7 +4,7 @@ What a column holds is read in the way that is said, or the ways in which it can
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -39,6 +39,7 @@ _TIME_CODES = {
     r"\d+:\d\d:\d\d": "%H:%M:%S",
     r"\d+:\d\d": "%H:%M",
 }
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # A form that reads none of so many values is not tried on the others.
 _TRIED_VALUES = 100
 # 24.12.31 is no 24th of the far future, if all dates are a 24th then, but the 31st.
@@ -127,13 +128,25 @@ def read_times(present: Series, date_format: str | None = None) -> Series:
     return naive.where(naive.dt.year.between(1, 9999)).astype("datetime64[us]")
 
 
-def is_blank(raw: Series) -> "pd.Series[bool]":
-    """Which values are missing: null, or text of nothing but spaces."""
+def present(raw: Series, marks: Collection[str] = ()) -> Series:
+    """A column without what stands for a missing value: null, nothing but spaces, or a mark.
+
+    Bytes are text; NUL, which is refused everywhere, stands for what is no UTF-8 in them.
+    """
     if raw.dtype.kind in "biufM":
-        return raw.isna()
+        return raw
     if raw.dtype == "str":
-        return raw.isna() | (raw.str.strip() == "")
-    return raw.isna() | np.array([isinstance(one, str) and not one.strip() for one in raw], bool)
+        return raw.mask((raw.str.strip() == "") | raw.isin(marks))
+
+    def present_one(value: Any) -> Any:
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "surrogateescape")
+        if not isinstance(value, str):
+            return value
+        value = value if value.isascii() else _SURROGATE.sub("\x00", value)
+        return value if value.strip() and value not in marks else None
+
+    return pd.Series(map(present_one, raw), raw.index, object)
 
 
 def looks_like_number(text: Series) -> "pd.Series[bool]":

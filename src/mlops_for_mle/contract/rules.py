@@ -24,6 +24,8 @@ Precision = Literal["float32", "float64"]
 Column = npt.NDArray[Any]
 
 LONGEST_TEXT = 1000
+# Models compute in float32, or may do so after the next training.
+_LARGEST = float(np.finfo(np.float32).max)
 _LONGEST_TIME = 64
 # PostgreSQL holds no NUL, and blank text stands for a missing value.
 _TEXT_PATTERN = r"^[^\x00]*[^\s\x00][^\x00]*$"
@@ -31,11 +33,9 @@ _SHOWN_CATEGORIES = 20
 _MIDNIGHT = time()
 
 
-def bounds(feature: Feature, precision: Precision = "float64") -> tuple[float, float]:
+def bounds(feature: Feature) -> tuple[float, float]:
     """The smallest and the largest number of a feature, inclusive."""
-    limit = float(np.finfo(precision).max)
-    if feature.type in ("integer", "category"):
-        limit = EXACT_BELOW - 1.0
+    limit = EXACT_BELOW - 1.0 if feature.type in ("integer", "category") else _LARGEST
     lower = -limit if feature.minimum is None else max(feature.minimum, -limit)
     upper = limit if feature.maximum is None else min(feature.maximum, limit)
     return lower, upper
@@ -46,14 +46,14 @@ def time_bounds(feature: Feature) -> tuple[datetime, datetime]:
     return feature.earliest or datetime.min, feature.latest or datetime.max  # noqa: DTZ901
 
 
-def is_allowed(values: Column, feature: Feature, precision: Precision = "float64") -> Column:
-    """Which values of a column that was read are allowed by a feature, and its model's precision.
+def is_allowed(values: Column, feature: Feature) -> Column:
+    """Which values of a column that was read are allowed by a feature.
 
     Numbers are float64, and NaN where one is missing; times datetime64, and NaT; booleans and
     categories objects, and None.
     """
     if feature.is_number:
-        lower, upper = bounds(feature, precision)
+        lower, upper = bounds(feature)
         missing = np.isnan(values)
         fits = (values >= lower) & (values <= upper)
         if feature.type == "integer":
@@ -71,7 +71,7 @@ def is_allowed(values: Column, feature: Feature, precision: Precision = "float64
     return fits | missing if feature.is_optional else fits & ~missing
 
 
-def fault(value: Any, feature: Feature, precision: Precision = "float64") -> str | None:
+def fault(value: Any, feature: Feature) -> str | None:
     """What is wrong with one plain value, as the end of a sentence."""
     if value is None:
         return None if feature.is_optional else "is missing"
@@ -82,7 +82,7 @@ def fault(value: Any, feature: Feature, precision: Precision = "float64") -> str
     if feature.type == "category" and not feature.has_integer_categories:
         found = _text_fault(value)
     else:
-        found = _number_fault(value, feature, precision)
+        found = _number_fault(value, feature)
     is_known = found is not None or feature.is_number or _is_known(value, feature)
     return found if is_known else "is no known category"
 
@@ -110,7 +110,7 @@ def text_check(feature: Feature) -> Callable[[str | None], None] | None:
     return check
 
 
-def json_type(feature: Feature, precision: Precision = "float64") -> Any:
+def json_type(feature: Feature) -> Any:
     """The type by which msgspec decodes and checks a value of a JSON body.
 
     What it refuses, ``fault`` explains, or allows: a whole number written as 1.0 is none of its
@@ -118,7 +118,7 @@ def json_type(feature: Feature, precision: Precision = "float64") -> Any:
     """
     value: Any
     if feature.is_number:
-        lower, upper = bounds(feature, precision)
+        lower, upper = bounds(feature)
         step = 1.0 if feature.type == "integer" else None
         value = Annotated[float, msgspec.Meta(ge=lower, le=upper, multiple_of=step)]
     elif feature.is_time:
@@ -179,12 +179,12 @@ def read_time(value: str | date) -> datetime:
         raise ValueError(str(error)) from None
 
 
-def _number_fault(value: Any, feature: Feature, precision: Precision) -> str | None:
+def _number_fault(value: Any, feature: Feature) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "is no whole number" if feature.type == "category" else "is no number"
     if isinstance(value, float) and not math.isfinite(value):
         return "is not finite"
-    lower, upper = bounds(feature, precision)
+    lower, upper = bounds(feature)
     if not lower <= value <= upper:
         return "is too small" if value < lower else "is too large"
     is_whole = value % 1 == 0 or feature.type in ("float", "decimal")

@@ -12,7 +12,7 @@ import psycopg2
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
-from mlops_for_mle.contract.sql import quoted
+from mlops_for_mle.database.engine import quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,16 +66,14 @@ def copy_rows(
 
     It is built around the query that ``begin_reading`` has looked at on the same connection.
     """
+    import pyarrow as pa
     from pyarrow import csv
 
     kinds = {str(position): kind for position, kind in enumerate(types)}
     session: Any = connection.connection
     with session.cursor() as cursor, TemporaryFile() as file:
         cursor.copy_expert(f"COPY ({select}\n) TO STDOUT WITH (FORMAT csv)", file)
-        if not file.tell():
-            return
-        file.seek(0)
-        reading = csv.ReadOptions(column_names=list(kinds), block_size=_BLOCK_BYTES)
+        size, block, given = file.tell(), _BLOCK_BYTES, 0
         parsing = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
         # An empty text is quoted, a null is not.
         converting = csv.ConvertOptions(
@@ -86,7 +84,22 @@ def copy_rows(
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
         )
-        yield from csv.open_csv(file, reading, parsing, converting)
+        while size:
+            file.seek(0)
+            reading = csv.ReadOptions(
+                column_names=list(kinds), block_size=block, skip_rows_after_names=given
+            )
+            try:
+                for batch in csv.open_csv(file, reading, parsing, converting):
+                    given += len(batch)
+                    yield batch
+            except pa.ArrowInvalid:
+                # A row that is longer than a block.
+                if block > size:
+                    raise
+                block *= 8
+            else:
+                return
 
 
 def copy_in(connection: Connection, table: str, rows: "pa.Table") -> None:

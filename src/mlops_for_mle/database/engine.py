@@ -11,6 +11,8 @@ from sqlalchemy.exc import ArgumentError
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.paths import embedded_home
 
+UTC_NOW = "timezone('utc', now())"
+"""The clock of columns without a zone, whatever the session's zone is."""
 CONNECT_ARGS = {
     "application_name": "mlops-for-mle",
     # Else names and text depend on how somebody has made the database.
@@ -89,3 +91,13 @@ def hold(url: str, name: str) -> Connection | None:
 def execute_plainly(connection: Connection, statement: str) -> CursorResult[Any]:
     """Execute a statement as it stands: names in it may hold percent signs and colons."""
     return connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+
+def quoted(name: str) -> str:
+    """A name as an identifier of SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: str) -> str:
+    """A text as a constant of SQL."""
+    return "'" + value.replace("'", "''") + "'"

@@ -18,10 +18,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateColumn
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.sql import prediction_table
 from mlops_for_mle.database.engine import engine_for, lock
-from mlops_for_mle.database.tables import metadata, observations, predictions_of
-from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.database.tables import metadata, observations, prediction_table, predictions_of
+from mlops_for_mle.errors import UserError
 
 # Kept here so that an up-to-date database is recognised without importing Alembic (0.3 s).
 HEAD_REVISION = "0001"
@@ -54,10 +53,10 @@ def upgrade(url: str) -> bool:
 
 
 def require_tables(url: str) -> None:
-    """Raise a ``PrerequisiteError`` where the project's tables are not there; changes nothing."""
+    """Raise a ``UserError`` where the project's tables are not there; changes nothing."""
     with engine_for(url).connect() as connection:
         if _revision(connection) != HEAD_REVISION:
-            raise PrerequisiteError(
+            raise UserError(
                 "The project's tables are not there or of another revision: run `kedro run` or "
                 "`kedro db upgrade` first."
             )
@@ -97,7 +96,7 @@ def ensure_observations(url: str, contract: Contract, *, may_change: bool = Fals
 
 
 def ensure_predictions(url: str, contract: Contract) -> None:
-    """Make the contract's table of predictions, or add what one made by others lacks."""
+    """Make the contract's table of predictions, or change one made by others so that it serves."""
     table = predictions_of(contract)
     (key,) = table.indexes
     with _in_turn(url) as connection:
@@ -106,10 +105,8 @@ def ensure_predictions(url: str, contract: Contract) -> None:
             table.create(connection)
         # The last that is made. Otherwise every start would wait for whoever reads the table.
         elif not found.has_index(table.name, str(key.name)):
-            present = _columns(connection, table)
-            for column in table.columns:
-                if column.name not in present:
-                    connection.exec_driver_sql(_addition(connection, column))
+            for statement in _differences(connection, table)[0]:
+                connection.exec_driver_sql(statement)
             key.create(connection)
 
 
@@ -120,7 +117,10 @@ def _differences(connection: Connection, table: sa.Table) -> tuple[dict[str, str
     dropped; and what only the table's owner can decide.
     """
     quote = connection.dialect.identifier_preparer.quote_identifier
-    present = _columns(connection, table)
+    with warnings.catch_warnings():
+        # Of types that it does not know, such as those of extensions.
+        warnings.simplefilter("ignore", sa.exc.SAWarning)
+        present = {one["name"]: one for one in sa.inspect(connection).get_columns(table.name)}
     changes: dict[str, str] = {}
     obstacles: list[str] = []
     for column in table.columns:
@@ -131,11 +131,11 @@ def _differences(connection: Connection, table: sa.Table) -> tuple[dict[str, str
             # Rows that are there already have no value, whatever the contract says of new ones.
             column.nullable = True
             told = f"column {name} would be added ({kind}, empty in rows that are there)"
-            changes[_addition(connection, column)] = told
+            addition = CreateColumn(column).compile(connection)
+            changes[f"ALTER TABLE {quote(table.name)} ADD COLUMN {addition}"] = told
         elif not _holds(found["type"], kind):
-            is_known = not isinstance(found["type"], sa.types.NullType)
-            has = f"has the type {found['type']}" if is_known else "has a type that is not known"
-            obstacles.append(f"column {name} {has}, the contract needs {kind}")
+            has = f"column {name} has the type {found['type']}"
+            obstacles.append(f"{has}, the contract needs {kind}")
     for name, one in present.items():
         is_filled = one["default"] is not None or "identity" in one or "computed" in one
         wanted = table.columns.get(name)
@@ -154,19 +154,6 @@ def _holds(found: Any, needed: Any) -> bool:
         return isinstance(found, sa.Numeric | sa.Float | sa.Integer)
     alike = (sa.Integer, sa.String, sa.Boolean, sa.Date, sa.DateTime)
     return any(isinstance(needed, one) and isinstance(found, one) for one in alike)
-
-
-def _columns(connection: Connection, table: sa.Table) -> dict[str, Any]:
-    """The columns of a table as they are there, by name."""
-    with warnings.catch_warnings():
-        # Of types that it does not know, such as those of extensions.
-        warnings.simplefilter("ignore", sa.exc.SAWarning)
-        return {one["name"]: one for one in sa.inspect(connection).get_columns(table.name)}
-
-
-def _addition(connection: Connection, column: sa.Column[Any]) -> str:
-    table = connection.dialect.identifier_preparer.format_table(column.table)
-    return f"ALTER TABLE {table} ADD COLUMN {CreateColumn(column).compile(connection)}"
 
 
 def mlflow_store_url(url: str) -> str:

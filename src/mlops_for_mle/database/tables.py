@@ -12,7 +12,7 @@ from sqlalchemy.schema import SchemaItem
 
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.model import FeatureType
-from mlops_for_mle.contract.sql import UTC_NOW, prediction_table
+from mlops_for_mle.database.engine import UTC_NOW
 
 metadata = sa.MetaData()
 
@@ -247,6 +247,11 @@ def observations(contract: Contract) -> sa.Table:
             for name, one in contract.columns.items()
         ),
     )
+
+
+def prediction_table(contract: Contract) -> str:
+    """The name of the table of predictions for rows of the table and messages of a topic."""
+    return f"{contract.name}_prediction"
 
 
 def predictions_of(contract: Contract) -> sa.Table:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select
 
 from mlops_for_mle.database.engine import lock
 from mlops_for_mle.database.tables import deployments
-from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.releases.manifest import Deployment, Event, Manifest
 from mlops_for_mle.releases.store import ReleaseStore
 
@@ -28,10 +28,10 @@ def current(connection: Connection, contract: str) -> Deployment | None:
 
 
 def deployed(connection: Connection, contract: str) -> Deployment:
-    """The same; a ``PrerequisiteError`` before any."""
+    """The same; a ``UserError`` before any."""
     found = current(connection, contract)
     if found is None:
-        raise PrerequisiteError(f"Nothing of {contract} is deployed yet: run `kedro run` first.")
+        raise UserError(f"Nothing of {contract} is deployed yet: run `kedro run` first.")
     return found
 
 

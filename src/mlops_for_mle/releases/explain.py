@@ -52,7 +52,7 @@ class Explainer:
     def __init__(self, predictor: Predictor, background: Sequence[Sequence[PlainValue]]) -> None:
         """Take rows of plain values in the order of the contract's features."""
         self._predictor, contract = predictor, predictor.contract
-        self._names, self._target = contract.feature_names, contract.target
+        self._names, self._target = tuple(contract.features), contract.target
         encoder = Encoder(contract, predictor.precision)
         self._background = encoder(zip(*background, strict=True))
         # The place of the feature from which each column is encoded.

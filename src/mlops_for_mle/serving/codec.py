@@ -87,11 +87,11 @@ class Codec:
 
     def __init__(self, manifest: Manifest) -> None:
         contract = manifest.contract
-        self.features, self.names = contract.features, contract.feature_names
+        self.features, self.names = contract.features, tuple(contract.features)
         self.precision: Precision = manifest.precision
         self.encoder = Encoder(contract, self.precision)
         self.row_words = f"an object with {', '.join(self.names)}"
-        types = {name: json_type(one, self.precision) for name, one in self.features.items()}
+        types = {name: json_type(one) for name, one in self.features.items()}
         row: Any = _row_type(types, self.features)
         self._decode_row = msgspec.json.Decoder(row).decode
         self.decode_rows = msgspec.json.Decoder(list[row]).decode
@@ -215,7 +215,7 @@ class Reading:
             if self._lenient:
                 values = [_cast(one, feature) for one in values]
             values = [
-                _checked(one, feature, path, self.faults, codec.precision)
+                _checked(one, feature, path, self.faults)
                 for one, path in zip(values, paths, strict=False)
             ]
         self._add(name, values, text)
@@ -255,7 +255,7 @@ class Reading:
             given = _known_names(given, codec.features)
             known = given.keys() & codec.features.keys()
             given = {name: _cast(given[name], codec.features[name]) for name in known}
-        found = check_fields(given, codec.features, self.faults, path, codec.precision)
+        found = check_fields(given, codec.features, self.faults, path)
         return [found.get(name) for name in codec.names]
 
     def _add_column(self, name: str, given: Given) -> None:
@@ -286,7 +286,6 @@ def check_fields(
     features: Mapping[str, Feature],
     faults: Faults,
     path: str = "",
-    precision: Precision = "float64",
     *,
     may_lack: Container[str] = (),
 ) -> dict[str, Any]:
@@ -299,7 +298,7 @@ def check_fields(
     given, found = _known_names(given, features), {}
     for name, feature in features.items():
         if name in given:
-            found[name] = _checked(given[name], feature, prefix + name, faults, precision)
+            found[name] = _checked(given[name], feature, prefix + name, faults)
         elif name not in may_lack:
             found[name] = None
             if not feature.is_optional:
@@ -308,8 +307,8 @@ def check_fields(
     return found
 
 
-def _checked(given: Any, feature: Feature, path: str, faults: Faults, precision: Precision) -> Any:
-    message = fault(given, feature, precision)
+def _checked(given: Any, feature: Feature, path: str, faults: Faults) -> Any:
+    message = fault(given, feature)
     if message is not None:
         faults.add(path, message, describe(feature), given)
         return None

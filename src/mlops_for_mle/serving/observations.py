@@ -10,7 +10,6 @@ import msgspec
 from fastapi import APIRouter, Header, Query, Response
 
 from mlops_for_mle.contract import Contract, Feature, rules
-from mlops_for_mle.contract.sql import UTC_NOW
 from mlops_for_mle.serving.codec import check_fields
 from mlops_for_mle.serving.context import json_body
 from mlops_for_mle.serving.database import Pool, rows
@@ -224,7 +223,7 @@ def _create(
     """Make a row, at most once for an idempotency key; says whether it had been there."""
     from sqlalchemy import text
 
-    from mlops_for_mle.database.engine import lock
+    from mlops_for_mle.database.engine import UTC_NOW, lock
 
     digest = hashlib.sha256(msgspec.json.encode(values, order="deterministic")).hexdigest()
     if key is not None:

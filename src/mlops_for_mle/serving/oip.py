@@ -137,7 +137,7 @@ def _metadata(served: Served) -> dict[str, Any]:
         "platform": "onnxruntime_onnx",
         "inputs": inputs,
         "outputs": list(_outputs(served).values()),
-        "parameters": {"features": contract.feature_names, "release": manifest.release},
+        "parameters": {"features": [*contract.features], "release": manifest.release},
     }
 
 

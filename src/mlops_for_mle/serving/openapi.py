@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 
 from mlops_for_mle.contract import Feature
-from mlops_for_mle.contract.rules import Precision, json_type
+from mlops_for_mle.contract.rules import json_type
 from mlops_for_mle.releases.explain import Explained
 from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY
 from mlops_for_mle.serving.errors import Problem
@@ -92,9 +92,9 @@ def _content(schemas: Sequence[Schema], media: str = "application/json") -> Sche
 PROBLEM = json_answer("What is wrong", component("Problem"), media="application/problem+json")
 
 
-def feature_schema(feature: Feature, precision: Precision = "float64") -> Schema:
+def feature_schema(feature: Feature) -> Schema:
     """The schema of one value."""
-    schema = msgspec.json.schema(json_type(feature, precision))
+    schema = msgspec.json.schema(json_type(feature))
     unit = f"in {feature.unit}" if feature.unit else None
     text = ", ".join(part for part in (feature.description, unit) if part)
     form = {"date": "date", "timestamp": "date-time"}.get(feature.type)
@@ -104,12 +104,12 @@ def feature_schema(feature: Feature, precision: Precision = "float64") -> Schema
 
 def _schemas(served: "Served") -> dict[str, Schema]:
     features, target, manifest = served.contract.features, served.contract.target, served.manifest
-    row = {name: feature_schema(one, manifest.precision) for name, one in features.items()}
+    row = {name: feature_schema(one) for name, one in features.items()}
     required = [name for name, one in features.items() if not one.is_optional]
     columns = object_of({name: {"type": "array"} for name in row}, required)
     release: dict[str, Schema] = {"model_version": {"type": "integer"}, "release": TEXT}
     labels = list(target.labels.values())
-    answer = {target.response_name: {"enum": list(target.class_values)} if labels else _NUMBER}
+    answer = {target.response_name: {"enum": [*target.codes]} if labels else _NUMBER}
     if labels:
         answer["label"] = {"enum": labels}
     if manifest.has_probabilities:

@@ -202,7 +202,7 @@ class Answers:
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest, self._target = manifest, manifest.contract.target
-        self._features = manifest.contract.feature_names
+        self._features = tuple(manifest.contract.features)
         self._release = {"model_version": manifest.version, "release": manifest.release}
         labels, values = self._target.labels, self._target.values
         # Small where they can be, as each row of a request has one.

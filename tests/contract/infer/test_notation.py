@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract.notation import NumberFormat
-from mlops_for_mle.errors import SourceError
+from mlops_for_mle.errors import UserError
 from tests.contract.infer.tables import (
     ROWS,
     contract_text,
@@ -77,7 +77,7 @@ def test_the_mark_of_other_columns_tells_which_one_is_meant() -> None:
 def test_marks_that_disagree_are_refused_with_both_readings_until_a_person_decides() -> None:
     rows = table(x=["1,234", "5,678"], b=["12,5", "7,25"])
 
-    with pytest.raises(SourceError, match=r"'1,234' is 1\.234 \(--decimal comma\) or 1234 \(--"):
+    with pytest.raises(UserError, match=r"'1,234' is 1\.234 \(--decimal comma\) or 1234 \(--"):
         infer(rows)
     assert ingested(rows, decimal="point")[:2] == [1234, 5678]
 
@@ -157,7 +157,7 @@ def test_rare_classes_are_told_with_what_to_do_and_can_be_tried() -> None:
     rows = table(x=["1", "2"])
     rows.loc[:2, "y"] = "odd"
 
-    with pytest.raises(SourceError, match=r"at least 5: 'odd' 3\. .*--missing.*--minimum-"):
+    with pytest.raises(UserError, match=r"at least 5: 'odd' 3\. .*--missing.*--minimum-"):
         infer(rows)
     tried = infer(rows, minimum_class_rows=3)
     assert "minimum_rows_per_class: 3" in parameters_text(tried)
@@ -168,7 +168,7 @@ def test_rows_without_a_target_are_dropped_by_wish() -> None:
     rows = table(200)
     rows.loc[50:, "y"] = ""
 
-    with pytest.raises(SourceError, match=r"in 150 of 200 rows: .* --drop-missing-target"):
+    with pytest.raises(UserError, match=r"in 150 of 200 rows: .* --drop-missing-target"):
         infer(rows)
     batch = ingest(rows, infer(rows, drop_missing_target=True))
     assert (len(batch.accepted), len(batch.rejected)) == (50, 150)

@@ -154,7 +154,7 @@ def test_the_target_decides_the_task(values: Any, task: str) -> None:
     assert len(ingest(rows, proposal).accepted) == proposal.target.values.notna().sum()
     if task == "classification":
         whole = {str(one).removesuffix(".0") for one in values} - {""}
-        assert set(map(str, target.class_values)) == whole
+        assert set(map(str, target.codes)) == whole
 
 
 def test_the_task_can_be_wished() -> None:
@@ -188,6 +188,7 @@ def test_a_column_that_the_target_is_computed_from_is_left_out() -> None:
         ("customer_id", list(range(1, ROWS + 1)), "so it is an identifier"),
         ("customer_id", [f"C{number:05d}" for number in range(ROWS)], "so it is an identifier"),
         ("customer_id", [n * 7919 % 1009 for n in range(ROWS)], "so it is an identifier"),
+        ("note", ["a" * 1_200, "b", "c"] * 19 + ["d"], "so it is an identifier or free text"),
         ("number of trades", [n * 7919 % 1009 for n in range(ROWS)], ""),
         ("since", list(range(1950, 1950 + ROWS)), ""),
         (
@@ -196,7 +197,7 @@ def test_a_column_that_the_target_is_computed_from_is_left_out() -> None:
             "looks like dates in a form that is not read, such as 'week 0 of 1900'",
         ),
     ],
-    ids=["serial", "text", "shuffled", "a count", "years", "dates"],
+    ids=["serial", "text", "shuffled", "long", "a count", "years", "dates"],
 )
 def test_an_identifier_is_left_out_and_not_what_merely_happens_to_be_unique(
     name: str, values: Any, why: str
@@ -236,7 +237,7 @@ def test_names_that_postgres_cannot_have_are_renamed_and_stay_apart() -> None:
 
     proposal = infer(table(**{name: ["1", "2", "3"] for name in odd}))
 
-    names, renamed = proposal.contract().feature_names, proposal.ingestion["rename"]
+    names, renamed = [*proposal.contract().features], proposal.ingestion["rename"]
     assert len(set(names)) == len(odd) + 1
     assert all(1 <= len(name.encode()) <= 63 for name in names)
     assert renamed.keys() == set(odd) - {"a b", "select"}

@@ -44,7 +44,6 @@ TWO = {"a": ["1", "3"], "b": ["2", "4"]}
             unicodedata.normalize("NFD", "길이") + ",,a,a,A\n1,2,3,4,5\n",
             {"길이": ["1"], "c1": ["2"], "a_1": ["3"], "a_2": ["4"], "A": ["5"]},
         ),
-        ("a,a,a_1\n1,2,3\n", {"a_2": ["1"], "a_3": ["2"], "a_1": ["3"]}),
     ],
 )
 def test_what_is_no_part_of_the_table_is_told_from_it(content, columns):

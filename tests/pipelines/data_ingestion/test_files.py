@@ -190,6 +190,18 @@ def test_a_value_of_json_that_nobody_can_hold_costs_its_own_row_and_no_other(odd
     assert rows["t"].tolist() == ["a", "?"]
 
 
+def test_a_line_that_is_no_object_of_json_is_one_reject_with_its_number():
+    bad = [b"[1]", b'{"x": 2', b'{"x": "\xff"}', 9_999 * b"["]
+
+    rows = read_json(b"\n".join([b"", b'{"x": 1}', *bad, b'{"x": 3}', b"nu"]))
+
+    assert (rows.index.tolist(), rows["x"].tolist()) == ([0, 5], [1, 3])
+    unread = rows.attrs["unread"]
+    assert list(unread) == [2, 3, 4, 5, 7]
+    assert unread[2].reason == "line 3: expected a JSON object for each row"
+    assert unread[4].reason == "line 5: is not written in utf-8"
+
+
 def refusal(kind: Any, place: Path | str) -> str:
     """What a person is shown."""
     with pytest.raises(DatasetError) as caught:
@@ -203,7 +215,8 @@ def refusal(kind: Any, place: Path | str) -> str:
         ("csv", b"", "no lines to read"),
         ("parquet", b"a,b\n", "Parquet"),
         ("excel", b"a,b\n", "zip file"),
-        *(("json", one, "") for one in (b"{", b'{"a": 1}\n[1]\n', b"3", b"[3]", b"\xff")),
+        *(("json", one, "no row can be read, line 1: ") for one in (b"{", b"3", b"\xff")),
+        *(("json", one, "") for one in (b"[3]", b'[{"a": 1}, "\xff"]', b"[{}")),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_by_its_name(tmp_path, kind, content, said):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns
-from mlops_for_mle.errors import SourceError
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, IngestionOptions, to_contract
 from tests.pipelines.data_ingestion.observations import batch_of
 from tests.releases import SMALL_CONTRACT
@@ -121,5 +121,5 @@ def test_rows_are_the_same_batch_whatever_the_contract_asks_of_them():
     ],
 )
 def test_a_table_that_cannot_be_the_contracts_is_refused(rows, message):
-    with pytest.raises(SourceError, match=f"Source test: {message}"):
+    with pytest.raises(UserError, match=f"Source test: {message}"):
         to_contract(rows, SMALL_CONTRACT, OPTIONS)

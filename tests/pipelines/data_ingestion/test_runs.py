@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlops_for_mle.errors import SourceError
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.data_ingestion.generator import stream_batches
 from mlops_for_mle.pipelines.data_ingestion.nodes import IngestionOptions
 from tests.end_to_end.commands import Project, finish, fork
@@ -50,7 +50,7 @@ def ingest(folder: Path, content: str, **parameters: Any) -> None:
 
 
 def test_bad_rows_are_rejected_with_their_reasons_and_the_good_ones_are_kept(folder, database_url):
-    with refused(SourceError) as refusal:
+    with refused(UserError) as refusal:
         ingest(folder, HEADER + "5.1,3.5,1.4,0.2,0,9,9\n")
     assert "line 2: has 7 field(s), expected 5" in refusal.message
     assert query(database_url, COUNTS) == [(0, 0, 0)]

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import frame_digest
 from mlops_for_mle.database.schema import ensure_observations
-from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.errors import UserError
 from tests.expectations import refused
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.data_ingestion.observations import numbered_observations, window_of, write
@@ -50,7 +50,7 @@ def test_a_window_waits_for_a_slow_writer_whose_row_comes_before_the_newest(data
 
 
 def test_an_empty_table_names_the_pipeline_to_run_first(database_url, contract):
-    with refused(PrerequisiteError) as refusal:
+    with refused(UserError) as refusal:
         window_of(database_url, contract).load()
     assert refusal.message == (
         "Table iris_data has no rows to train on: run `kedro run --pipeline data_ingestion` first."

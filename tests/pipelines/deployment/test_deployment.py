@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from mlops_for_mle.contract.columns import encode_rows
-from mlops_for_mle.errors import PrerequisiteError, ReleaseError
+from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.candidates import SVC, RegistryProject
@@ -68,7 +68,7 @@ def test_without_a_champion_nothing_is_deployed_and_that_is_said(
     project: RegistryProject, poor: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     project.forget()
-    with refused(PrerequisiteError) as refusal:
+    with refused(UserError) as refusal:
         project.run("deployment")
     assert refusal.message == (
         "Model iris has no champion yet: run `kedro run --pipeline registry` first."

@@ -8,7 +8,7 @@ import pytest
 from kedro.framework.session import KedroSession
 
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.errors import NotCalledForError, PrerequisiteError
+from mlops_for_mle.errors import NotCalledForError, UserError
 from mlops_for_mle.releases.deployments import roll_back
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.store import ReleaseStore
@@ -26,7 +26,7 @@ SWAPPED = {1: 2, 2: 1}
 @pytest.fixture(scope="module")
 def project(registry_project: RegistryProject) -> RegistryProject:
     """A project that has run once, so that its champion is deployed."""
-    with refused(PrerequisiteError) as refusal:
+    with refused(UserError) as refusal:
         registry_project.run("monitoring")
     assert "Nothing of iris is deployed yet" in refusal.message
     registry_project.run("__default__")

@@ -164,7 +164,7 @@ class Traffic:
     ) -> np.ndarray:
         found = np.array([relabel.get(value, value) for value in target.tolist()])
         if flipped:
-            classes = np.array(self.release.manifest.contract.target.class_values)
+            classes = np.array([*self.release.manifest.contract.target.codes])
             steps = self._random.integers(1, len(classes), len(found))
             others = classes[(np.searchsorted(classes, found) + steps) % len(classes)]
             found = np.where(self._random.random(len(found)) < flipped, others, found)

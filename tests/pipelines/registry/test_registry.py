@@ -8,7 +8,7 @@ import mlflow
 import pytest
 from mlflow.artifacts import download_artifacts
 
-from mlops_for_mle.errors import PrerequisiteError
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.registry.datasets import (
     ChampionDataset,
     LoggedCandidateDataset,
@@ -65,7 +65,7 @@ def test_the_candidate_of_the_active_run_comes_before_a_newer_one(
     # A run of `kedro run --from-nodes compare_models` has logged none.
     with mlflow.start_run():
         assert candidates(project).load().run_id == poor
-    with refused(PrerequisiteError) as refusal:
+    with refused(UserError) as refusal:
         candidates(project, "never_trained").load()
     first = "No candidate was trained for never_trained yet: run `kedro run --pipeline training`"
     assert first in refusal.message

@@ -11,14 +11,15 @@ import pytest
 from kedro.io import DatasetError
 
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.errors import PrerequisiteError, ReleaseError, SourceError
+from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.pipelines.scoring.datasets import (
     PredictionsDataset,
     ScoringReleaseDataset,
     SourceDataset,
 )
-from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, Scorer, loaded
+from mlops_for_mle.pipelines.scoring.nodes import Batch, Part
 from mlops_for_mle.pipelines.scoring.outputs import output_of
+from mlops_for_mle.pipelines.scoring.scorer import Scorer, loaded
 from mlops_for_mle.releases.manifest import Release
 from tests.expectations import refused
 from tests.pipelines.scoring.stage import FEATURES, Stage
@@ -211,7 +212,7 @@ def test_a_failed_run_leaves_what_was_there(stage, output, is_first):
         stage.batch(output=output)
 
     def fail() -> Iterator[pa.Table]:
-        raise SourceError("the disk is gone")
+        raise UserError("the disk is gone")
 
     parts = [Part(1, lambda: iter([ROW])), Part(2, fail)]
 
@@ -354,6 +355,6 @@ def test_a_release_can_be_named_without_being_deployed(stage, release):
     with refused(ReleaseError) as refusal:
         load(release="absent")
     assert "iris/absent has no manifest.json" in refusal.message
-    with refused(PrerequisiteError) as refusal:
+    with refused(UserError) as refusal:
         load()
     assert "is deployed yet: run `kedro run` first" in refusal.message

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.schema import ensure_predictions
-from mlops_for_mle.errors import PrerequisiteError
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.scoring.following import enqueue_unscored, install, uninstall
 from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.scoring.stage import Stage, following, staged
@@ -161,7 +161,7 @@ def test_it_waits_for_a_release_and_uses_a_new_one_from_the_next_batch_on(empty_
     stage = empty_stage
     stage.prepare()
     stage.insert(3)
-    with pytest.raises(PrerequisiteError, match="is deployed yet: run `kedro run` first"):
+    with pytest.raises(UserError, match="is deployed yet: run `kedro run` first"):
         stage.score()
     with following(stage):
         stage.deploy(release)

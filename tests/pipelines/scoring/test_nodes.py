@@ -7,9 +7,10 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from mlops_for_mle.errors import SourceError
-from mlops_for_mle.pipelines.scoring.nodes import Part, Scored, Scorer, Source, score_rows
+from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.scoring.nodes import Part, Source, score_rows
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions
+from mlops_for_mle.pipelines.scoring.scorer import Scored, Scorer
 from mlops_for_mle.releases.predictor import load
 from tests.releases import iris_release
 
@@ -70,7 +71,7 @@ def test_names_and_text_are_read_as_ingestion_reads_them():
 
 def test_a_source_that_lacks_a_column_is_refused():
     rows = {name: values for name, values in ROWS.items() if name != "petal_length"}
-    with pytest.raises(SourceError, match=r"missing column\(s\) petal_length; found sepal"):
+    with pytest.raises(UserError, match=r"missing column\(s\) petal_length; found sepal"):
         scored(rows)
 
 

@@ -26,7 +26,7 @@ def line_rows(row_count: int = 120, seed: int = 0) -> pd.DataFrame:
     """Rows of a linear relation with a little noise."""
     random = np.random.default_rng(seed)
     values = random.uniform(-3, 3, (row_count, 2))
-    rows = pd.DataFrame(values, columns=list(LINE_CONTRACT.feature_names))
+    rows = pd.DataFrame(values, columns=list(LINE_CONTRACT.features))
     rows["y"] = values @ [2.0, -1.0] + 5 + random.normal(0, 0.1, row_count)
     return rows
 

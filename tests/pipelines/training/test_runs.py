@@ -99,7 +99,7 @@ def test_a_run_says_what_it_was_trained_on_and_how(project: Project, shipped: Ru
 
     model, contract = download_artifacts(data.tags["mlops.candidate_model"]), project.contract
     described = Model.load(model)
-    assert described.signature.inputs.input_names() == list(contract.feature_names)
+    assert described.signature.inputs.input_names() == list(contract.features)
     assert described.saved_input_example_info is not None
     features, _ = encoded(candidate.validation, contract)
     trained = mlflow.sklearn.load_model(model).predict(features)

@@ -14,6 +14,7 @@ from mlops_for_mle.contract import Feature, notation
 from mlops_for_mle.contract.columns import is_exact, read_column
 from mlops_for_mle.contract.model import MAXIMUM_CATEGORIES, NUMBER_TYPES, TIME_TYPES
 from mlops_for_mle.contract.notation import Dates, DecimalMark, NumberFormat, Series
+from mlops_for_mle.contract.rules import LONGEST_TEXT, bounds
 
 Kind = Literal["float", "integer", "decimal", "boolean", "text", "date", "timestamp", "other"]
 
@@ -104,8 +105,7 @@ def decide(
     """
     if isinstance(raw.dtype, pd.CategoricalDtype):
         raw = raw.astype(raw.cat.categories.dtype)
-    blank = notation.is_blank(raw)
-    values = raw.mask(blank | raw.isin(marks))
+    values = raw.where(notation.present(raw, marks).notna())
     if values.isna().all():
         return Column(name, "other", values, left_out="is empty in every row")
     match pd.api.types.infer_dtype(values, skipna=True):
@@ -113,9 +113,7 @@ def decide(
             found = Column(name, "boolean", values.astype("boolean"))
         case "integer" | "floating" | "mixed-integer-float" | "decimal" as inferred:
             kind: Kind = inferred if inferred in ("integer", "decimal") else "float"
-            # Ingestion rejects those that are not finite.
-            numbers = read_column(values, Feature())
-            found = Column(name, kind, numbers.replace([np.inf, -np.inf], np.nan))
+            found = Column(name, kind, read_column(values, Feature()))
             if kind == "integer" and not found.is_whole:
                 text = values.astype("string").astype(object)
                 found = Column(name, "text", text.where(values.notna()))
@@ -130,8 +128,14 @@ def decide(
         case _:
             told = f"holds values such as {shortened(values.dropna().iloc[0])}"
             return Column(name, "other", values, left_out=f"{told}, which no contract can hold")
-    unread = raw[found.values.isna() & ~blank].unique()
+    unread = raw[found.values.isna() & notation.present(raw).notna()].unique()
     all_marks = [one for one in unread if isinstance(one, str)]
+    if found.kind in NUMBER_TYPES:
+        # Ingestion rejects the others.
+        numbers = found.values.where(found.values.abs() <= bounds(Feature())[1])
+        is_none = numbers.isna().all()
+        why = "holds no number that a model can compute with" if is_none else found.left_out
+        found = replace(found, values=numbers, left_out=why)
     return replace(found, written={**found.written, "missing_marks": all_marks})
 
 
@@ -198,8 +202,6 @@ def number_range(column: Column) -> dict[str, Any]:
     if (low, high) == (0.0, 1.0) and column.is_whole:
         return {"minimum": 0, "maximum": 1}
     span = (high - low) or abs(high) or 1.0
-    if not math.isfinite(2 * span):
-        return {}
     digits = 1 - math.floor(math.log10(span))
     lower, upper = round(low - _MARGIN * span, digits), round(high + _MARGIN * span, digits)
     lower = max(lower, 0.0) if low >= 0 else lower
@@ -221,7 +223,8 @@ def _reason_against(column: Column) -> str:
     is_named = re.fullmatch(_IDENTIFIER_WORDS, last_word, re.IGNORECASE) is not None
     is_named = is_named or column.name.endswith(_IDENTIFIER_ENDINGS)
     if column.kind == "text":
-        is_identifier = distinct > min(present / 2, MAXIMUM_CATEGORIES)
+        is_long = column.present.str.len().max() > LONGEST_TEXT
+        is_identifier = is_long or distinct > min(present / 2, MAXIMUM_CATEGORIES)
         if (
             is_identifier
             and column.present.str.contains(notation.DATE_LIKE).mean() > _SHARE_OF_DATES

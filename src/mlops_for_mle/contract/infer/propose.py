@@ -30,7 +30,7 @@ from mlops_for_mle.contract.model import (
     normalised,
 )
 from mlops_for_mle.contract.notation import DecimalMark, Notation
-from mlops_for_mle.errors import SourceError, UserError
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
 
 _TIME_NAMES = re.compile(
@@ -95,7 +95,7 @@ def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: A
     """Propose a contract for rows as read, which messages call ``source``, with ``Wishes``.
 
     Raises:
-        SourceError: Something is wrong with the rows; one sentence a problem, with its remedy.
+        UserError: Something is wrong with the rows; one sentence a problem, with its remedy.
         ValidationError: The contract's name is not allowed, or the target is constant.
     """
     rows = rows.rename(columns=lambda one: normalised(str(one)))
@@ -111,11 +111,11 @@ def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: A
         said = {one.name: one.written.get(option) for one in columns.values()}
         ingestion[option] = {column: one for column, one in said.items() if one}
     ingestion["drop_missing_target"] = wish.drop_missing_target
-    answer = columns.pop(target)
-    predicted, counts = _predicted(answer, wish)
     if wish.time and columns[wish.time].kind not in TIME_TYPES:
         held = columns[wish.time].left_out or f"holds {columns[wish.time].kind}"
-        raise SourceError(f"--time: column {wish.time!r} {held}, expected dates.")
+        raise UserError(f"--time: column {wish.time!r} {held}, expected dates.")
+    answer = columns.pop(target)
+    predicted, counts = _predicted(answer, wish)
     times = [old for old, one in columns.items() if one.kind in TIME_TYPES]
     time = wish.time or next(filter(_TIME_NAMES.fullmatch, times), None)
     is_timed = time is not None and len(columns.pop(time).counts) > 1
@@ -149,9 +149,9 @@ def _check_request(rows: pd.DataFrame, source: str, target: str, wish: Wishes) -
     names = list(rows.columns)
     twice = sorted({repr(name) for name in names if names.count(name) > 1})
     if twice:
-        raise SourceError(f"{source} has {', '.join(twice)} more than once among its columns.")
+        raise UserError(f"{source} has {', '.join(twice)} more than once among its columns.")
     if rows.empty or len(rows) <= len(rows.attrs.get("unread", ())):
-        raise SourceError(f"{source} has no rows, or most cannot be read; nothing is inferred.")
+        raise UserError(f"{source} has no rows, or most cannot be read; nothing is inferred.")
     named = [("--target", target), ("--time", wish.time), ("--group", wish.group)]
     named += [("--leave-out", one) for one in wish.leave_out]
     named += [("--date-format", one) for one in wish.date_format]
@@ -211,7 +211,7 @@ def _columns(
         if one.question and (is_open or one.kind not in NUMBER_TYPES)
     ]
     if problems:
-        raise SourceError("\n".join(problems))
+        raise UserError("\n".join(problems))
     return columns, "," if is_comma else "."
 
 
@@ -239,7 +239,7 @@ def _task(column: Column, wish: Wishes) -> Task:
     frequent, even where they are written as 0.0 and 1.0; other numbers are a regression.
     """
     if column.left_out:
-        raise SourceError(f"Target column {column.name!r} {column.left_out}.")
+        raise UserError(f"Target column {column.name!r} {column.left_out}.")
     rows, counts, problem = len(column.values), column.counts, ""
     looks_like_classes = column.kind not in NUMBER_TYPES or (
         column.is_whole
@@ -259,7 +259,7 @@ def _task(column: Column, wish: Wishes) -> Task:
     elif task == "classification" and len(counts) > _MAXIMUM_CLASSES:
         problem = f"has {len(counts):,} classes, at most {_MAXIMUM_CLASSES} are allowed: group them"
     if problem:
-        raise SourceError(f"Target column {column.name!r} {problem}.")
+        raise UserError(f"Target column {column.name!r} {problem}.")
     return task
 
 
@@ -269,7 +269,7 @@ def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
 
     if not proposal.features:
         reasons = "".join(f"; {one.name!r} {one.left_out}" for one in proposal.left_out)
-        raise SourceError(
+        raise UserError(
             f"{proposal.source} has no column beside the target that can be learned from{reasons}."
         )
     contract = proposal.contract()
@@ -289,7 +289,7 @@ def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
             "with fewer by --minimum-class-rows"
         )
     if problems:
-        raise SourceError("\n".join(f"{proposal.source}: {one}." for one in problems))
+        raise UserError("\n".join(f"{proposal.source}: {one}." for one in problems))
     scores, limit = found.get("single_feature_scores", {}), usual.maximum_single_feature_score
     leaks = {name for name, score in scores.items() if score > (limit or 1.0)}
     if not leaks:

@@ -8,8 +8,7 @@ import pandas as pd
 from sqlalchemy import inspect, select, text
 
 from mlops_for_mle.contract.notation import read_times
-from mlops_for_mle.contract.sql import quoted
-from mlops_for_mle.database.engine import database_url, engine_for
+from mlops_for_mle.database.engine import database_url, engine_for, quoted
 from mlops_for_mle.database.tables import ingestion_batches
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.pipelines.data_ingestion.csv_text import guess_csv_form

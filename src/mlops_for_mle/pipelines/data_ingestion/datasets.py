@@ -13,11 +13,10 @@ from sqlalchemy.dialects.postgresql import insert
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns
 from mlops_for_mle.contract.notation import read_times
-from mlops_for_mle.contract.sql import UTC_NOW, quoted
 from mlops_for_mle.database.copying import copy_in
-from mlops_for_mle.database.engine import execute_plainly
+from mlops_for_mle.database.engine import UTC_NOW, execute_plainly, quoted
 from mlops_for_mle.database.tables import ingestion_batches, rejected_rows
-from mlops_for_mle.errors import PrerequisiteError, UserError
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.data_ingestion.nodes import (
     Batch,
     IngestionOptions,
@@ -82,9 +81,15 @@ class ObservationDataset(ContractDataset):
             return self._load_file(self._csv_path)
         with self._engine.connect() as connection:
             newest = self._watermark or _newest_key(connection, contract)
-            rows = _newest_rows(connection, contract, newest, self._row_limit)
+            key = quoted(contract.key)
+            names = ", ".join(map(quoted, (contract.key, contract.timestamp, *contract.columns)))
+            query = (
+                f"SELECT {names} FROM {quoted(contract.table)} WHERE {key} <= {newest} "  # noqa: S608
+                f"ORDER BY {key} DESC LIMIT {self._row_limit or 'ALL'}"
+            )
+            rows = read_query(connection, query).iloc[::-1].reset_index(drop=True)
         if rows.empty:
-            raise PrerequisiteError(
+            raise UserError(
                 f"Table {contract.table} has no rows to train on: run "
                 "`kedro run --pipeline data_ingestion` first."
             )
@@ -200,16 +205,3 @@ def _newest_key(connection: Connection, contract: Contract) -> int:
         execute_plainly(connection, f"LOCK TABLE {table} IN SHARE MODE")
         newest = execute_plainly(connection, f"SELECT max({key}) FROM {table}").scalar()  # noqa: S608
         return newest or 0
-
-
-def _newest_rows(
-    connection: Connection, contract: Contract, watermark: int, row_limit: int | None
-) -> pd.DataFrame:
-    """The newest rows up to a watermark, as they are, in ascending order of their key."""
-    key = quoted(contract.key)
-    names = ", ".join(map(quoted, (contract.key, contract.timestamp, *contract.columns)))
-    query = (
-        f"SELECT {names} FROM {quoted(contract.table)} WHERE {key} <= {watermark} "  # noqa: S608
-        f"ORDER BY {key} DESC LIMIT {row_limit or 'ALL'}"
-    )
-    return read_query(connection, query).iloc[::-1].reset_index(drop=True)

@@ -8,8 +8,8 @@ from pydantic import Field
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.columns import as_json, check_columns, frame_digest
 from mlops_for_mle.contract.model import Name, normalised
-from mlops_for_mle.contract.notation import Notation, is_blank
-from mlops_for_mle.errors import SourceError
+from mlops_for_mle.contract.notation import Notation, present
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.data_ingestion.csv_text import Unread
 
 _OBSERVED_AT = Feature(type="timestamp", missing="most_frequent")
@@ -66,13 +66,13 @@ def to_contract(
     twice = sorted({*known} & {*rows.columns[rows.columns.duplicated()]})
     missing = [name for name in contract.columns if name not in rows.columns]
     if twice:
-        raise SourceError(f"Source {ingestion.source}: column(s) {', '.join(twice)} twice")
+        raise UserError(f"Source {ingestion.source}: column(s) {', '.join(twice)} twice")
     if missing:
         found = ", ".join(map(repr, source_rows.columns[:30])) or "none"
         told = f"missing column(s) {', '.join(missing)}; found {found}"
-        raise SourceError(f"Source {ingestion.source}: {told}")
+        raise UserError(f"Source {ingestion.source}: {told}")
     if rows.empty:
-        raise SourceError(f"Source {ingestion.source}: has no rows")
+        raise UserError(f"Source {ingestion.source}: has no rows")
     chosen = rows[[name for name in known if name in rows.columns]]
     sha256 = source_rows.attrs.get("sha256") or frame_digest(source_rows)
     unread: dict[int, Unread] = source_rows.attrs.get("unread", {})
@@ -98,7 +98,7 @@ def validate(
     target, dropped = contract_rows[contract.target.column], set[int]()
     if ingestion.drop_missing_target:
         marks = ingestion.missing_marks.get(contract.target.column, ())
-        dropped = {*numbers[is_blank(target) | target.isin(marks)]}
+        dropped = {*numbers[present(target, marks).isna()]}
     bad, judged = sorted(reasons.keys() - dropped), row_count - len(dropped)
     remark = f"such as row {bad[0]}: {reasons[bad[0]]}" if bad else ""
     if len(bad) > ingestion.maximum_rejected_fraction * judged:

@@ -27,10 +27,9 @@ import pandas as pd
 from sqlalchemy import Connection
 
 from mlops_for_mle.contract.model import normalised
-from mlops_for_mle.contract.sql import quoted
 from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
-from mlops_for_mle.database.engine import engine_for, normalise_url
-from mlops_for_mle.errors import ConfigurationError, SourceError
+from mlops_for_mle.database.engine import engine_for, normalise_url, quoted
+from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.data_ingestion import csv_text
 from mlops_for_mle.pipelines.data_ingestion.csv_text import CsvForm, Unread
@@ -78,13 +77,13 @@ class FileSourceDataset(ProjectDataset):
         self._read = readers[format]
 
     def load(self) -> pd.DataFrame:
-        """The rows; a ``SourceError`` says why they cannot be read."""
+        """The rows; a ``UserError`` says why they cannot be read."""
         try:
             content = read_bytes(self._place)
             rows = self._read(content)
         except (OSError, EOFError, ValueError, ImportError, BadZipFile, zlib.error) as error:
             reason = getattr(error, "strerror", None) or str(error).strip()
-            raise SourceError(f"{self._place}: {reason}") from error
+            raise UserError(f"{self._place}: {reason}") from error
         rows.attrs["sha256"] = hashlib.sha256(content.removeprefix(codecs.BOM_UTF8)).hexdigest()
         return rows
 
@@ -127,12 +126,17 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
         fields, unread = _read_carefully(text, form, len(names))
     rows: pd.DataFrame = fields.apply(lambda column: column.str.strip())
     rows = rows[(rows != "").any(axis="columns")].iloc[int(form.header) :]
+    is_foreign = unread and csv_text.UNREADABLE.search(text)
+    hint = ": set csv_encoding, such as cp949 or cp1252" if is_foreign else ""
+    return _numbered(rows, unread, hint).set_axis(_distinct(names), axis="columns")
+
+
+def _numbered(rows: pd.DataFrame, unread: dict[int, Unread], hint: str = "") -> pd.DataFrame:
+    """Rows beside those that cannot be read, by their numbers less 1; not where none can."""
     if unread and (rows.empty or 0 in unread):
-        is_foreign = csv_text.UNREADABLE.search(text)
-        hint = ": set csv_encoding, such as cp949 or cp1252" if is_foreign else ""
         raise ValueError(f"no row can be read, {next(iter(unread.values())).reason}{hint}")
     numbers = np.setdiff1d(np.arange(1, len(rows) + len(unread) + 1), list(unread))
-    rows = rows.set_axis(_distinct(names), axis="columns").set_axis(numbers - 1)
+    rows = rows.set_axis(numbers - 1)
     rows.attrs["unread"] = unread
     return rows
 
@@ -184,14 +188,10 @@ def _read_carefully(text: str, form: CsvForm, width: int) -> tuple[pd.DataFrame,
 
 def _distinct(names: Sequence[str]) -> list[str]:
     known = [normalised(name.strip()) or f"c{place}" for place, name in enumerate(names)]
-    found: list[str] = []
-    for name in known:
-        distinct, number = name, 0
-        while known.count(name) > 1 and (distinct in known or distinct in found):
-            number += 1
-            distinct = f"{name}_{number}"
-        found.append(distinct)
-    return found
+    return [
+        f"{name}_{known[: place + 1].count(name)}" if known.count(name) > 1 else name
+        for place, name in enumerate(known)
+    ]
 
 
 def read_parquet(content: bytes) -> pd.DataFrame:
@@ -227,14 +227,31 @@ def read_excel(content: bytes, sheet: str | None = None) -> pd.DataFrame:
 
 
 def read_json(content: bytes) -> pd.DataFrame:
-    """Read the bytes of a file with one JSON object a line, or with one array of objects."""
-    text = content.decode("utf-8-sig").strip()
-    read = json.JSONDecoder(parse_int=_whole_number).decode
-    lines = filter(str.strip, text.split("\n"))
-    objects = read(text) if text.startswith("[") else [read(line) for line in lines]
-    if not all(isinstance(one, dict) for one in objects):
-        raise ValueError("expected a JSON object for each row")
-    return pd.DataFrame(objects, dtype=object).apply(_typed)
+    """Read the bytes of a file with one JSON object a line, or with one array of objects.
+
+    ``attrs["unread"]`` has the lines that hold none, as of ``read_csv``.
+    """
+    text = content.decode("utf-8-sig", "surrogateescape")
+    decode, unread = json.JSONDecoder(parse_int=_whole_number).decode, dict[int, Unread]()
+
+    def read(part: str) -> list[dict[str, Any]]:
+        if csv_text.UNREADABLE.search(part):
+            raise ValueError("is not written in utf-8")
+        found = decode(part)
+        objects: list[dict[str, Any]] = found if isinstance(found, list) else [found]
+        if not all(isinstance(one, dict) for one in objects):
+            raise ValueError("expected a JSON object for each row")
+        return objects
+
+    if text.lstrip().startswith("["):
+        return pd.DataFrame(read(text), dtype=object).apply(_typed)
+    objects = []
+    for number, line in enumerate(text.split("\n"), 1):
+        try:
+            objects += read(line) if line.strip() else []
+        except (ValueError, RecursionError) as error:
+            unread[len(objects) + len(unread) + 1] = Unread(f"line {number}: {error}", line)
+    return _numbered(pd.DataFrame(objects, dtype=object).apply(_typed), unread)
 
 
 def _whole_number(digits: str) -> int | str:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, RowMapping, Table, func, insert, select, text
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import lock
 from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs, retraining_decisions
-from mlops_for_mle.errors import NotCalledForError, PrerequisiteError
+from mlops_for_mle.errors import NotCalledForError, UserError
 from mlops_for_mle.pipelines.dataset import ContractDataset
 from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun
 from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
@@ -89,7 +89,7 @@ class DeployedReleaseDataset(ContractDataset):
         self._store = ReleaseStore(url)
 
     def load(self) -> Deployed:
-        """Fetch all; a ``PrerequisiteError`` where nothing is deployed."""
+        """Fetch all; a ``UserError`` where nothing is deployed."""
         from mlflow.artifacts import download_artifacts
 
         name = self._contract.name
@@ -141,7 +141,7 @@ class MonitoringRunDataset(ContractDataset):
         with self._engine.connect() as connection:
             newest = _newest(connection, monitoring_runs, MonitoringRun, self._contract)
         if newest is None:
-            raise PrerequisiteError("Nothing was monitored yet: kedro run --pipeline monitoring")
+            raise UserError("Nothing was monitored yet: kedro run --pipeline monitoring")
         return newest
 
 

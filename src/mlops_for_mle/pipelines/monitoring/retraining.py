@@ -153,7 +153,7 @@ def choose_rows(
     # The split needs one row to learn from and one to validate on.
     least = max(2, minimum_rows_per_class or 0)
     by_class = labelled.drop_duplicates()[target.column].value_counts()
-    has_classes = all(by_class.get(one, 0) >= least for one in target.class_values)
+    has_classes = all(by_class.get(one, 0) >= least for one in target.codes)
     # A feature that the contract has had only since then has values in the table alone.
     names = list(contract.features)
     has_values = labelled[names].notna().any() | observations[names].isna().all()

@@ -16,7 +16,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 
 from mlops_for_mle.database.engine import engine_for, lock
-from mlops_for_mle.errors import PrerequisiteError
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.dataset import ProjectDataset
 from mlops_for_mle.pipelines.registry.nodes import Decision, LoggedCandidate
 from mlops_for_mle.releases.manifest import Manifest, ModelDescription, Release, release_name
@@ -43,7 +43,7 @@ class LoggedCandidateDataset(ProjectDataset):
         self._contract, self._experiment = contract, experiment
 
     def load(self) -> LoggedCandidate:
-        """Find and read it; a ``PrerequisiteError`` where none was trained yet."""
+        """Find and read it; a ``UserError`` where none was trained yet."""
         client, active = MlflowClient(), mlflow.active_run()
         runs = [client.get_run(active.info.run_id)] if active else []
         if not any(_CANDIDATE_TAG in run.data.tags for run in runs):
@@ -56,7 +56,7 @@ class LoggedCandidateDataset(ProjectDataset):
                 output_format="list",
             )
         if not runs:
-            raise PrerequisiteError(
+            raise UserError(
                 f"No candidate was trained for {self._contract} yet: run `kedro run --pipeline "
                 "training` first."
             )
@@ -117,7 +117,7 @@ class ChampionDataset(ProjectDataset):
         client = MlflowClient()
         champion = champion_version(client, self._name)
         if champion is None and self._required and not versions(client, self._name):
-            raise PrerequisiteError(
+            raise UserError(
                 f"Model {self._name} has no champion yet: run `kedro run --pipeline registry` "
                 "first."
             )

@@ -10,14 +10,14 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from mlops_for_mle.contract.sql import literal, quoted
 from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
-from mlops_for_mle.database.engine import engine_for, execute_plainly, hold
+from mlops_for_mle.database.engine import engine_for, execute_plainly, hold, literal, quoted
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.dataset import ContractDataset
-from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, Scored, Scorer, Source, loaded
+from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, Source
 from mlops_for_mle.pipelines.scoring.options import ScoringOptions, place_of
 from mlops_for_mle.pipelines.scoring.outputs import Output, files_of, output_of
+from mlops_for_mle.pipelines.scoring.scorer import Scored, Scorer, loaded
 from mlops_for_mle.releases.deployments import deployed
 
 _BUFFER_BYTES = 2**20  # of each column

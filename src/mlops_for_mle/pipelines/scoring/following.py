@@ -22,10 +22,10 @@ from sqlalchemy.exc import DBAPIError
 
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.columns import as_json, plain
-from mlops_for_mle.contract.sql import literal, prediction_table, quoted
-from mlops_for_mle.database.engine import database_url, engine_for, execute_plainly
+from mlops_for_mle.database.engine import database_url, engine_for, execute_plainly, literal, quoted
+from mlops_for_mle.database.tables import prediction_table
 from mlops_for_mle.errors import UserError, explain
-from mlops_for_mle.pipelines.scoring.nodes import Scorer, loaded
+from mlops_for_mle.pipelines.scoring.scorer import Scorer, loaded
 from mlops_for_mle.releases.deployments import deployed
 
 Record = dict[str, Any]

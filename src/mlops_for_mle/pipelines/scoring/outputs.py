@@ -18,9 +18,8 @@ import pyarrow as pa
 from fsspec.implementations.dirfs import DirFileSystem
 from sqlalchemy import Connection
 
-from mlops_for_mle.contract.sql import literal, quoted
 from mlops_for_mle.database.copying import copy_in, relation
-from mlops_for_mle.database.engine import engine_for, execute_plainly
+from mlops_for_mle.database.engine import engine_for, execute_plainly, literal, quoted
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.scoring.options import place_of

@@ -26,7 +26,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import encoded_columns
 from mlops_for_mle.contract.model import Target
-from mlops_for_mle.contract.notation import is_blank
+from mlops_for_mle.contract.notation import present
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training.nodes import Part
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
@@ -141,7 +141,7 @@ def split_values(
         )
     if by == "group":
         # What is missing is a group, too.
-        texts = rows[column].astype("str").mask(is_blank(rows[column]), "")
+        texts = rows[column].astype("str").where(present(rows[column]).notna(), "")
         return _hashes((one.encode() for one in texts), training.seed)
     if rows[column].dtype.kind != "M":
         raise UserError(f"training.split.column: {column} holds no dates or times")
