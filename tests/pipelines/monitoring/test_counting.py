@@ -24,6 +24,7 @@ from mlops_for_mle.releases.manifest import Release
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.monitoring.examples import DECISION, metric, severe
 from tests.pipelines.monitoring.traffic import Traffic, look, prediction_log, renamed
+from tests.pipelines.training.examples import split
 from tests.releases import (
     HOUSE_CONTRACT,
     house_release,
@@ -316,16 +317,20 @@ def test_labelled_predictions_are_rows_of_the_table_since_a_moment(database_url,
 
     rows = ask(START + timedelta(seconds=20))
 
-    expected = served.rows[served.is_labelled].iloc[:-1].reset_index(drop=True)
-    pd.testing.assert_frame_equal(rows, expected.loc[:, list(contract.columns)])
+    expected = served.rows[served.is_labelled].iloc[:-1]
+    times = [START.replace(tzinfo=None) + timedelta(seconds=20 + at) for at in expected.index]
+    assert rows["timestamp"].tolist() == times
+    expected = expected.reset_index(drop=True)
+    pd.testing.assert_frame_equal(rows[[*contract.columns]], expected[[*contract.columns]])
     assert len(ask(None)) == 20 + len(expected)
     newest = ask(None, most=20)
     pd.testing.assert_frame_equal(newest, ask(None).tail(20).reset_index(drop=True))
     assert ask(datetime.now(UTC)).empty
-    # Of what it belongs to a prediction tells nothing.
-    raw = contract.model_dump()
-    contract = Contract.model_validate({**raw, "group": "shop"})
+    assert split(ask(None), contract, split={"by": "time"}).is_validation.any()
+    # Of what it belongs to a prediction tells nothing, so each is a group of its own.
+    contract = Contract.model_validate({**contract.model_dump(), "group": "shop"})
     assert ask(None)["shop"].isna().all()
+    assert split(ask(None), contract, split={"by": "group"}).is_validation.any()
 
 
 def test_labelled_predictions_are_read_as_the_contract_says_by_now(database_url, iris):

@@ -87,7 +87,8 @@ def test_what_is_not_called_for_says_why():
 def source(contract: Contract, count: int) -> pd.DataFrame:
     line = pd.DataFrame({"width": range(150), "y": range(150)}, dtype=float)
     made = iris_rows() if contract is IRIS_CONTRACT else line
-    return made.head(count).loc[:, list(contract.columns)]
+    rows = made.head(count).loc[:, list(contract.columns)]
+    return rows.assign(timestamp=pd.date_range("2026-01-01", periods=count))
 
 
 @pytest.mark.parametrize(
@@ -114,6 +115,7 @@ def test_the_table_joins_in_where_labels_are_few(labelled, options, count):
     assert len(found) == count
     joined = "table and " if count > labelled else ""
     assert found.attrs["source"] == f"{joined}labelled predictions since 2026-01-01 00:00:00 UTC"
+    assert found["timestamp"].notna().all(), "by which rows may be split"
 
 
 def test_the_table_joins_in_where_no_label_came_since_the_contract_got_a_feature():

@@ -140,9 +140,10 @@ def split_values(
             "contract.group keeps a column that is no feature"
         )
     if by == "group":
-        # What is missing is a group, too.
-        texts = rows[column].astype("str").mask(is_blank(rows[column]), "")
-        return _hashes((one.encode() for one in texts), training.seed)
+        texts = rows[column].astype("str").fillna("")
+        own = _hashes((one.encode() for one in texts), training.seed)
+        # Rows whose group is not known belong to none: all that a retraining has may be such rows.
+        return np.where(is_blank(rows[column]), row_hashes(features, training.seed), own)
     if rows[column].dtype.kind != "M":
         raise UserError(f"training.split.column: {column} holds no dates or times")
     # Rows without a time are taken for the oldest.
