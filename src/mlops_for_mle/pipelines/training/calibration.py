@@ -34,6 +34,8 @@ _LEAST = 1e-12
 # skl2onnx has the decision functions of these.
 _BOOSTING = (GradientBoostingClassifier, HistGradientBoostingClassifier)
 _WITH_SCORES = (*_BOOSTING, LogisticRegression, NuSVC, SVC)
+# This one, too; it is of an extra.
+_LIGHTGBM = "LGBMClassifier"
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -130,7 +132,8 @@ def uncalibrated(model: Pipeline) -> Pipeline | None:
 
 def _has_form(estimator: object) -> bool:
     """Whether its calibration has a served form, which begins with its decision function if any."""
-    return isinstance(estimator, _WITH_SCORES) or not hasattr(estimator, "decision_function")
+    has_scores = isinstance(estimator, _WITH_SCORES) or type(estimator).__name__ == _LIGHTGBM
+    return has_scores or not hasattr(estimator, "decision_function")
 
 
 def _scores(model: Pipeline, found: Matrix) -> Matrix:

@@ -139,6 +139,9 @@ def remarks(
     yield from _overlap(trained)
     yield from _fit(metrics, data_quality.get("single_feature_scores", {}))
     yield from _trials(trained)
+    is_wanted = trained.training.calibrate and trained.predictor.has_probabilities
+    if is_wanted and not trained.is_calibrated:
+        yield "its probabilities are as it gives them: they could not be calibrated"
     least = _IDLE * sum(importance.values())
     idle = [name for name, size in importance.items() if size < least]
     if idle:
