@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.training import snapshots
 from mlops_for_mle.pipelines.training.calibration import choose_threshold
 from mlops_for_mle.pipelines.training.estimators import (
     build_estimator,
@@ -17,6 +16,7 @@ from mlops_for_mle.pipelines.training.estimators import (
     held_out,
 )
 from mlops_for_mle.pipelines.training.options import EstimatorOptions, TrainingOptions
+from mlops_for_mle.pipelines.training.split import folds as folds_of
 from mlops_for_mle.releases.metrics import DECIDED_BY_VALUES, measure_one
 from mlops_for_mle.releases.predictor import Predictions, Predictor
 from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
@@ -100,7 +100,7 @@ def test_what_is_chosen_is_the_same_again_to_the_last_bit(
 )
 def test_voting_is_chosen_by_what_it_would_answer(rows: pd.DataFrame, contract: Contract) -> None:
     learned, target = split(rows, contract).learned, contract.target
-    folds = snapshots.folds(learned, TrainingOptions(), 2)
+    folds = folds_of(learned, TrainingOptions(), 2)
 
     trials = choose_estimator(learned, folds, seed=1)[1].set_index("estimator")
 
@@ -261,7 +261,7 @@ def test_by_time_a_threshold_is_chosen_only_by_what_had_not_happened_yet() -> No
     rows.loc[:110, "kind"] = (rows["width"] > 1).astype(int)
     options = {"split": {"by": "time"}, "metric": "balanced_accuracy", "calibrate": False}
     learned, training = split(rows, SMALL_CONTRACT, **options).learned, TrainingOptions(**options)
-    folds = snapshots.folds(learned, training)
+    folds = folds_of(learned, training)
     later = np.concatenate([judge for _, judge in folds])
     chances = held_out(build_estimator(training.estimator, SMALL_CONTRACT, 1), learned, folds)
 

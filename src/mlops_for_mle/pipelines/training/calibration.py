@@ -19,7 +19,7 @@ from sklearn.svm import SVC, NuSVC
 from mlops_for_mle.contract.encoding import Matrix
 from mlops_for_mle.contract.model import Target
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.training import snapshots
+from mlops_for_mle.pipelines.training import split
 from mlops_for_mle.pipelines.training.estimators import held_out
 from mlops_for_mle.pipelines.training.nodes import Part
 from mlops_for_mle.pipelines.training.options import TrainingOptions
@@ -46,7 +46,7 @@ def decide(
     model: Pipeline,
     learned: Part,
     training: TrainingOptions,
-    judged_by: tuple[snapshots.Folds, Matrix] | None = None,
+    judged_by: tuple[split.Folds, Matrix] | None = None,
 ) -> tuple[Pipeline, bool, float | None]:
     """Calibrate a fitted model and choose its threshold, as far as these are wanted and possible.
 
@@ -66,10 +66,10 @@ def decide(
     chances: Matrix | None = None
     if is_calibrated or (has_chances and threshold == "auto"):
         try:
-            folds = judged_by[0] if judged_by else snapshots.folds(learned, training)
+            folds = judged_by[0] if judged_by else split.folds(learned, training)
             found = judged_by[1] if judged_by else held_out(model, learned, folds)
             # By time, the oldest rows are judged by none: only what came later could.
-            rows, fold = snapshots.judged(folds)
+            rows, fold = split.judged(folds)
             truth = learned.truth[rows]
             known, places = np.unique(truth, return_inverse=True)
             if len(known) < len(target.classes):

@@ -34,7 +34,7 @@ from mlops_for_mle.contract.model import Feature, Task
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training.nodes import Part
 from mlops_for_mle.pipelines.training.options import EstimatorName, EstimatorOptions, SearchOptions
-from mlops_for_mle.pipelines.training.snapshots import Folds, judged
+from mlops_for_mle.pipelines.training.split import Folds, judged
 
 _LOGGER = logging.getLogger(__name__)
 

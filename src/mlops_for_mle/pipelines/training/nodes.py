@@ -36,7 +36,7 @@ class Part:
 
     Attributes:
         truth: What is to be answered for each row: class codes or numbers.
-        split_values: What each row is split by, see ``snapshots``.
+        split_values: What each row is split by, see ``split``.
     """
 
     contract: Contract
@@ -117,7 +117,7 @@ def prepare_examples(
         The examples; the validation rows as the table has them, for people; and what was found of
         the fitness of the snapshot.
     """
-    from mlops_for_mle.pipelines.training import snapshots
+    from mlops_for_mle.pipelines.training import checks, split
 
     facts, target = SnapshotFacts.model_validate(snapshot.attrs), contract.target
     metrics = GREATER_IS_BETTER[target.task]
@@ -131,14 +131,14 @@ def prepare_examples(
     truth = encode_target(snapshot[target.column].to_numpy(), target)
     found: dict[str, Any] = {}
     if data_checks is not None:
-        found, problems = snapshots.check(features, truth, contract, data_checks)
+        found, problems = checks.check(features, truth, contract, data_checks)
         if problems:
             raise UserError(
                 f"{facts.source} is not fit to train on: {'; '.join(problems)}. Nothing was "
                 "trained."
             )
-    values = snapshots.split_values(snapshot, features, contract, training)
-    is_validation = snapshots.hold_back(values, truth, target, training)
+    values = split.split_values(snapshot, features, contract, training)
+    is_validation = split.hold_back(values, truth, target, training)
     examples = Examples(contract, features, truth, values, facts, snapshot, is_validation)
     return examples, snapshot[is_validation], found
 
@@ -150,7 +150,7 @@ def train_model(
 
     A threshold is chosen by ``gate_metric``, unless the options name another one.
     """
-    from mlops_for_mle.pipelines.training import calibration, estimators, onnx, snapshots
+    from mlops_for_mle.pipelines.training import calibration, estimators, onnx, split
 
     training = training.model_copy(update={"metric": training.metric or gate_metric})
     contract, learned, seed = examples.contract, examples.learned, training.seed
@@ -159,7 +159,7 @@ def train_model(
     is_calibrated, threshold = False, None
     with estimators.threads_for(len(learned.features)):
         if estimator.is_auto:
-            folds = snapshots.folds(learned, training)
+            folds = split.folds(learned, training)
             estimator, trials, answers = estimators.choose_estimator(learned, folds, seed)
             judged_by = None if answers is None else (folds, answers)
             parameters = dict(estimator.parameters)
@@ -169,7 +169,7 @@ def train_model(
                 linear.fit(learned.features, learned.truth)
         model = estimators.build_estimator(estimator, contract, seed)
         if training.search is not None:
-            folds = snapshots.folds(learned, training, training.search.folds)
+            folds = split.folds(learned, training, training.search.folds)
             best, trials = estimators.search_parameters(
                 model, learned, training.search, folds, seed
             )
@@ -231,7 +231,7 @@ def assemble_candidate(
     trained: Trained, metrics: dict[str, float], data_quality: dict[str, Any]
 ) -> tuple[tuple[Trained, ModelDescription], Any]:
     """Describe what is to be logged; with a picture of the importance of its features."""
-    from mlops_for_mle.pipelines.training import estimators, report
+    from mlops_for_mle.pipelines.training import checks, estimators, report
     from mlops_for_mle.pipelines.training.onnx import trained_answers
 
     examples, predictor = trained.examples, trained.predictor
@@ -254,7 +254,7 @@ def assemble_candidate(
         candidates=tuple(candidates),
         calibrated=trained.is_calibrated,
         threshold=predictor.threshold,
-        remarks=tuple(report.remarks(trained, metrics, data_quality, importance)),
+        remarks=tuple(checks.remarks(trained, metrics, data_quality, importance)),
         parity=trained.parity,
         example=manifest.Example(
             rows=plain_rows(validation_rows.head(_EXAMPLE_ROWS), contract),
