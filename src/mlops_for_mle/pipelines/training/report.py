@@ -25,6 +25,8 @@ _FONTS = (
     *("Apple SD Gothic Neo", "AppleGothic", "Malgun Gothic", "UnDotum"),
 )
 _MOST_FEATURES = 30
+# Of more of them single numbers cannot be read, and would take minutes to draw.
+_MOST_CLASSES = 40
 
 
 def draw(
@@ -52,18 +54,20 @@ def draw(
             return errors, report
         names = drawable([one.label for one in target.classes], "class")
         codes: dict[str, Any] = {"labels": target.class_codes}
+        are_few = len(names) <= _MOST_CLASSES
+        style = {"display_labels": names, "include_values": are_few, "cmap": "Blues"}
         ConfusionMatrixDisplay.from_predictions(
-            truth, found, **codes, display_labels=names, cmap="Blues", colorbar=False, ax=axes
+            truth, found, **codes, **style, colorbar=False, ax=axes
         )
         axes.set_title(f"Confusion matrix, {rows}")
         scores = precision_recall_fscore_support(truth, found, **codes, zero_division=0)
         index = [f"{name}\n({count} rows)" for name, count in zip(names, scores[3], strict=True)]
         table = pd.DataFrame(np.transpose(scores[:3]), index, ["precision", "recall", "F1"])
-        report.set_figwidth(max(5.2, 1.4 * len(names)) + 4.6 * bool(shown))
+        report.set_figwidth(max(5.2, 1.4 * min(len(names), _MOST_CLASSES)) + 4.6 * bool(shown))
         title = "Validation scores by class"
         table.plot.bar(ax=report_axes, rot=0, width=0.8, ylim=(0, 1.12), title=title)
         bars: Any
-        for bars in report_axes.containers:
+        for bars in report_axes.containers if are_few else ():
             report_axes.bar_label(bars, fmt="%.2f", fontsize=8)
         report_axes.legend(ncols=3, loc="lower right")
         for place in others:
