@@ -121,15 +121,6 @@ def choose_threshold(
     return float(max(levels.tolist(), key=quality))
 
 
-def uncalibrated(model: Pipeline) -> Pipeline | None:
-    """The model before its calibration, where it was calibrated and had probabilities before."""
-    if not isinstance(model[-1], CalibratedClassifierCV):
-        return None
-    (fitted,) = model[-1].calibrated_classifiers_
-    before = _ending_with(model, fitted.estimator)
-    return before if hasattr(before, "predict_proba") else None
-
-
 def _has_form(estimator: object) -> bool:
     """Whether its calibration has a served form, which begins with its decision function if any."""
     has_scores = isinstance(estimator, _WITH_SCORES) or type(estimator).__name__ == _LIGHTGBM
@@ -186,8 +177,4 @@ def _with_calibration(
     # scikit-learn's temperature takes only classes that count from zero.
     fitted.classes = calibrator.classes_ = estimator.classes_
     calibrator.set_params(estimator=estimator, cv=None, ensemble=False)
-    return _ending_with(model, calibrator)
-
-
-def _ending_with(model: Pipeline, estimator: object) -> Pipeline:
-    return Pipeline([*model.steps[:-1], (model.steps[-1][0], estimator)])
+    return Pipeline([*model.steps[:-1], (model.steps[-1][0], calibrator)])

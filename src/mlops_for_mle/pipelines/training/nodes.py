@@ -76,6 +76,7 @@ class Trained:
         parameters: Of its estimator, as they were configured, found or chosen.
         trials: What a search or ``auto`` has tried, with its scores.
         linear: Of what ``auto`` has chosen from, fitted, where another one was chosen.
+        uncalibrated: The model before its calibration, if that had probabilities.
     """
 
     examples: Examples
@@ -86,6 +87,7 @@ class Trained:
     parity: manifest.Parity
     trials: pd.DataFrame | None
     linear: Any
+    uncalibrated: Any
     is_calibrated: bool
 
 
@@ -155,7 +157,7 @@ def train_model(
     training = training.model_copy(update={"metric": training.metric or gate_metric})
     contract, learned, seed = examples.contract, examples.learned, training.seed
     estimator, parameters = training.estimator, dict(training.estimator.parameters)
-    trials, linear, judged_by = None, None, None
+    trials, linear, uncalibrated, judged_by = None, None, None, None
     is_calibrated, threshold = False, None
     with estimators.threads_for(len(learned.features)):
         if estimator.is_auto:
@@ -177,14 +179,16 @@ def train_model(
             parameters |= best
         model.fit(learned.features, learned.truth)
         if contract.target.classes:
+            before = model
             model, is_calibrated, threshold = calibration.decide(
-                model, learned, training, judged_by
+                before, learned, training, judged_by
             )
+            if model is not before and hasattr(before, "predict_proba"):
+                uncalibrated = before
     predictor, parity = onnx.export(model, examples.features, contract)
     predictor.threshold = threshold
-    return Trained(
-        examples, training, model, parameters, predictor, parity, trials, linear, is_calibrated
-    )
+    others = trials, linear, uncalibrated, is_calibrated
+    return Trained(examples, training, model, parameters, predictor, parity, *others)
 
 
 def evaluate_model(trained: Trained) -> dict[str, float]:
@@ -217,12 +221,11 @@ def draw_plots(trained: Trained) -> tuple[Any, Any]:
 
 def _validation_answers(trained: Trained, held_back: Part) -> dict[str, Predictions]:
     """What is answered to validation rows: as it is served, and by models that it grew from."""
-    from mlops_for_mle.pipelines.training.calibration import uncalibrated
     from mlops_for_mle.pipelines.training.onnx import trained_answers
 
     answers = {"validation": trained.predictor.predict(held_back.features.to_numpy())}
-    for name, model in (("linear", trained.linear), ("uncalibrated", uncalibrated(trained.model))):
-        if model is not None:
+    for name in ("linear", "uncalibrated"):
+        if (model := getattr(trained, name)) is not None:
             answers[name] = trained_answers(model, held_back.features)
     return answers
 
