@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 from sqlalchemy import text
@@ -60,8 +61,8 @@ def test_an_empty_table_names_the_pipeline_to_run_first(database_url, contract):
 def test_a_csv_file_is_trained_on_as_it_would_be_ingested(database_url, contract, tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text(
-        "L;sepal_width;petal_length;petal_width;target;note\n9 cm;1;1;1;1;\n"
-        "5,1 cm;3,5;?;0,2;0;x\n;;;;;\n1;1;1;1;;\n"
+        "L;sepal_width;petal_length;petal_width;target;timestamp\n9 cm;1;1;1;1;\n"
+        "5,1 cm;3,5;?;0,2;0;2026-01-31\n;;;;;\n1;1;1;1;;\n"
     )
     ingestion = {
         "source": "csv",
@@ -84,8 +85,10 @@ def test_a_csv_file_is_trained_on_as_it_would_be_ingested(database_url, contract
     ).load()
 
     assert window.attrs["source"] == str(path)
-    assert list(window.columns) == list(contract.columns)
-    assert window.drop(columns="petal_length").to_numpy().tolist() == [[5.1, 3.5, 0.2, 0]]
+    assert list(window.columns) == [*contract.columns, "timestamp"]
+    known = window.drop(columns=["petal_length", "timestamp"])
+    assert known.to_numpy().tolist() == [[5.1, 3.5, 0.2, 0]]
+    assert window["timestamp"].tolist() == [pd.Timestamp("2026-01-31")], "by which it may be split"
     assert window["petal_length"].isna().all()
 
 

@@ -16,9 +16,7 @@ from tests.releases import contract_of, iris_release
 CONTRACT = contract_of("small", {"width": {"minimum": 0, "maximum": 10, "unit": "cm"}}, "no yes")
 LINE = contract_of("line", {"width": {}})
 
-WIDTH = Column(
-    *("number", (1.0, 2.0, 3.0)), minimum=0.0, maximum=10.0, counts=(40, 40, 40, 40), mean=2.0
-)
+WIDTH = Column("number", (1.0, 2.0, 3.0), counts=(40, 40, 40, 40), mean=2.0)
 ANSWERS = Column("class", (1, 2), ("no", "yes"), counts=(0, 80, 80), mean=1.5)
 DECISION = RetrainingDecision(
     id=7, contract="iris", monitoring_run_id=None, decision="retrain", reasons=["drift: alarm."]

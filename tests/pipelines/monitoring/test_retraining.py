@@ -1,9 +1,7 @@
 """Whether to retrain, on which rows, and what becomes of the decision."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -41,15 +39,11 @@ def finding(number: int, *alarms: str) -> WindowFinding:
     return WindowFinding(number, at(number), at(number + 0.9), list(alarms))
 
 
-def decision(
-    *oldest_first: WindowFinding, labelled: Sequence[WindowFinding] | None = None, **options: Any
-) -> RetrainingDecision:
-    """Decide on windows of predictions, all labelled unless told otherwise."""
-    look = replace(run(window()), id=99)
-    windows = list(reversed(oldest_first))
-    with_labels = windows if labelled is None else labelled
-    history = {"windows": windows, "labelled windows": with_labels}
-    return decide_on_retraining(look, history, RetrainingOptions.model_validate(options))
+def decision(*oldest_first: WindowFinding) -> RetrainingDecision:
+    """Decide on windows of predictions, all labelled."""
+    look, windows = replace(run(window()), id=99), list(reversed(oldest_first))
+    history = {"windows": windows, "labelled windows": windows}
+    return decide_on_retraining(look, history, RetrainingOptions())
 
 
 def test_one_bad_window_changes_nothing_and_is_told():
@@ -61,18 +55,6 @@ def test_one_bad_window_changes_nothing_and_is_told():
     ]
     # Nor does an estimate, however often.
     assert decision(*(finding(hour, "estimate") for hour in range(3))).decision == "none"
-
-
-def test_performance_is_judged_by_windows_of_labels():
-    windows = [finding(number, "performance") for number in (3, 4, 5)]
-    once = [finding(1, "performance")]
-    twice = [finding(2, "performance"), *once]
-
-    found = decision(*windows, labelled=once)
-    assert found.decision == "none"
-    assert found.reasons[0].startswith("performance: alarm in 1 of the last 1 labelled windows")
-    found = decision(*windows, labelled=twice)
-    assert (found.decision, found.evidence_from) == ("retrain", at(1))
 
 
 def test_what_is_not_called_for_says_why():
@@ -87,7 +69,8 @@ def test_what_is_not_called_for_says_why():
 def source(contract: Contract, count: int) -> pd.DataFrame:
     line = pd.DataFrame({"width": range(150), "y": range(150)}, dtype=float)
     made = iris_rows() if contract is IRIS_CONTRACT else line
-    return made.head(count).loc[:, list(contract.columns)]
+    rows = made.head(count).loc[:, list(contract.columns)]
+    return rows.assign(timestamp=pd.date_range("2026-01-01", periods=count))
 
 
 @pytest.mark.parametrize(
@@ -114,6 +97,7 @@ def test_the_table_joins_in_where_labels_are_few(labelled, options, count):
     assert len(found) == count
     joined = "table and " if count > labelled else ""
     assert found.attrs["source"] == f"{joined}labelled predictions since 2026-01-01 00:00:00 UTC"
+    assert found["timestamp"].notna().all(), "by which rows may be split"
 
 
 def test_the_table_joins_in_where_no_label_came_since_the_contract_got_a_feature():

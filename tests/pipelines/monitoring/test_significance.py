@@ -49,35 +49,6 @@ def test_a_value_that_is_most_of_a_feature_has_a_bin_of_its_own(values, counts):
     assert np.isfinite([held.mean, held.scale]).all()
 
 
-def compare_samples(one: np.ndarray, other: np.ndarray) -> Comparison:
-    edges = bin_edges(one)
-    counts = [
-        np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
-        for values in (one, other)
-    ]
-    return compare(counts[0].tolist(), counts[1].tolist())
-
-
-def test_windows_without_drift_are_significant_as_rarely_as_they_should_be():
-    random = np.random.default_rng(5)
-    rounds, features, wrong, alarms = 200, 5, 0, 0
-    for _ in range(rounds):
-        # The reference is a small sample itself, drawn anew each time.
-        found = [
-            compare_samples(random.normal(size=150), random.normal(size=250))
-            for _ in range(features)
-        ]
-        corrected = holm([one.p_value for one in found])
-        wrong += any(p < 0.05 for p in corrected)
-        judged = zip(corrected, found, strict=True)
-        alarms += any(p < 0.05 and one.index >= 0.25 for p, one in judged)
-
-    # 0.05 with three standard errors.
-    assert wrong / rounds < 0.05 + 3 * (0.05 * 0.95 / rounds) ** 0.5
-    assert wrong > 0
-    assert alarms == 0
-
-
 def test_the_index_is_that_of_the_formula_for_large_samples():
     found = compare([500_000, 500_000], [700_000, 300_000])
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.registry.nodes import (
-    Comparison,
     Decision,
     GateOptions,
     LoggedCandidate,
@@ -62,8 +61,7 @@ def gates(**changes: Any) -> GateOptions:
 
 
 def decision(given: LoggedCandidate, incumbent: Release | None = None, **changes: Any) -> Decision:
-    options = gates(**changes)
-    return apply_gates(compare_models(given, incumbent, options), options)
+    return compare_models(given, incumbent, gates(**changes))
 
 
 @pytest.mark.parametrize("recorded", [0.5, float("nan")])
@@ -126,15 +124,11 @@ def test_a_decision_follows_from_threshold_champion_and_baseline(
     figures: tuple[float, ...], threshold: float | None, tolerance: float, is_loss: bool
 ) -> None:
     metric, sign = ("brier", -1) if is_loss else ("accuracy", 1)
-    measured = dict(zip(("candidate", "champion", "baseline"), figures, strict=True))
-    compared = Comparison(
-        run_id="run2",
-        model_uri="models:/m-2",
-        champion_version=1,
-        metrics={of: {metric: figure} for of, figure in measured.items()},
-    )
+    names = ("candidate", "champion", "baseline")
+    measured = {of: {metric: figure} for of, figure in zip(names, figures, strict=True)}
+    options = gates(metric=metric, threshold=threshold, tolerance=tolerance)
 
-    found = apply_gates(compared, gates(metric=metric, threshold=threshold, tolerance=tolerance))
+    found = apply_gates(measured, options, champion_version=1)
 
     value, rival, constant = figures
     passed = [
@@ -143,8 +137,8 @@ def test_a_decision_follows_from_threshold_champion_and_baseline(
         sign * (value - constant) > 1e-6 * constant,
     ]
     failing = ("misses", "worse by more", "no better")
-    assert found.promote == all(passed)
-    for is_passed, words, reason in zip(passed, failing, found.reasons, strict=True):
+    assert [*found.values()] == passed
+    for is_passed, words, reason in zip(passed, failing, found, strict=True):
         assert is_passed == (words not in reason)
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.pipelines.training import snapshots
 from mlops_for_mle.pipelines.training.estimators import build_estimator, search_parameters
 from mlops_for_mle.pipelines.training.options import (
     EstimatorOptions,
     SearchOptions,
     TrainingOptions,
 )
+from mlops_for_mle.pipelines.training.split import folds as folds_of
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.training.examples import LINE_CONTRACT, fit, line_rows, split
 from tests.releases import IRIS_CONTRACT, encoded, iris_rows
@@ -34,7 +34,7 @@ def search(
     usual = {"folds": 3, "scoring": "accuracy", "engine": {"scheduler": "threads"}}
     wanted = SearchOptions.model_validate(usual | options)
     examples = split(iris_rows() if rows is None else rows, contract)
-    folds = snapshots.folds(examples, TrainingOptions(), wanted.folds)
+    folds = folds_of(examples, TrainingOptions(), wanted.folds)
     model = build_estimator(EstimatorOptions.model_validate(estimator), contract, seed=1)
     return search_parameters(model, examples, wanted, folds, seed=1)
 

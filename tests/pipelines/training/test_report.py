@@ -41,6 +41,17 @@ def test_classes_are_shown_by_their_confusion_their_scores_and_their_reliability
     np.testing.assert_allclose(right.get_ydata(), [4 / 6])
 
 
+def test_hundreds_of_classes_are_drawn_without_their_numbers() -> None:
+    classes = [{"value": code, "label": f"class {code}"} for code in range(600)]
+    target = Target.model_validate(IRIS.model_dump() | {"classes": classes})
+    truth = np.arange(1200) % 600
+
+    errors, report = draw(truth, {"served": Predictions(truth, None)}, target)
+
+    assert texts(errors.axes[0].texts) == texts(report.axes[0].texts) == []
+    assert report.get_figwidth() < 60
+
+
 def test_a_regression_is_shown_by_its_values_and_residuals() -> None:
     truth, found = np.array([1.0, 2.0, 4.0]), np.array([1.5, 2.0, 3.0])
 

@@ -265,7 +265,7 @@ def _task(column: Column, wish: Wishes) -> Task:
 
 def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
     """Look at the rows as training will, and leave out what would stop it."""
-    from mlops_for_mle.pipelines.training.snapshots import check
+    from mlops_for_mle.pipelines.training.checks import check
 
     if not proposal.features:
         reasons = "".join(f"; {one.name!r} {one.left_out}" for one in proposal.left_out)

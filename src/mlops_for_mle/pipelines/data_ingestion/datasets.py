@@ -116,8 +116,7 @@ class ObservationDataset(ContractDataset):
                 f"{path} does not fit contract {contract.name}, {batch.remark}. Widen the "
                 "contract, or correct or delete such rows; ingestion sorts them out."
             )
-        accepted = batch.accepted[[*contract.columns]]
-        rows = accepted.tail(self._row_limit or len(accepted))
+        rows = batch.accepted.tail(self._row_limit or len(batch.accepted))
         rows.attrs["source"] = path
         return rows
 

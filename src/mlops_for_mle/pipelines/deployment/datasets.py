@@ -48,7 +48,8 @@ class DeploymentDataset(ProjectDataset):
     def save(self, data: list[Manifest]) -> None:
         """Append what is not served already."""
         if not data:
-            _LOGGER.warning("nothing deployed: no candidate was promoted")
+            said = "nothing deployed: no candidate was promoted by `kedro run --pipeline registry`"
+            _LOGGER.warning(said)
         for manifest in data:
             with engine_for(self._url).connect() as connection:
                 row = deploy(connection, manifest, reason="champion", actor=actor())

@@ -23,12 +23,7 @@ Area = Literal["data_quality", "drift", "performance", "estimate"]
 Severity = Literal["none", "warning", "alarm"]
 
 _INDEX = "population_stability_index"
-_BAD = {
-    "missing": "are missing",
-    "wrong_type": "have the wrong type",
-    "out_of_range": "are out of the contract's range",
-    "unknown": "are categories that training has not seen",
-}
+_BAD = {"missing": "are missing", "unknown": "are categories that training has not seen"}
 
 
 @dataclass(frozen=True)
@@ -154,7 +149,7 @@ def confirm(metrics: list[Metric], significance: float) -> list[Metric]:
 def _check_data_quality(
     reference: Reference, window: Window, monitoring: MonitoringOptions
 ) -> Iterator[Metric]:
-    """Look for missing and wrong values, and for predictions of the future."""
+    """Look for missing and unknown values, and for predictions of the future."""
     limits, rows, ahead = dict(monitoring.quality), window.row_count, window.ahead
     future = Metric("data_quality", subject("rows", reference.contract), "future_count", ahead)
     said = "predictions are dated ahead of the database's clock and are not looked at"
@@ -162,11 +157,9 @@ def _check_data_quality(
     yield replace(future, threshold=0, severity=severity, message=f"{ahead} {said}")
     for name in reference.contract.features:
         column, seen = reference.columns[name], window.columns[name]
-        bad = {"missing": seen.missing, "wrong_type": seen.wrong_type}
+        bad = {"missing": seen.missing}
         if column.kind == "category":
             bad["unknown"] = seen.counts[0]
-        elif (column.minimum, column.maximum) != (None, None):
-            bad["out_of_range"] = seen.out_of_range
         for metric, count in bad.items():
             share, limit = count / rows if rows else None, limits[f"maximum_{metric}"]
             if metric == "missing":

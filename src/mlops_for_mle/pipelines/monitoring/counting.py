@@ -1,7 +1,7 @@
 """A window of predictions, counted by Postgres: nothing but counts and sums leaves it.
 
 So memory does not depend on the window. Names of features and categories are data here, and always
-bound parameters. What does not fit its column is counted, never an error.
+bound parameters. The API logs only what fits the contract; anything else would count as missing.
 """
 
 import json
@@ -57,9 +57,8 @@ class Window:
         return sum(one.count for one in self.rated)
 
 
-# Buckets of what is in no bin.
-_MISSING, _WRONG_TYPE = -1, -2
-_NAN = "CAST('NaN' AS float8)"
+# The bucket of what is in no bin.
+_MISSING = -1
 
 # The calendar dates and times of ISO 8601 that the API takes; without an offset they are UTC.
 _HOUR, _MINUTE = "([01][0-9]|2[0-3])", "([0-5][0-9])"
@@ -90,21 +89,14 @@ FROM predictions WHERE {_WINDOW} GROUP BY 1
 # One scan for all columns. A function in FROM is called once a row, so that each value is read
 # once, and lets Postgres work in parallel, as a subquery that keeps it from repeating would not.
 _COLUMNS = f"""
-SELECT segment, position, bucket, count(*) AS rows, sum(relative) AS sum,
-       count(*) FILTER (WHERE number < minimum OR number > maximum) AS outside
-FROM (
-    SELECT {{segment}} AS segment, position, number, minimum, maximum,
-           (number - mean) / scale AS relative,
-           CASE WHEN number IS NULL THEN {_MISSING} WHEN number = {_NAN} THEN {_WRONG_TYPE}
-           ELSE width_bucket(number, edges) END AS bucket
-    FROM predictions
-    CROSS JOIN LATERAL unnest(ARRAY[{{values}}]) WITH ORDINALITY AS value(number, position)
-    JOIN jsonb_to_recordset(CAST(:columns AS jsonb)) AS described(position bigint,
-        edges float8[], minimum float8, maximum float8, mean float8, scale float8)
-        USING (position)
-    WHERE {_WINDOW}
-) AS counted
-GROUP BY segment, position, bucket
+SELECT {{segment}} AS segment, position,
+       coalesce(width_bucket(number, edges), {_MISSING}) AS bucket,
+       count(*) AS rows, sum((number - mean) / scale) AS sum
+FROM predictions
+CROSS JOIN LATERAL unnest(ARRAY[{{values}}]) WITH ORDINALITY AS value(number, position)
+JOIN jsonb_to_recordset(CAST(:columns AS jsonb))
+    AS described(position bigint, edges float8[], mean float8, scale float8) USING (position)
+WHERE {_WINDOW} GROUP BY 1, 2, 3
 """
 _RATED = f"""
 SELECT segment, min(answered_at) AS labelled_from, max(answered_at) AS labelled_to,
@@ -220,8 +212,6 @@ def _counts(column: Column, rows: Sequence[Any]) -> Column:
         column,
         counts=tuple(counts.get(number, 0) for number in range(len(column.edges) + 1)),
         missing=counts.get(_MISSING, 0),
-        wrong_type=counts.get(_WRONG_TYPE, 0),
-        out_of_range=sum(row.outside for row in good),
         mean=column.mean + column.scale * sum(row.sum for row in good) / max(1, total),
     )
 
@@ -242,20 +232,19 @@ def _part(option: SegmentOptions, number: str) -> str:
     """SQL of the number by which ``Reference.segments`` knows a row's part."""
     if option.by is not None:
         part = "isodow" if option.by == "weekday" else option.by
-        moment = f"to_timestamp(nullif({number}, {_NAN})) AT TIME ZONE 'UTC'"
-        number = f"extract({part} FROM {moment})"
+        number = f"extract({part} FROM to_timestamp({number}) AT TIME ZONE 'UTC')"
     return f"CAST({number} AS float8)"
 
 
 def _read(one: Column, name: str, categories: str) -> str:
-    """SQL that reads a value as a number: null where it is missing, NaN if of another type."""
+    """SQL that reads a value as a number; null where there is none of this kind."""
     if one.kind == "class":
         return "coalesce(array_position(CAST(:codes AS float8[]), prediction), 0)"
     if one.kind == "answer":
-        return f"CASE WHEN abs(prediction) < {LARGEST} THEN prediction ELSE {_NAN} END"
+        return f"CASE WHEN abs(prediction) < {LARGEST} THEN prediction END"
     value = f"(features -> CAST(:{name} AS text))"
     number, words = f"CAST({value} AS numeric)", f"({value} #>> CAST(ARRAY[] AS text[]))"
-    kind = f"coalesce(jsonb_typeof({value}), 'null')"
+    kind = f"jsonb_typeof({value})"
     if one.kind == "time":
         read = f"WHEN 'string' THEN {_read_time(words)}"
     elif one.kind == "category":
@@ -266,16 +255,16 @@ def _read(one: Column, name: str, categories: str) -> str:
         place = f"coalesce(array_position(CAST(:{categories} AS text[]), {plain}), 0)"
         read = " ".join(f"WHEN '{one}' THEN {place}" for one in ("string", "number", "boolean"))
     else:
-        fits = f"CASE WHEN abs({number}) < {LARGEST} THEN CAST({value} AS float8) ELSE {_NAN} END"
+        fits = f"CASE WHEN abs({number}) < {LARGEST} THEN CAST({value} AS float8) END"
         read = f"WHEN 'number' THEN {fits}"
-    return f"CASE {kind} WHEN 'null' THEN NULL {read} ELSE {_NAN} END"
+    return f"CASE {kind} {read} END"
 
 
 def _read_time(words: str) -> str:
-    """SQL that reads a date or time as seconds since 1970, UTC; NaN where it is none.
+    """SQL that reads a date or time as seconds since 1970, UTC.
 
-    Postgres' own conversion fails on the first text that is no time, takes the session's zone where
-    none is given, and has no form before version 16 that does not.
+    Postgres' own conversion does not know all of these forms, and takes the session's zone where
+    none is given.
     """
     year, month, day = (f"CAST(part[{number}] AS int)" for number in (1, 2, 3))
     hour, minute, offset_hour, offset_minute = (
@@ -284,8 +273,5 @@ def _read_time(words: str) -> str:
     date = f"(make_date({year}, {month}, 1) + {day} - 1)"
     second = "coalesce(CAST(replace(part[6], ',', '.') AS float8), 0)"
     offset = f"CAST(coalesce(part[7], '+') || '1' AS int) * ({offset_hour} * 60 + {offset_minute})"
-    return f"""(
-        SELECT CASE WHEN extract(month FROM {date}) = {month}
-        THEN extract(epoch FROM {date}) + ({hour} * 60 + {minute} - {offset}) * 60 + {second}
-        ELSE {_NAN} END FROM regexp_match({words}, :iso) AS found(part)
-    )"""
+    seconds = f"extract(epoch FROM {date}) + ({hour} * 60 + {minute} - {offset}) * 60 + {second}"
+    return f"(SELECT {seconds} FROM regexp_match({words}, :iso) AS found(part))"

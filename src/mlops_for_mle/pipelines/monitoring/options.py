@@ -63,8 +63,6 @@ class QualityOptions(Configuration):
     """What part of a feature's values may be bad."""
 
     maximum_missing: Share = 0.05
-    maximum_wrong_type: Share = 0.0
-    maximum_out_of_range: Share = 0.01
     maximum_unknown: Share = 0.05
 
 

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -44,14 +43,10 @@ class Column:
     kind: Literal["number", "time", "category", "answer", "class"]
     edges: tuple[float, ...]
     categories: tuple[str, ...] = ()
-    minimum: float | None = None
-    maximum: float | None = None
     scale: float = 1.0
     counts: tuple[int, ...] = ()
     mean: float = 0.0
     missing: int = 0
-    wrong_type: int = 0
-    out_of_range: int = 0
 
     @property
     def is_number(self) -> bool:
@@ -173,11 +168,10 @@ def read_feature(feature: Feature, values: "pd.Series[Any]") -> tuple[Column, Nu
     if feature.is_time:
         times = to_array(values, feature).astype("datetime64[us]")
         numbers = np.where(np.isnat(times), np.nan, times.astype(np.int64) / 1e6)
-        least, most = _seconds(feature.earliest), _seconds(feature.latest)
-        return Column("time", bin_edges(numbers), minimum=least, maximum=most), numbers
+        return Column("time", bin_edges(numbers)), numbers
     if feature.is_number:
-        numbers, least, most = to_array(values, feature), feature.minimum, feature.maximum
-        return Column("number", bin_edges(numbers), minimum=least, maximum=most), numbers
+        numbers = to_array(values, feature)
+        return Column("number", bin_edges(numbers)), numbers
     texts = [
         one if one is None or isinstance(one, str) else json.dumps(one)
         for one in plain_column(values, feature)
@@ -254,7 +248,3 @@ def _divide(
 
 def _of_names(kind: Literal["category", "class"], names: tuple[str, ...]) -> Column:
     return Column(kind, tuple(np.arange(1.0, len(names) + 1).tolist()), categories=names)
-
-
-def _seconds(limit: datetime | None) -> float | None:
-    return None if limit is None else limit.replace(tzinfo=UTC).timestamp()

@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns
+from mlops_for_mle.contract.model import as_utc
 from mlops_for_mle.errors import NotCalledForError
 from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun
 from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
@@ -17,7 +19,8 @@ from mlops_for_mle.releases.manifest import Release
 
 _LEAST_URGENT_FIRST: tuple[Action, ...] = ("none", "investigate", "retrain")
 _LABELLED_ROWS = """
-SELECT features, target, feedback.label FROM predictions JOIN feedback USING (prediction_id)
+SELECT predictions.created_at, features, target, feedback.label
+FROM predictions JOIN feedback USING (prediction_id)
 WHERE predictions.contract = :contract AND superseded_at IS NULL
   AND predictions.created_at >= :since AND predictions.created_at <= now()
   AND jsonb_typeof(features) = 'object'
@@ -121,7 +124,8 @@ def labelled_rows(
 ) -> pd.DataFrame:
     """The newest labelled predictions since the first alarm, by any release, as table rows.
 
-    Those that do not fit the contract, which may have changed since, are left out.
+    Their time is when they were asked for. Those that do not fit the contract, which may have
+    changed since, are left out.
     """
     since, most = decision.evidence_from or "-infinity", retraining.rows.maximum_labelled
     bound = {"contract": contract.name, "since": since, "most": most}
@@ -133,7 +137,10 @@ def labelled_rows(
         # There it is a place among the classes, which may have been others then.
         values = {one.label: one.value for one in target.classes}
         columns[target.column] = [values.get(row.label) for row in rows]
-    return check_columns(pd.DataFrame(columns, dtype=object), contract.columns)[0]
+    fitting, faults = check_columns(pd.DataFrame(columns, dtype=object), contract.columns)
+    times = np.array([as_utc(row.created_at) for row in rows], "datetime64[us]")
+    fitting.insert(0, contract.timestamp, np.delete(times, list(faults)))
+    return fitting
 
 
 def choose_rows(
@@ -152,7 +159,8 @@ def choose_rows(
     source = "labelled predictions" + (f" since {since:%Y-%m-%d %H:%M:%S %Z}" if since else "")
     # The split needs one row to learn from and one to validate on.
     least = max(2, minimum_rows_per_class or 0)
-    by_class = labelled.drop_duplicates()[target.column].value_counts()
+    distinct = labelled[list(contract.columns)].drop_duplicates()
+    by_class = distinct[target.column].value_counts()
     has_classes = all(by_class.get(one, 0) >= least for one in target.codes)
     # A feature that the contract has had only since then has values in the table alone.
     names = list(contract.features)
@@ -160,7 +168,7 @@ def choose_rows(
     is_enough = has_classes and has_values.all()
     chosen = [labelled]
     if len(labelled) < retraining.rows.minimum_labelled or not is_enough:
-        chosen.insert(0, observations[list(contract.columns)])
+        chosen.insert(0, observations.drop(columns=contract.key, errors="ignore"))
         source = f"{observations.attrs['source']} and {source}"
     rows = pd.concat([one for one in chosen if len(one)] or chosen, ignore_index=True)
     rows.attrs["source"] = source

@@ -71,18 +71,11 @@ class ChampionDataset(ProjectDataset):
     _SINGLE_PROCESS = True
 
     def __init__(
-        self,
-        name: str,
-        credentials: dict[str, Any],
-        required: bool = False,
-        metadata: dict[str, Any] | None = None,
+        self, name: str, credentials: dict[str, Any], metadata: dict[str, Any] | None = None
     ) -> None:
-        """Take the contract's name and credentials with the key ``con``, a URL.
-
-        With ``required`` it is a mistake to load before anything was registered.
-        """
+        """Take the contract's name and credentials with the key ``con``, a URL."""
         super().__init__(metadata, model=name)
-        self._name, self._url, self._required = name, credentials["con"], required
+        self._name, self._url = name, credentials["con"]
 
     def save(self, data: Decision) -> None:
         """Register the candidate once, tag its version with the decision, and move the alias.
@@ -114,13 +107,7 @@ class ChampionDataset(ProjectDataset):
 
     def load(self) -> Release | None:
         """Download the champion, if there is one."""
-        client = MlflowClient()
-        champion = champion_version(client, self._name)
-        if champion is None and self._required and not versions(client, self._name):
-            raise UserError(
-                f"Model {self._name} has no champion yet: run `kedro run --pipeline registry` "
-                "first."
-            )
+        champion = champion_version(MlflowClient(), self._name)
         return None if champion is None else load_version(champion)
 
 

@@ -54,14 +54,15 @@ class LoggedCandidate:
     validation: pd.DataFrame = field(repr=False)
 
 
-class Comparison(Configuration):
-    """A candidate and what it has to beat, measured on the candidate's validation rows.
+class Decision(Configuration):
+    """Whether a candidate becomes champion, by what was measured on its validation rows.
 
     Attributes:
         metrics: Of ``candidate``, of ``baseline`` (a constant answer) and of ``champion``, where
             that is another model.
         gained: Of few rows, within which bounds the candidate is better than the champion by the
             metric of the gates, if chance is taken into account.
+        reasons: A sentence for each gate.
     """
 
     run_id: str
@@ -69,19 +70,14 @@ class Comparison(Configuration):
     champion_version: int | None
     metrics: dict[str, dict[str, float]]
     gained: tuple[float, float] | None = None
-
-
-class Decision(Comparison):
-    """Whether the candidate becomes champion, with a sentence for each gate."""
-
     promote: bool
     reasons: tuple[str, ...]
 
 
 def compare_models(
     candidate: LoggedCandidate, incumbent: Release | None, gates: GateOptions
-) -> Comparison:
-    """Measure candidate, constant answer and champion, and confirm what training has recorded."""
+) -> Decision:
+    """Measure candidate, constant answer and champion; confirm what training has recorded."""
     described, rows = candidate.description, candidate.validation
     contract, target = described.contract, described.contract.target
     truth = encode_target(to_array(rows[target.column], target.feature), target)
@@ -115,13 +111,10 @@ def compare_models(
             is_measured = all(gates.metric in metrics[of] for of in ("candidate", "champion"))
             if is_measured and len(truth) <= _FEW_ROWS:
                 gained = _bootstrap(gates.metric, ours, theirs, truth, target)
-    return Comparison(
-        run_id=candidate.run_id,
-        model_uri=candidate.model_uri,
-        champion_version=version,
-        metrics=metrics,
-        gained=gained,
-    )
+    verdicts = apply_gates(metrics, gates, version, gained)
+    found: dict[str, Any] = {"champion_version": version, "metrics": metrics, "gained": gained}
+    found |= {"promote": all(verdicts.values()), "reasons": tuple(verdicts)}
+    return Decision(run_id=candidate.run_id, model_uri=candidate.model_uri, **found)
 
 
 def _answers(model: bytes, described: ModelDescription, rows: pd.DataFrame) -> Predictions:
@@ -154,13 +147,19 @@ def _bootstrap(
     return gain(rows) - reach, gain(rows) + reach
 
 
-def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
-    """Promote what reaches the threshold, keeps up with the champion and has learned something.
+def apply_gates(
+    metrics: dict[str, dict[str, float]],
+    gates: GateOptions,
+    champion_version: int | None,
+    gained: tuple[float, float] | None = None,
+) -> dict[str, bool]:
+    """A sentence for each gate, and whether it is passed; ``Decision`` says what is given.
 
-    Of few rows it keeps up, too, where chance alone can have made it worse.
+    A candidate must reach the threshold, keep up with the champion (of few rows it does, too, where
+    chance alone can have made it worse) and have learned something.
     """
     metric, measured = gates.metric, dict[str, float]()
-    for of, found in comparison.metrics.items():
+    for of, found in metrics.items():
         if metric not in found:
             raise ConfigurationError(
                 f"gates.metric: {metric} was not measured on the validation rows of the {of}, "
@@ -176,28 +175,26 @@ def apply_gates(comparison: Comparison, gates: GateOptions) -> Decision:
         bound = f" {'meets' if reached else 'misses'} the threshold {metric_text(gates.threshold)}"
 
     kept_up, rivalry = True, "it is the champion already"
-    if comparison.champion_version is None:
+    if champion_version is None:
         rivalry = "there is no champion to compare with"
     elif "champion" in measured:
         rival, by_chance = measured["champion"], ""
         gain = sign * (value - rival)
-        if comparison.gained is not None:
-            gain = max(gain, comparison.gained[1])
-            low, high = map(metric_text, comparison.gained)
+        if gained is not None:
+            gain = max(gain, gained[1])
+            low, high = map(metric_text, gained)
             by_chance = f" (on rows drawn again it gains from {low} to {high})"
         kept_up = gain >= -gates.tolerance - _ROUNDING * abs(rival)
         rivalry = (
-            f"champion version {comparison.champion_version} has {metric_text(rival)} on the same "
-            f"rows: {'no worse within' if kept_up else 'worse by more than'} the tolerance "
+            f"champion version {champion_version} has {metric_text(rival)} on the same rows: "
+            f"{'no worse within' if kept_up else 'worse by more than'} the tolerance "
             f"{metric_text(gates.tolerance)}{by_chance}"
         )
 
     has_learned = sign * (value - constant) > _ROUNDING * abs(constant)
     better = "better" if has_learned else "no better"
-    reasons = (
-        f"validation {metric} {metric_text(value)}{bound}",
-        rivalry,
-        f"{better} than a constant answer, {metric_text(constant)}",
-    )
-    is_promoted = reached and kept_up and has_learned
-    return Decision(**comparison.model_dump(), promote=is_promoted, reasons=reasons)
+    return {
+        f"validation {metric} {metric_text(value)}{bound}": reached,
+        rivalry: kept_up,
+        f"{better} than a constant answer, {metric_text(constant)}": has_learned,
+    }

@@ -19,7 +19,7 @@ from sklearn.svm import SVC, NuSVC
 from mlops_for_mle.contract.encoding import Matrix
 from mlops_for_mle.contract.model import Target
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.training import snapshots
+from mlops_for_mle.pipelines.training import split
 from mlops_for_mle.pipelines.training.estimators import held_out
 from mlops_for_mle.pipelines.training.nodes import Part
 from mlops_for_mle.pipelines.training.options import TrainingOptions
@@ -34,6 +34,8 @@ _LEAST = 1e-12
 # skl2onnx has the decision functions of these.
 _BOOSTING = (GradientBoostingClassifier, HistGradientBoostingClassifier)
 _WITH_SCORES = (*_BOOSTING, LogisticRegression, NuSVC, SVC)
+# This one, too; it is of an extra.
+_LIGHTGBM = "LGBMClassifier"
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ def decide(
     model: Pipeline,
     learned: Part,
     training: TrainingOptions,
-    judged_by: tuple[snapshots.Folds, Matrix] | None = None,
+    judged_by: tuple[split.Folds, Matrix] | None = None,
 ) -> tuple[Pipeline, bool, float | None]:
     """Calibrate a fitted model and choose its threshold, as far as these are wanted and possible.
 
@@ -64,10 +66,10 @@ def decide(
     chances: Matrix | None = None
     if is_calibrated or (has_chances and threshold == "auto"):
         try:
-            folds = judged_by[0] if judged_by else snapshots.folds(learned, training)
+            folds = judged_by[0] if judged_by else split.folds(learned, training)
             found = judged_by[1] if judged_by else held_out(model, learned, folds)
             # By time, the oldest rows are judged by none: only what came later could.
-            rows, fold = snapshots.judged(folds)
+            rows, fold = split.judged(folds)
             truth = learned.truth[rows]
             known, places = np.unique(truth, return_inverse=True)
             if len(known) < len(target.classes):
@@ -119,18 +121,10 @@ def choose_threshold(
     return float(max(levels.tolist(), key=quality))
 
 
-def uncalibrated(model: Pipeline) -> Pipeline | None:
-    """The model before its calibration, where it was calibrated and had probabilities before."""
-    if not isinstance(model[-1], CalibratedClassifierCV):
-        return None
-    (fitted,) = model[-1].calibrated_classifiers_
-    before = _ending_with(model, fitted.estimator)
-    return before if hasattr(before, "predict_proba") else None
-
-
 def _has_form(estimator: object) -> bool:
     """Whether its calibration has a served form, which begins with its decision function if any."""
-    return isinstance(estimator, _WITH_SCORES) or not hasattr(estimator, "decision_function")
+    has_scores = isinstance(estimator, _WITH_SCORES) or type(estimator).__name__ == _LIGHTGBM
+    return has_scores or not hasattr(estimator, "decision_function")
 
 
 def _scores(model: Pipeline, found: Matrix) -> Matrix:
@@ -183,8 +177,4 @@ def _with_calibration(
     # scikit-learn's temperature takes only classes that count from zero.
     fitted.classes = calibrator.classes_ = estimator.classes_
     calibrator.set_params(estimator=estimator, cv=None, ensemble=False)
-    return _ending_with(model, calibrator)
-
-
-def _ending_with(model: Pipeline, estimator: object) -> Pipeline:
-    return Pipeline([*model.steps[:-1], (model.steps[-1][0], estimator)])
+    return Pipeline([*model.steps[:-1], (model.steps[-1][0], calibrator)])

@@ -34,7 +34,7 @@ from mlops_for_mle.contract.model import Feature, Task
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training.nodes import Part
 from mlops_for_mle.pipelines.training.options import EstimatorName, EstimatorOptions, SearchOptions
-from mlops_for_mle.pipelines.training.snapshots import Folds, judged
+from mlops_for_mle.pipelines.training.split import Folds, judged
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -67,8 +67,8 @@ _DEFAULTS: Mapping[EstimatorName, Mapping[str, Any]] = {
     "logistic": {"max_iter": 1000},
     # Fully grown trees over many rows would make a release of hundreds of megabytes.
     "random_forest": {"n_estimators": 100, "min_samples_leaf": 3, "max_depth": 16},
-    # The same trees on every machine.
-    "lightgbm": {"deterministic": True, "force_row_wise": True, "verbosity": -1},
+    # The same trees on every machine, and as many threads as OpenMP is allowed.
+    "lightgbm": {"deterministic": True, "force_row_wise": True, "verbosity": -1, "n_jobs": 0},
     "mlp": {"hidden_layer_sizes": (64, 32), "early_stopping": True, "max_iter": 300},
 }
 
@@ -255,6 +255,8 @@ def search_parameters(
 
 def threads_for(row_count: int) -> threadpool_limits:
     """One thread for few rows: there, boosting spends its time on waiting for the others."""
+    # It is told only to libraries that are loaded by now.
+    _has_lightgbm()
     return threadpool_limits(1 if row_count < _MANY_ROWS else None, user_api="openmp")
 
 

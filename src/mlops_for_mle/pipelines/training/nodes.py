@@ -36,7 +36,7 @@ class Part:
 
     Attributes:
         truth: What is to be answered for each row: class codes or numbers.
-        split_values: What each row is split by, see ``snapshots``.
+        split_values: What each row is split by, see ``split``.
     """
 
     contract: Contract
@@ -76,6 +76,7 @@ class Trained:
         parameters: Of its estimator, as they were configured, found or chosen.
         trials: What a search or ``auto`` has tried, with its scores.
         linear: Of what ``auto`` has chosen from, fitted, where another one was chosen.
+        uncalibrated: The model before its calibration, if that had probabilities.
     """
 
     examples: Examples
@@ -86,6 +87,7 @@ class Trained:
     parity: manifest.Parity
     trials: pd.DataFrame | None
     linear: Any
+    uncalibrated: Any
     is_calibrated: bool
 
 
@@ -117,7 +119,7 @@ def prepare_examples(
         The examples; the validation rows as the table has them, for people; and what was found of
         the fitness of the snapshot.
     """
-    from mlops_for_mle.pipelines.training import snapshots
+    from mlops_for_mle.pipelines.training import checks, split
 
     facts, target = SnapshotFacts.model_validate(snapshot.attrs), contract.target
     metrics = GREATER_IS_BETTER[target.task]
@@ -131,14 +133,14 @@ def prepare_examples(
     truth = encode_target(snapshot[target.column].to_numpy(), target)
     found: dict[str, Any] = {}
     if data_checks is not None:
-        found, problems = snapshots.check(features, truth, contract, data_checks)
+        found, problems = checks.check(features, truth, contract, data_checks)
         if problems:
             raise UserError(
                 f"{facts.source} is not fit to train on: {'; '.join(problems)}. Nothing was "
                 "trained."
             )
-    values = snapshots.split_values(snapshot, features, contract, training)
-    is_validation = snapshots.hold_back(values, truth, target, training)
+    values = split.split_values(snapshot, features, contract, training)
+    is_validation = split.hold_back(values, truth, target, training)
     examples = Examples(contract, features, truth, values, facts, snapshot, is_validation)
     return examples, snapshot[is_validation], found
 
@@ -150,16 +152,16 @@ def train_model(
 
     A threshold is chosen by ``gate_metric``, unless the options name another one.
     """
-    from mlops_for_mle.pipelines.training import calibration, estimators, onnx, snapshots
+    from mlops_for_mle.pipelines.training import calibration, estimators, onnx, split
 
     training = training.model_copy(update={"metric": training.metric or gate_metric})
     contract, learned, seed = examples.contract, examples.learned, training.seed
     estimator, parameters = training.estimator, dict(training.estimator.parameters)
-    trials, linear, judged_by = None, None, None
+    trials, linear, uncalibrated, judged_by = None, None, None, None
     is_calibrated, threshold = False, None
     with estimators.threads_for(len(learned.features)):
         if estimator.is_auto:
-            folds = snapshots.folds(learned, training)
+            folds = split.folds(learned, training)
             estimator, trials, answers = estimators.choose_estimator(learned, folds, seed)
             judged_by = None if answers is None else (folds, answers)
             parameters = dict(estimator.parameters)
@@ -169,7 +171,7 @@ def train_model(
                 linear.fit(learned.features, learned.truth)
         model = estimators.build_estimator(estimator, contract, seed)
         if training.search is not None:
-            folds = snapshots.folds(learned, training, training.search.folds)
+            folds = split.folds(learned, training, training.search.folds)
             best, trials = estimators.search_parameters(
                 model, learned, training.search, folds, seed
             )
@@ -177,14 +179,16 @@ def train_model(
             parameters |= best
         model.fit(learned.features, learned.truth)
         if contract.target.classes:
+            before = model
             model, is_calibrated, threshold = calibration.decide(
-                model, learned, training, judged_by
+                before, learned, training, judged_by
             )
+            if model is not before and hasattr(before, "predict_proba"):
+                uncalibrated = before
     predictor, parity = onnx.export(model, examples.features, contract)
     predictor.threshold = threshold
-    return Trained(
-        examples, training, model, parameters, predictor, parity, trials, linear, is_calibrated
-    )
+    others = trials, linear, uncalibrated, is_calibrated
+    return Trained(examples, training, model, parameters, predictor, parity, *others)
 
 
 def evaluate_model(trained: Trained) -> dict[str, float]:
@@ -217,12 +221,11 @@ def draw_plots(trained: Trained) -> tuple[Any, Any]:
 
 def _validation_answers(trained: Trained, held_back: Part) -> dict[str, Predictions]:
     """What is answered to validation rows: as it is served, and by models that it grew from."""
-    from mlops_for_mle.pipelines.training.calibration import uncalibrated
     from mlops_for_mle.pipelines.training.onnx import trained_answers
 
     answers = {"validation": trained.predictor.predict(held_back.features.to_numpy())}
-    for name, model in (("linear", trained.linear), ("uncalibrated", uncalibrated(trained.model))):
-        if model is not None:
+    for name in ("linear", "uncalibrated"):
+        if (model := getattr(trained, name)) is not None:
             answers[name] = trained_answers(model, held_back.features)
     return answers
 
@@ -231,7 +234,7 @@ def assemble_candidate(
     trained: Trained, metrics: dict[str, float], data_quality: dict[str, Any]
 ) -> tuple[tuple[Trained, ModelDescription], Any]:
     """Describe what is to be logged; with a picture of the importance of its features."""
-    from mlops_for_mle.pipelines.training import estimators, report
+    from mlops_for_mle.pipelines.training import checks, estimators, report
     from mlops_for_mle.pipelines.training.onnx import trained_answers
 
     examples, predictor = trained.examples, trained.predictor
@@ -254,7 +257,7 @@ def assemble_candidate(
         candidates=tuple(candidates),
         calibrated=trained.is_calibrated,
         threshold=predictor.threshold,
-        remarks=tuple(report.remarks(trained, metrics, data_quality, importance)),
+        remarks=tuple(checks.remarks(trained, metrics, data_quality, importance)),
         parity=trained.parity,
         example=manifest.Example(
             rows=plain_rows(validation_rows.head(_EXAMPLE_ROWS), contract),

@@ -209,9 +209,16 @@ def _rounded_down(exact: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _register_lightgbm() -> None:
-    """Make skl2onnx know what onnxmltools converts."""
+    """Make skl2onnx know what onnxmltools converts, and of scores what is no probability yet."""
     from lightgbm import LGBMClassifier, LGBMRegressor
     from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
+
+    def convert(scope: Any, operator: Any, container: Any) -> None:
+        convert_lightgbm(scope, operator, container)
+        if container.get_options(operator.raw_operator, {}).get("raw_scores"):
+            for one in chain.from_iterable(node.attribute for node in container.nodes):
+                if one.name == "post_transform":
+                    one.s = b"NONE"
 
     classes = {"zipmap": [True, False], "nocl": [True, False], "raw_scores": [True, False]}
     for kind, shape, options in (
@@ -219,7 +226,7 @@ def _register_lightgbm() -> None:
         (LGBMRegressor, shapes.calculate_linear_regressor_output_shapes, {"split": None}),
     ):
         name = f"LightGbm{kind.__name__}"
-        update_registered_converter(kind, name, shape, convert_lightgbm, options=options)
+        update_registered_converter(kind, name, shape, convert, options=options)
 
 
 def _operators(container: Any) -> Callable[..., Any]:

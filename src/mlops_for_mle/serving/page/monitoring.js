@@ -18,8 +18,6 @@ const METRICS = {
   estimated_mae: "monitoringEstimatedMae",
   population_stability_index: "monitoringDrift",
   missing_fraction: "monitoringMissing",
-  wrong_type_fraction: "monitoringWrongType",
-  out_of_range_fraction: "monitoringOutOfRange",
   unknown_fraction: "monitoringUnknown",
 };
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.pipelines.training import nodes, snapshots
+from mlops_for_mle.pipelines.training import checks, nodes
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
+from mlops_for_mle.pipelines.training.split import folds as folds_of
 from tests.pipelines.training.examples import LINE_CONTRACT, line_rows, snapshot, split
 from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT, encoded, iris_rows
 
@@ -35,7 +36,7 @@ def check(
 ) -> tuple[dict[str, Any], list[str]]:
     """What is found, and what is wrong."""
     chosen = DataCheckOptions.model_validate(options)
-    return snapshots.check(*encoded(rows, contract), contract, chosen)
+    return checks.check(*encoded(rows, contract), contract, chosen)
 
 
 @pytest.mark.filterwarnings("error")
@@ -150,7 +151,7 @@ def test_what_belongs_together_falls_on_one_side_in_whatever_order_and_so_in_fol
 
     training, truth = TrainingOptions.model_validate(options), examples.truth
     try:
-        folds = snapshots.folds(examples, training)
+        folds = folds_of(examples, training)
     except (UserError, ValueError):
         return
     for learn, judge in folds:

@@ -1,4 +1,4 @@
-"""Whether a snapshot is fit to train on, which of its rows are held back, and the folds.
+"""Which rows of a snapshot are held back, and the folds of those that are not.
 
 Rows are split by a hash of their values, so that equal rows fall on one side; by time, so that a
 model is judged on what comes after what it has learned from; or by a group, such as a shop, so that
@@ -13,117 +13,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import spearmanr
-from sklearn.metrics import balanced_accuracy_score, r2_score
-from sklearn.model_selection import (
-    GroupKFold,
-    StratifiedGroupKFold,
-    TimeSeriesSplit,
-    cross_val_predict,
-)
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, TimeSeriesSplit
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.encoding import encoded_columns
 from mlops_for_mle.contract.model import Target
 from mlops_for_mle.contract.notation import present
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training.nodes import Part
-from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
-from mlops_for_mle.releases.metrics import metric_text
+from mlops_for_mle.pipelines.training.options import TrainingOptions
 
-# A feature is judged by no more rows than these, and with fewer it can tell the target by chance.
-_LARGEST_SAMPLE = 5_000
-_SMALLEST_SAMPLE = 50
-# A column with no more values than these holds categories, not rows that can be told by them; and
-# a value that so many could share evenly tells no row.
-_MOST_CATEGORIES = 50
 # With more rows, fewer folds tell as much.
 _MANY_ROWS = 20_000
 
 Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 """Positions of the rows to learn from and of those to judge by, fold by fold."""
-
-
-def check(
-    features: pd.DataFrame, truth: npt.NDArray[Any], contract: Contract, options: DataCheckOptions
-) -> tuple[dict[str, Any], list[str]]:
-    """Look at encoded rows and what is to be answered for each.
-
-    Returns:
-        What was found; and for each limit that is not kept a sentence with its remedy.
-    """
-    target, problems = contract.target, []
-    # Equal features with another label are another row.
-    is_first = ~features.assign(**{target.column: truth}).duplicated()
-    found: dict[str, Any] = {"rows": len(features), "distinct_rows": int(is_first.sum())}
-    if found["distinct_rows"] < (options.minimum_rows or 0):
-        problems.append(
-            f"it has {found['distinct_rows']} distinct rows, {options.minimum_rows} are needed: "
-            "ingest more, or lower data_checks.minimum_rows"
-        )
-    if target.classes:
-        by_code = pd.Series(truth[is_first]).value_counts()
-        counts = {label: int(by_code.get(code, 0)) for code, label in target.labels.items()}
-        found["distinct_rows_by_class"] = counts
-        problems += [
-            f"class {label} has {count} distinct rows, {options.minimum_rows_per_class} are "
-            "needed: ingest more, or lower data_checks.minimum_rows_per_class"
-            for label, count in counts.items()
-            if count < (options.minimum_rows_per_class or 0)
-        ]
-    elif truth.min() == truth.max():
-        problems.append(
-            f"{target.column} has the same value in all {len(truth)} rows, so there is nothing to "
-            "learn: ingest other rows, or choose another target"
-        )
-    if len(features) < _SMALLEST_SAMPLE or problems:
-        return found, problems
-    sample = features.sample(min(len(features), _LARGEST_SAMPLE), random_state=0)
-    scores = _single_feature_scores(sample, truth[sample.index], contract)
-    found["single_feature_scores"] = scores
-    limit = options.maximum_single_feature_score
-    problems += [
-        f"{name} alone tells {target.column} (cross-validated score {metric_text(score)}), so it "
-        "probably holds the answer: leave it out of contract.features, or name it in "
-        "data_checks.allowed_predictors"
-        for name, score in scores.items()
-        if limit is not None and score > limit and name not in options.allowed_predictors
-    ]
-    return found, problems
-
-
-def _single_feature_scores(
-    features: pd.DataFrame, truth: npt.NDArray[Any], contract: Contract
-) -> dict[str, float]:
-    """How well each feature alone tells the target: a tree, cross-validated.
-
-    Equal values stand in one fold, so that a column of identifiers tells nothing; not so frequent
-    ones, or it would tell nothing either that a value is zero, or missing, in all rows of a class.
-    Scores are balanced accuracy for classes (0.5 for two classes is chance) and, for numbers, R2 or
-    the square of the rank correlation, whichever is larger.
-    """
-    is_classifier = contract.target.task == "classification"
-    tree = (DecisionTreeClassifier if is_classifier else DecisionTreeRegressor)(random_state=0)
-    score = balanced_accuracy_score if is_classifier else r2_score
-    folds = GroupKFold(5, shuffle=True, random_state=0)
-    sources = np.array([column.source for column in encoded_columns(contract)])
-    scores = {}
-    for name in contract.features:
-        column = features.loc[:, sources == name]
-        equal = column.groupby(list(column.columns), dropna=False).ngroup().to_numpy()
-        if equal.max() == 0:
-            scores[name] = 0.0
-            continue
-        sizes = np.bincount(equal)
-        is_rare = (len(sizes) > _MOST_CATEGORIES) & (sizes * _MOST_CATEGORIES <= len(equal))
-        groups = np.where(is_rare[equal], equal, len(sizes) + np.arange(len(equal)))
-        told = score(truth, cross_val_predict(tree, column, truth, groups=groups, cv=folds))
-        if not is_classifier and column.shape[1] == 1:
-            ranks = spearmanr(column.iloc[:, 0], truth, nan_policy="omit")
-            told = max(told, np.nan_to_num(ranks[0]) ** 2)
-        scores[name] = round(float(told), 6)
-    return scores
 
 
 def split_values(
@@ -140,9 +43,11 @@ def split_values(
             "contract.group keeps a column that is no feature"
         )
     if by == "group":
-        # What is missing is a group, too.
-        texts = rows[column].astype("str").where(present(rows[column]).notna(), "")
-        return _hashes((one.encode() for one in texts), training.seed)
+        texts = rows[column].astype("str").fillna("")
+        own = _hashes((one.encode() for one in texts), training.seed)
+        is_unknown = present(rows[column]).isna()
+        # Rows whose group is not known belong to none: all that a retraining has may be such rows.
+        return np.where(is_unknown, row_hashes(features, training.seed), own)
     if rows[column].dtype.kind != "M":
         raise UserError(f"training.split.column: {column} holds no dates or times")
     # Rows without a time are taken for the oldest.
