@@ -148,7 +148,7 @@ class Database:
 
     def history(self, contract: str = "iris") -> list[Deployment]:
         with engine_for(self.url).connect() as connection:
-            return deployments.history(connection, contract, ("deploy", "rollback", "load_failed"))
+            return deployments.history(connection, contract)
 
 
 def deployment_of(release: Release, number: int = 1, event: str = "deploy") -> Deployment:

@@ -36,21 +36,21 @@ def admin(settings, deploy, iris, iris_second) -> Admin:
     return found
 
 
-def test_the_history_names_what_is_current_and_how_good_each_release_is(
+def test_the_history_names_what_is_current_what_a_rollback_goes_to_and_how_good_each_is(
     admin, database, iris, iris_second
 ):
-    database.deploy(iris, event="load_failed")
-
+    first, second = iris.manifest.release, iris_second.manifest.release
     body = admin.history()
 
-    assert (body["contract"], body["current"]) == ("iris", 2)
+    assert (body["contract"], body["current"], body["previous"]) == ("iris", 2, first)
     events = [(one["id"], one["event"]) for one in body["deployments"]]
-    assert events == [(3, "load_failed"), (2, "deploy"), (1, "deploy")]
-    assert [(one["release"], one["is_current"]) for one in body["releases"]] == [
-        (iris_second.manifest.release, True),
-        (iris.manifest.release, False),
-    ]
+    assert events == [(2, "deploy"), (1, "deploy")]
+    shown = [(one["release"], one["is_current"]) for one in body["releases"]]
+    assert shown == [(second, True), (first, False)]
     assert body["releases"][1]["metrics"] == {"validation_accuracy": 0.97}
+    database.deploy(iris, event="rollback")
+    # Not the release that was just left.
+    assert admin.history()["previous"] is None
 
 
 def test_a_rollback_is_one_more_row_with_reason_and_the_name_of_the_key(

@@ -84,8 +84,8 @@ def of_another_model(store, release: Release) -> None:
     ],
     ids=["missing", "altered", "wrong answers", "wrong signature"],
 )
-def test_a_release_that_fails_is_recorded_once_and_the_old_one_stays(
-    services, database, store, deploy, iris, iris_second, publish, reason
+def test_a_release_that_fails_is_told_once_and_the_old_one_stays(
+    services, database, store, deploy, iris, iris_second, publish, reason, caplog
 ):
     deploy(iris)
     services.start()
@@ -100,12 +100,7 @@ def test_a_release_that_fails_is_recorded_once_and_the_old_one_stays(
     wait_for_failure(services, deployment, after=first)
     failures = "mlops_release_failures_total"
     assert services.metrics.registry.get_sample_value(failures) == 1
-    newest, *older = database.history()
-    assert (newest.event, newest.actor) == ("load_failed", "serving")
-    assert newest.release == iris_second.manifest.release
-    assert f"deployment {deployment}" in newest.reason
-    assert reason in newest.reason
-    assert [row.event for row in older] == ["deploy", "deploy"]
+    assert sum("cannot be served" in one for one in caplog.messages) == 1
 
 
 def test_a_store_that_heals_is_noticed_also_when_the_clock_was_set_back(
@@ -123,8 +118,8 @@ def test_a_store_that_heals_is_noticed_also_when_the_clock_was_set_back(
     assert services.releases.failure is None
 
 
-def test_a_failure_that_cannot_be_recorded_ends_nothing(
-    services, database, store, deploy, iris, iris_second, monkeypatch, caplog
+def test_a_login_that_may_only_read_the_audit_trail_follows_it(
+    services, database, store, deploy, iris, iris_second, monkeypatch
 ):
     database.run("CREATE ROLE without_right LOGIN PASSWORD 'secret'")
     database.run("GRANT SELECT ON deployments TO without_right")
@@ -140,9 +135,6 @@ def test_a_failure_that_cannot_be_recorded_ends_nothing(
     wait_for_release(services, iris_second)
     assert services.releases.database.available
     assert services.releases.failure is None
-    told = [one for one in caplog.messages if "audit trail" in one]
-    assert len(told) == 1
-    assert "load_failed" not in {row.event for row in database.history()}
 
 
 def test_a_database_without_tables_is_looked_at_until_it_has_some(

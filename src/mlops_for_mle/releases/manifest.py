@@ -16,7 +16,7 @@ from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError
 
 PlainValue = bool | int | float | str | None
-Event = Literal["deploy", "rollback", "load_failed"]
+Event = Literal["deploy", "rollback"]
 
 
 class SnapshotFacts(Configuration):

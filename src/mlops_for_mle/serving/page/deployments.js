@@ -33,8 +33,9 @@ export class Deployments {
     return this.list?.releases.find((one) => one.is_current) ?? null;
   }
 
+  // What a rollback goes back to: not the release that somebody has just left.
   previous() {
-    return this.list?.releases.find((one) => !one.is_current && one.problem === null) ?? null;
+    return this.list.releases.find((one) => one.release === this.list.previous && one.problem === null) ?? null;
   }
 
   table() {
@@ -68,7 +69,7 @@ export class Deployments {
   action(release) {
     if (release.is_current) return element("span", { class: "badge" }, text("inService"));
     if (release.problem !== null) {
-      return element("span", { class: "badge", "data-event": "load_failed", title: release.problem }, text("broken"));
+      return element("span", { class: "badge", "data-state": "broken", title: release.problem }, text("broken"));
     }
     const label = `${text("goBack")}: ${release.release}`;
     const open = () => this.open(release);
