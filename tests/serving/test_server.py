@@ -100,6 +100,17 @@ def test_an_address_that_is_taken_is_one_sentence(tmp_path):
     assert "Traceback" not in ended.stderr
 
 
+def test_keys_of_which_it_cannot_be_seen_whether_there_are_any_let_nobody_in(tmp_path):
+    (tmp_path / "keys").symlink_to("keys")
+
+    ended = run(
+        "-m", "mlops_for_mle.serving", "--port", "0", MLOPS_API_KEYS_FILE=f"{tmp_path}/keys"
+    )
+
+    assert ended.returncode == 1
+    assert re.fullmatch(rf".*symbolic links: '{tmp_path}/keys'\n", ended.stderr)
+
+
 @pytest.mark.parametrize(
     ("number", "imported"),
     [(signal.SIGTERM, "pydantic_settings"), (signal.SIGINT, "mlops_for_mle.serving.app")],

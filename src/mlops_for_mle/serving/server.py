@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         # Says before all else what is wrong with the keys.
         Access(settings)
         listening = _bind(settings.host, settings.port)
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(error, file=sys.stderr)  # noqa: T201  (the answer to a person's mistake)
         return 2 if isinstance(error, ConfigurationError) else 1
     return _serve(settings, listening)

@@ -80,14 +80,6 @@ class ServingSettings(BaseSettings):
     address, such as localhost,api. Only for a port that nobody but this machine reaches, like a
     container's that is published on 127.0.0.1. Operations that need the scope admin keep
     needing a key. Unset: none."""
-    cors_origins: str = Field("", pattern=r"^(\*|https?://[^\s,/]+(\s*,\s*https?://[^\s,/]+)*)?$")
-    """Origins whose pages may call the API from a browser, with commas between them, such as
-    https://shop.example; * for all. Unset: none."""
-
-    @property
-    def allowed_origins(self) -> list[str]:
-        """The origins of ``cors_origins``."""
-        return self.cors_origins.lower().replace(",", " ").split()
 
     @classmethod
     def load(
