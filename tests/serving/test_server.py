@@ -100,15 +100,16 @@ def test_an_address_that_is_taken_is_one_sentence(tmp_path):
     assert "Traceback" not in ended.stderr
 
 
-def test_keys_of_which_it_cannot_be_seen_whether_there_are_any_let_nobody_in(tmp_path):
-    (tmp_path / "keys").symlink_to("keys")
+@pytest.mark.parametrize(("variable", "workers"), [("API_KEYS_FILE", 1), ("SPOOL", 2)])
+def test_a_path_that_cannot_be_used_is_one_sentence(tmp_path, variable, workers):
+    """Also keys of which it cannot be seen whether there are any: that must let nobody in."""
+    (path := tmp_path / "loop").symlink_to("loop")
+    options = ("--port", "0", "--workers", str(workers))
 
-    ended = run(
-        "-m", "mlops_for_mle.serving", "--port", "0", MLOPS_API_KEYS_FILE=f"{tmp_path}/keys"
-    )
+    ended = run("-m", "mlops_for_mle.serving", *options, **{f"MLOPS_{variable}": str(path)})
 
     assert ended.returncode == 1
-    assert re.fullmatch(rf".*symbolic links: '{tmp_path}/keys'\n", ended.stderr)
+    assert re.fullmatch(f".*: '{path}'\n", ended.stderr)
 
 
 @pytest.mark.parametrize(
