@@ -62,7 +62,7 @@ def database(server_url: str, monkeypatch: pytest.MonkeyPatch) -> "Database":
 
 @pytest.fixture
 def settings(tmp_path: Path) -> ServingSettings:
-    return ServingSettings.load({"project_path": tmp_path, "poll_seconds": 0.05})
+    return ServingSettings.load(project_path=tmp_path, poll_seconds=0.05)
 
 
 @pytest.fixture

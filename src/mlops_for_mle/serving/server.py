@@ -9,7 +9,6 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +35,7 @@ if not os.access(MEMORY, os.W_OK):
 logger = logging.getLogger(__name__)
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Serve until told to stop; gives the exit status: 1, it cannot serve; 2, wrong settings."""
     # onnxruntime would otherwise report its use to others.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,6 +1,5 @@
 """The settings of the server: environment variables with the prefix ``MLOPS_``, or options."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -82,16 +81,13 @@ class ServingSettings(BaseSettings):
     needing a key. Unset: none."""
 
     @classmethod
-    def load(
-        cls, given: Mapping[str, Any] | None = None, arguments: Sequence[str] | None = None
-    ) -> Self:
+    def load(cls, arguments: list[str] | None = None, **given: Any) -> Self:
         """What is given, then options, then variables, then the defaults.
 
         ConfigurationError: one line a wrong value: its name, what is allowed, what was found.
         """
-        options = None if arguments is None else list(arguments)
         try:
-            return cls(_cli_parse_args=options, **(given or {}))
+            return cls(_cli_parse_args=arguments, **given)
         except ValidationError as error:
             # A folder's default is not made after another fault.
             faults = [one for one in error.errors() if "default_factory" not in one["type"]]
