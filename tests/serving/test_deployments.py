@@ -5,7 +5,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.serving.conftest import Client, make_key
+from mlops_for_mle.database.engine import engine_for, lock
+from tests.servers import waiting_for_a_lock
+from tests.serving.conftest import Client, make_key, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -71,11 +73,20 @@ def test_a_rollback_is_one_more_row_with_reason_and_the_name_of_the_key(
     assert len(database.history()) == 3
 
 
-def test_only_an_earlier_release_can_be_gone_back_to(admin, database, iris, iris_second):
-    for release in (iris_second.manifest.release, "../../etc"):
-        told = admin.refusal(release=release)
-        assert f"expected one of {iris.manifest.release} " in told
-        assert f"{iris_second.manifest.release} is served now" in told
+def test_a_rollback_that_took_too_long_to_be_answered_is_not_done(
+    settings, admin, database, iris_second
+):
+    busy = (
+        "SELECT FROM pg_stat_activity WHERE application_name LIKE '%own tables' AND state <> 'idle'"
+    )
+    hurried = Client(settings, iris_second, model="iris", request_timeout_seconds=1.0)
+    with engine_for(database.url).begin() as other:
+        lock(other, "deployments of iris")
+        answer = hurried.post("/deployments/rollback", json={"reason": "x"}, headers=admin.headers)
+        assert answer.status_code == 504
+        assert waiting_for_a_lock(database.url)
+
+    wait_until(lambda: not database.rows(busy))
     assert len(database.history()) == 2
 
 

@@ -83,9 +83,9 @@ def roll_back(
             f"Cannot roll back to {chosen!r}: expected one of {', '.join(earlier) or 'none'} "
             f"({served.release} is served now)."
         )
-    # A download, during which nobody has to wait.
-    store.fetch(contract, chosen)
+    # No transaction waits for the download.
     connection.rollback()
+    store.fetch(contract, chosen)
     lock(connection, f"deployments of {contract}")
     now = current(connection, contract) or served
     if now.id != served.id:
