@@ -2,7 +2,6 @@
 
 import resource
 from contextlib import suppress
-from datetime import UTC, datetime
 
 from mlops_for_mle.serving.errors import ProblemError
 from mlops_for_mle.serving.keys import KeyFile, needed
@@ -166,9 +165,7 @@ def test_a_stranger_is_told_nothing_of_people_hosts_and_paths(settings, iris):
     secrets = ("db.internal", "/srv", '"actor":"test"', iris.manifest.release)
     for release in (iris, None):
         client = Client(settings, release)
-        client.services.releases.failure = LoadFailure(
-            deployment=1, release="x", reason=secret, failed_at=datetime.now(UTC)
-        )
+        client.services.releases.failure = LoadFailure(deployment=1, release="x", reason=secret)
         for path in ("/health/ready", "/ping", "/health", "/v2/health/ready", "/openapi.json"):
             answer = client.get(path)
             assert answer.status_code == (200 if release or path == "/openapi.json" else 503)

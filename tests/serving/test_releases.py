@@ -1,6 +1,5 @@
 import gc
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def wait_for_release(services: Services, release: Release) -> None:
 def wait_for_failure(services: Services, deployment: int, after: Any = None) -> LoadFailure:
     def failure() -> LoadFailure | None:
         found = services.releases.failure
-        is_new = found and found.deployment == deployment and found != after
+        is_new = found and found.deployment == deployment and found is not after
         return found if is_new else None
 
     return wait_until(failure, what="the failure")
@@ -103,14 +102,10 @@ def test_a_release_that_fails_is_told_once_and_the_old_one_stays(
     assert sum("cannot be served" in one for one in caplog.messages) == 1
 
 
-def test_a_store_that_heals_is_noticed_also_when_the_clock_was_set_back(
-    services, database, store, iris
-):
+def test_a_store_that_heals_is_noticed(services, database, store, iris):
     deployment = database.deploy(iris)
     services.start()
-    failure = wait_for_failure(services, deployment)
-    tomorrow = failure.failed_at + timedelta(days=1)
-    services.releases.failure = failure.model_copy(update={"failed_at": tomorrow})
+    wait_for_failure(services, deployment)
 
     store.publish(iris)
 

@@ -71,7 +71,6 @@ class LoadFailure(Configuration):
     deployment: int
     release: str
     reason: str
-    failed_at: datetime
 
 
 class Releases:
@@ -206,10 +205,8 @@ class Releases:
             self.serve(Served(release, deployment, "store"))
         except Exception as error:
             self._retry_at = time.monotonic() + 10 * self._settings.poll_seconds
-            reason, now = explain(error), datetime.now(UTC)
-            self.failure = LoadFailure(
-                deployment=deployment.id, release=name, reason=reason, failed_at=now
-            )
+            reason = explain(error)
+            self.failure = LoadFailure(deployment=deployment.id, release=name, reason=reason)
             if is_new:
                 self._metrics.failures.inc()
                 trace = None if isinstance(error, UserError) else error

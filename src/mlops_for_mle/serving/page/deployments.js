@@ -6,6 +6,7 @@ export class Deployments {
   constructor(onRolledBack) {
     this.list = null;
     this.chosen = null;
+    this.seen = null;
     this.onRolledBack = onRolledBack;
     byId("back").addEventListener("click", () => this.open(this.previous()));
     byId("rollback").querySelector("form").addEventListener("submit", (event) => {
@@ -91,6 +92,8 @@ export class Deployments {
 
   open(release) {
     this.chosen = release;
+    // What the person sees; the list goes on meanwhile.
+    this.seen = this.list.current;
     const names = { from: this.current()?.release ?? "–", to: release.release };
     byId("rollback-what").textContent = text("rollbackWhat", names);
     const hint = byId("rollback").querySelector(".hint");
@@ -109,7 +112,7 @@ export class Deployments {
     const body = {
       release: this.chosen.release,
       reason: byId("rollback-reason").value,
-      current_deployment: this.list.current,
+      current_deployment: this.seen,
     };
     try {
       await ask("/deployments/rollback", { body, key: byId("rollback-key").value.trim() });
