@@ -14,7 +14,6 @@ from mlops_for_mle.releases.deployments import (
     current,
     deploy,
     history,
-    record_failure,
     roll_back,
 )
 from mlops_for_mle.releases.manifest import Manifest, Release, release_name
@@ -152,18 +151,6 @@ def test_what_several_do_at_once_is_recorded_once(
         with engine_for(database_url).connect() as own:
             return deploy(own, releases["C"], reason="champion", actor="ada") is not None
 
-    def fail(_: int) -> bool:
-        with engine_for(database_url).connect() as own:
-            served = current(own, "iris")
-            assert served is not None
-            return record_failure(own, served, "no graph")
-
-    for work in (deploy_third, fail):
-        with ThreadPoolExecutor(4) as pool:
-            assert sorted(pool.map(work, range(4))) == [False, False, False, True]
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(deploy_third, range(4))) == [False, False, False, True]
     assert trail(connection) == "ABC"
-    served = current(connection, "iris")
-    (failure,) = history(connection, "iris", ("load_failed",))
-    assert served is not None
-    assert (failure.release, failure.actor) == (served.release, "serving")
-    assert failure.reason == f"deployment {served.id}: no graph"

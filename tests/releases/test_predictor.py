@@ -4,7 +4,6 @@ import pickle
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,15 +65,3 @@ def test_what_is_no_graph_is_refused() -> None:
     for model in (b"", b"no graph at all", b"\x08\x07"):
         with pytest.raises(ReleaseError, match="onnxruntime cannot load the model"):
             Predictor(model, IRIS_CONTRACT)
-
-
-def test_a_graph_that_takes_other_numbers_is_refused_with_their_type() -> None:
-    rows = onnx.helper.make_tensor_value_info("features", onnx.TensorProto.INT64, [None, 4])
-    answers = onnx.helper.make_tensor_value_info("prediction", onnx.TensorProto.INT64, [None, 4])
-    node = onnx.helper.make_node("Identity", ["features"], ["prediction"])
-    graph = onnx.helper.make_graph([node], "whole", [rows], [answers])
-    operators = [onnx.helper.make_opsetid("", 17)]
-    model = onnx.helper.make_model(graph, opset_imports=operators, ir_version=9)
-
-    with pytest.raises(ReleaseError, match=r"takes tensor\(int64\)"):
-        Predictor(model.SerializeToString(), IRIS_CONTRACT)

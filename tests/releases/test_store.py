@@ -6,7 +6,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from mlops_for_mle.errors import ReleaseError
+from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.releases.manifest import Manifest, Release
 from mlops_for_mle.releases.store import MANIFEST_FILE, MODEL_FILE, ReleaseStore
 
@@ -80,5 +80,5 @@ def test_what_is_not_there_or_under_another_name_is_refused(
     file_system.copy(folder, f"{Path(folder).parent}/copy", recursive=True)
     with pytest.raises(ReleaseError, match=r"iris/copy holds the manifest of iris/iris-v1-run1"):
         store.fetch("iris", "copy")
-    with pytest.raises(ReleaseError, match="MLOPS_RELEASE_STORE: 'nope://releases'"):
+    with pytest.raises(UserError, match=r"nope://.* cannot be read: Protocol not known"):
         ReleaseStore("nope://releases").fetch("iris", "iris-v1-00000000")

@@ -62,7 +62,7 @@ def database(server_url: str, monkeypatch: pytest.MonkeyPatch) -> "Database":
 
 @pytest.fixture
 def settings(tmp_path: Path) -> ServingSettings:
-    return ServingSettings.load({"project_path": tmp_path, "poll_seconds": 0.05})
+    return ServingSettings.load(project_path=tmp_path, poll_seconds=0.05)
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ class Database:
 
     def history(self, contract: str = "iris") -> list[Deployment]:
         with engine_for(self.url).connect() as connection:
-            return deployments.history(connection, contract, ("deploy", "rollback", "load_failed"))
+            return deployments.history(connection, contract)
 
 
 def deployment_of(release: Release, number: int = 1, event: str = "deploy") -> Deployment:

@@ -43,7 +43,6 @@ def test_twenty_deployments_and_rollbacks_and_sigterm_fail_no_request_and_lose_n
     assert {row.prediction_id: row.release for row in rows} == answered
     assert not list(settings.spool.iterdir())
     assert len(database.history()) == CHANGES + 2
-    assert "load_failed" not in {row.event for row in database.history()}
 
 
 def test_a_deployment_and_a_rollback_reach_all_replicas_and_their_logs_do_not_mix(

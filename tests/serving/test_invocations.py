@@ -47,7 +47,7 @@ def theirs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory, iris) -> Client:
-    return Client(ServingSettings.load({"project_path": tmp_path_factory.mktemp("ours")}), iris)
+    return Client(ServingSettings.load(project_path=tmp_path_factory.mktemp("ours")), iris)
 
 
 def split(**changes: Any) -> dict[str, Any]:

@@ -238,3 +238,17 @@ def test_a_row_that_another_program_wrote_under_a_large_key_is_shown_and_changed
     assert [one["id"] for one in following.json()["observations"]] == [5_000_000_000]
     assert rows.delete("/observations/5000000000").status_code == 204
     assert database.count("iris_data") == 1
+
+
+def test_times_that_python_cannot_hold_are_shown_as_missing_and_hide_no_other_row(rows, database):
+    odd = ("0044-03-15 BC", "infinity", "-infinity", "12000-01-01")
+    for time in odd:
+        path = rows.create().headers["location"]
+        key = path.rpartition("/")[2]
+        database.run(f"UPDATE iris_data SET timestamp = '{time}' WHERE id = {key}")
+
+    page = rows.get("/observations").json()["observations"]
+
+    assert [one["timestamp"] for one in page] == [None] * len(odd)
+    changed = rows.change(path, {"target": 0}, rows.get(path).headers["etag"])
+    assert (changed.status_code, changed.json()["timestamp"]) == (200, None)

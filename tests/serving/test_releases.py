@@ -1,6 +1,5 @@
 import gc
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def wait_for_release(services: Services, release: Release) -> None:
 def wait_for_failure(services: Services, deployment: int, after: Any = None) -> LoadFailure:
     def failure() -> LoadFailure | None:
         found = services.releases.failure
-        is_new = found and found.deployment == deployment and found != after
+        is_new = found and found.deployment == deployment and found is not after
         return found if is_new else None
 
     return wait_until(failure, what="the failure")
@@ -84,8 +83,8 @@ def of_another_model(store, release: Release) -> None:
     ],
     ids=["missing", "altered", "wrong answers", "wrong signature"],
 )
-def test_a_release_that_fails_is_recorded_once_and_the_old_one_stays(
-    services, database, store, deploy, iris, iris_second, publish, reason
+def test_a_release_that_fails_is_told_once_and_the_old_one_stays(
+    services, database, store, deploy, iris, iris_second, publish, reason, caplog
 ):
     deploy(iris)
     services.start()
@@ -100,22 +99,13 @@ def test_a_release_that_fails_is_recorded_once_and_the_old_one_stays(
     wait_for_failure(services, deployment, after=first)
     failures = "mlops_release_failures_total"
     assert services.metrics.registry.get_sample_value(failures) == 1
-    newest, *older = database.history()
-    assert (newest.event, newest.actor) == ("load_failed", "serving")
-    assert newest.release == iris_second.manifest.release
-    assert f"deployment {deployment}" in newest.reason
-    assert reason in newest.reason
-    assert [row.event for row in older] == ["deploy", "deploy"]
+    assert sum("cannot be served" in one for one in caplog.messages) == 1
 
 
-def test_a_store_that_heals_is_noticed_also_when_the_clock_was_set_back(
-    services, database, store, iris
-):
+def test_a_store_that_heals_is_noticed(services, database, store, iris):
     deployment = database.deploy(iris)
     services.start()
-    failure = wait_for_failure(services, deployment)
-    tomorrow = failure.failed_at + timedelta(days=1)
-    services.releases.failure = failure.model_copy(update={"failed_at": tomorrow})
+    wait_for_failure(services, deployment)
 
     store.publish(iris)
 
@@ -123,8 +113,8 @@ def test_a_store_that_heals_is_noticed_also_when_the_clock_was_set_back(
     assert services.releases.failure is None
 
 
-def test_a_failure_that_cannot_be_recorded_ends_nothing(
-    services, database, store, deploy, iris, iris_second, monkeypatch, caplog
+def test_a_login_that_may_only_read_the_audit_trail_follows_it(
+    services, database, store, deploy, iris, iris_second, monkeypatch
 ):
     database.run("CREATE ROLE without_right LOGIN PASSWORD 'secret'")
     database.run("GRANT SELECT ON deployments TO without_right")
@@ -140,9 +130,6 @@ def test_a_failure_that_cannot_be_recorded_ends_nothing(
     wait_for_release(services, iris_second)
     assert services.releases.database.available
     assert services.releases.failure is None
-    told = [one for one in caplog.messages if "audit trail" in one]
-    assert len(told) == 1
-    assert "load_failed" not in {row.event for row in database.history()}
 
 
 def test_a_database_without_tables_is_looked_at_until_it_has_some(

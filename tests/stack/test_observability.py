@@ -27,7 +27,7 @@ def test_rules_and_dashboard_ask_only_for_metrics_that_exist(tmp_path):
     expressions += [rule["expr"] for group in RULES for rule in group["rules"]]
     asked = set(re.findall(r"\bmlops(?::\w+)+|\bmlops_\w+", " ".join(expressions)))
     # Before its first request.
-    text = Client(ServingSettings.load({"project_path": tmp_path})).get("/metrics").text
+    text = Client(ServingSettings.load(project_path=tmp_path)).get("/metrics").text
     exposed = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
 
     unknown = {

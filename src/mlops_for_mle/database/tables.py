@@ -76,7 +76,7 @@ deployments = _table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("actor", sa.Text, nullable=False),
     _created_at(),
-    sa.CheckConstraint("event IN ('deploy', 'rollback', 'load_failed')"),
+    sa.CheckConstraint("event IN ('deploy', 'rollback')"),
     sa.Index("deployments_contract_id_idx", "contract", "id"),
 )
 

@@ -4,7 +4,6 @@ Deploying and rolling back take turns by a lock of the database, whoever does it
 command or the API.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -13,17 +12,15 @@ from sqlalchemy import Connection, insert, select
 from mlops_for_mle.database.engine import lock
 from mlops_for_mle.database.tables import deployments
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.releases.manifest import Deployment, Event, Manifest
+from mlops_for_mle.releases.manifest import Deployment, Manifest
 from mlops_for_mle.releases.store import ReleaseStore
-
-SERVING_EVENTS: tuple[Event, ...] = ("deploy", "rollback")
 
 _IN_BETWEEN = "Another deployment has come in between: {} is served now. Look again."
 _COLUMNS = [deployments.c[one.name] for one in fields(Deployment)]
 
 
 def current(connection: Connection, contract: str) -> Deployment | None:
-    """The row that servers follow: the newest that deploys or rolls back; None before any."""
+    """The row that servers follow, which is the newest; None before any."""
     return next(iter(history(connection, contract, limit=1)), None)
 
 
@@ -35,15 +32,10 @@ def deployed(connection: Connection, contract: str) -> Deployment:
     return found
 
 
-def history(
-    connection: Connection,
-    contract: str,
-    events: Sequence[Event] = SERVING_EVENTS,
-    limit: int | None = None,
-) -> list[Deployment]:
+def history(connection: Connection, contract: str, limit: int | None = None) -> list[Deployment]:
     """Rows of a contract, the newest first."""
-    is_meant = (deployments.c.contract == contract) & deployments.c.event.in_(events)
-    query = select(*_COLUMNS).where(is_meant).order_by(deployments.c.id.desc()).limit(limit)
+    query = select(*_COLUMNS).where(deployments.c.contract == contract)
+    query = query.order_by(deployments.c.id.desc()).limit(limit)
     return [Deployment(*row) for row in connection.execute(query)]
 
 
@@ -91,9 +83,9 @@ def roll_back(
             f"Cannot roll back to {chosen!r}: expected one of {', '.join(earlier) or 'none'} "
             f"({served.release} is served now)."
         )
-    # A download, during which nobody has to wait.
-    store.fetch(contract, chosen)
+    # No transaction waits for the download.
     connection.rollback()
+    store.fetch(contract, chosen)
     lock(connection, f"deployments of {contract}")
     now = current(connection, contract) or served
     if now.id != served.id:
@@ -106,24 +98,11 @@ def roll_back(
 def release_before(rows: list[Deployment]) -> str | None:
     """What was served before the newest row's release was first put in service.
 
-    ``rows`` are all of a contract that deploy or roll back, the newest first.
+    ``rows`` are all of a contract, the newest first.
     """
     in_order = [one.release for one in reversed(rows)]
     first = in_order.index(rows[0].release) if rows else 0
     return in_order[first - 1] if first else None
-
-
-def record_failure(connection: Connection, deployment: Deployment, reason: str) -> bool:
-    """Append that a deployment could not be loaded, and commit; False where others have."""
-    lock(connection, f"deployments of {deployment.contract}")
-    prefix = f"deployment {deployment.id}: "
-    known = history(connection, deployment.contract, ("load_failed",))
-    if any(one.reason.startswith(prefix) for one in known):
-        connection.rollback()
-        return False
-    failure = {"event": "load_failed", "reason": prefix + reason, "actor": "serving"}
-    _append(connection, **asdict(deployment) | failure)
-    return True
 
 
 def _append(connection: Connection, **row: Any) -> Deployment:

@@ -16,7 +16,6 @@ from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError
 
 PlainValue = bool | int | float | str | None
-Event = Literal["deploy", "rollback", "load_failed"]
 
 
 class SnapshotFacts(Configuration):
@@ -151,7 +150,7 @@ class Deployment:
 
     id: int
     contract: str
-    event: Event
+    event: Literal["deploy", "rollback"]
     release: str
     model_version: int
     run_id: str

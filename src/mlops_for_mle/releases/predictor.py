@@ -57,10 +57,7 @@ class Predictor:
         self.model, self.contract, self.threshold = model, contract, threshold
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.has_probabilities = PROBABILITY_OUTPUT in self._outputs
-        kind = self._session.get_inputs()[0].type
-        if kind not in _ELEMENT_TYPES:
-            raise ReleaseError(f"The model takes {kind}, and not {' or '.join(_ELEMENT_TYPES)}")
-        self.precision = _ELEMENT_TYPES[kind]
+        self.precision = _ELEMENT_TYPES[self._session.get_inputs()[0].type]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy, in another process too, loads the graph again."""

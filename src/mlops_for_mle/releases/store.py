@@ -26,10 +26,7 @@ class ReleaseStore:
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:
-        try:
-            file_system, root = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            raise ReleaseError(f"MLOPS_RELEASE_STORE: {self.url!r}: {error}") from None
+        file_system, root = fsspec.core.url_to_fs(self.url)
         # What a folder needs, and a bucket does not know.
         file_system.auto_mkdir = True
         return file_system, str(root).rstrip("/")
@@ -79,8 +76,8 @@ class ReleaseStore:
 
     def names(self, contract: str) -> list[str]:
         """The releases of a contract, in order; damaged ones too."""
-        file_system, root = self._opened
         try:
+            file_system, root = self._opened
             found = file_system.ls(f"{root}/{contract}", detail=False)
         except FileNotFoundError:
             return []
@@ -95,8 +92,8 @@ class ReleaseStore:
         file_system.rm(f"{root}/{contract}/{name}", recursive=True)
 
     def _read(self, contract: str, name: str, file: str) -> bytes:
-        file_system, root = self._opened
         try:
+            file_system, root = self._opened
             return bytes(file_system.cat_file(f"{root}/{contract}/{name}/{file}"))
         except FileNotFoundError:
             raise ReleaseError(f"{self.url}/{contract}/{name} has no {file}") from None

@@ -2,14 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPMethod
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Match
 from starlette.types import ASGIApp
 
 from mlops_for_mle import __version__
@@ -72,44 +69,26 @@ def create_app(services: Services) -> ASGIApp:
     context = RequestContext(application, services)
     # The short way has no spans.
     context.fast_way = FastWay(services, context, HOT_ROUTES if spans is None else ())
-    surrounded: ASGIApp = context if spans is None else logs.traced(context, spans)
-    origins = services.settings.allowed_origins
-    if not origins:
-        return surrounded
-    # In front of the keys, since a browser asks for permission without one.
-    told = ["ETag", "Location", "Retry-After", "X-Request-ID"]
-    return CORSMiddleware(
-        surrounded, origins, allow_methods=["*"], allow_headers=["*"], expose_headers=told
-    )
+    return context if spans is None else logs.traced(context, spans)
 
 
 def _answer_errors(application: FastAPI) -> None:
     """Word the framework's errors as all others."""
 
-    def problem_of(request: Request, error: Exception) -> ProblemError:
+    async def on_error(request: Request, error: Exception) -> Response:
+        problem = errors.our_failure()
         if isinstance(error, ProblemError):
-            return error
-        if isinstance(error, RequestValidationError):
+            problem = error
+        elif isinstance(error, HTTPException):
+            headers = error.headers or {}
+            problem = ProblemError(error.status_code, str(error.detail), headers=headers)
+        elif isinstance(error, RequestValidationError):
             found = []
             for one in error.errors():
                 path, given = ".".join(map(str, one["loc"][1:])), errors.shown(one["input"])
                 found.append(FieldError(path, "is not valid", given, one["msg"]))
-            return errors.unprocessable(*found)
-        if not isinstance(error, HTTPException):
-            return errors.our_failure()
-        headers = dict(error.headers or {})
-        if "Allow" in headers:
-            # The framework names only the methods of one of the path's routes.
-            asked = ({**request.scope, "method": method} for method in HTTPMethod)
-            headers["Allow"] = ", ".join(
-                scope["method"]
-                for scope in asked
-                if any(one.matches(scope)[0] is Match.FULL for one in application.routes)
-            )
-        return ProblemError(error.status_code, str(error.detail), headers=headers)
-
-    async def on_error(request: Request, error: Exception) -> Response:
-        return response(errors.problem_answer(problem_of(request, error), request.scope["path"]))
+            problem = errors.unprocessable(*found)
+        return response(errors.problem_answer(problem, request.scope["path"]))
 
     for kind in (ProblemError, HTTPException, RequestValidationError, Exception):
         application.add_exception_handler(kind, on_error)

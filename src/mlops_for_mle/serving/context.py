@@ -118,7 +118,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         if method not in READING:
-            check_site(headers, self._services.settings.allowed_origins)
+            check_site(headers)
             request.body = await self._body(scope, headers, receive)
         # Only now: whoever sends a body slowly takes nobody's place.
         if self.is_full:

@@ -12,6 +12,7 @@ from anyio import CapacityLimiter, to_thread
 
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.serving.errors import ProblemError, not_ready, too_many
+from mlops_for_mle.serving.request import current_request
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -52,6 +53,14 @@ def _engine(url: str, pool: str, statement_seconds: float) -> "Engine":
         # Columns with a zone and those without are then read and written alike.
         limit = f"SET LOCAL statement_timeout = {statement_seconds * 1000:.0f}"
         connection.exec_driver_sql(f"{limit}; SET LOCAL TIME ZONE 'UTC'")
+
+    @event.listens_for(engine, "commit")
+    def commit(connection: Connection) -> None:
+        request = current_request.get(None)
+        if request is not None and not request.is_wanted:
+            # Who was told that it took too long will ask for it again.
+            connection.connection.rollback()
+            request.go_on()
 
     return engine
 
@@ -109,6 +118,9 @@ class Pool:
                 most = self._threads.total_tokens
                 raise too_many(f"{most} such requests wait for the database already")
             work = partial(function, *given, **named)
-            return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
+            try:
+                return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
+            finally:
+                current_request.get().is_wanted = False
 
         return endpoint

@@ -1,14 +1,14 @@
 """``GET /deployments`` and ``POST /deployments/rollback``: the audit trail and the way back."""
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.releases.manifest import Deployment, Event
+from mlops_for_mle.releases.manifest import Deployment
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.context import json_body
 from mlops_for_mle.serving.errors import MOST_FAULTS, ProblemError, not_ready
@@ -18,7 +18,7 @@ from mlops_for_mle.serving.request import current_request
 if TYPE_CHECKING:
     from mlops_for_mle.serving.services import Services
 
-_SHOWN_RELEASES = 8
+_SHOWN_RELEASES, _SHOWN_ROWS = 8, 50
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -62,18 +62,17 @@ def router(services: "Services") -> APIRouter:
 
         contract = followed_contract(services)
         with database.begin() as connection:
-            rows = deployments.history(connection, contract, get_args(Event), limit=50)
-            current = deployments.current(connection, contract)
+            rows = deployments.history(connection, contract)
         releases: dict[str, Deployment] = {}
         for row in rows:
-            if row.event != "load_failed":
-                releases.setdefault(row.release, row)
-        served = current.release if current else None
+            releases.setdefault(row.release, row)
+        served = rows[0].release if rows else None
         shown = [*releases.values()][:_SHOWN_RELEASES]
         return {
             "contract": contract,
-            "current": current and current.id,
-            "deployments": rows,
+            "current": rows[0].id if rows else None,
+            "previous": deployments.release_before(rows),
+            "deployments": rows[:_SHOWN_ROWS],
             "releases": [described(one, served) for one in shown],
         }
 

@@ -3,7 +3,6 @@
 Health checks use no thread and no database, so that no amount of other work delays them.
 """
 
-from datetime import datetime
 from typing import Any, Literal
 
 from fastapi import APIRouter, Response
@@ -12,7 +11,7 @@ from mlops_for_mle.contract import Configuration
 from mlops_for_mle.releases.manifest import Deployment
 from mlops_for_mle.serving.errors import ProblemError, not_ready
 from mlops_for_mle.serving.predict import served_by
-from mlops_for_mle.serving.releases import DatabaseHealth, LoadFailure, Origin, Served
+from mlops_for_mle.serving.releases import DatabaseHealth, LoadFailure, Origin
 from mlops_for_mle.serving.request import current_request
 from mlops_for_mle.serving.services import Services
 
@@ -28,10 +27,7 @@ class Readiness(Configuration):
 
     status: Literal["ready", "not_ready"]
     detail: str | None
-    contract: str | None
-    model_version: int | None
     release: str | None
-    loaded_at: datetime | None
     origin: Origin | None
     deployment: Deployment | None
     failure: LoadFailure | None
@@ -79,9 +75,9 @@ def router(services: Services) -> APIRouter:
         return Readiness(
             status="ready" if detail is None else "not_ready",
             detail=detail,
-            contract=releases.contract if is_known else None,
-            model_version=served and served.manifest.version,
-            **_in_service(served),
+            release=served and served.manifest.release,
+            origin=served and served.origin,
+            deployment=served and served.deployment,
             failure=releases.failure if is_known else None,
             database=database if is_known else DatabaseHealth(available=database.available),
         )
@@ -92,18 +88,12 @@ def router(services: Services) -> APIRouter:
         manifest = served.manifest
         facts = {name: getattr(manifest, name) for name in _OF_MODEL}
         return {
-            **_in_service(served),
+            "release": manifest.release,
+            "origin": served.origin,
+            "loaded_at": served.loaded_at,
+            "deployment": served.deployment,
             "model": {"name": manifest.contract.name, **facts},
             **{name: getattr(manifest, name) for name in _OF_RELEASE},
         }
 
     return found
-
-
-def _in_service(served: Served | None) -> dict[str, Any]:
-    return {
-        "release": served and served.manifest.release,
-        "loaded_at": served and served.loaded_at,
-        "origin": served and served.origin,
-        "deployment": served and served.deployment,
-    }

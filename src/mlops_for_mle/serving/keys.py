@@ -143,7 +143,10 @@ class Access:
     """
 
     def __init__(self, settings: ServingSettings) -> None:
-        """Read the keys; ConfigurationError: they are not valid, or missing where others ask."""
+        """Read the keys; ConfigurationError: they are not valid, or missing where others ask.
+
+        OSError: whether there are any cannot be seen; that must let nobody in.
+        """
         self._file = KeyFile(settings.api_keys_file)
         self._names = frozenset(settings.keyless_hosts.lower().replace(",", " ").split())
         # A file without keys, or one that has gone, refuses everybody: losing it opens nothing.
@@ -168,7 +171,7 @@ class Access:
         if time.monotonic() >= self._look_at:
             try:
                 self._look()
-            except ConfigurationError as error:
+            except (ConfigurationError, OSError) as error:
                 if str(error) != self._fault:
                     logger.error("%s; the keys that were read before stay in force", error)  # noqa: TRY400  (a person's mistake)
                 self._fault = str(error)
@@ -208,7 +211,7 @@ class Access:
         """Read the file again until it is the one that was read."""
         self._look_at = time.monotonic() + _RELOAD_SECONDS
         mark = None
-        with suppress(OSError):
+        with suppress(FileNotFoundError):
             found = self._file.path.stat()
             mark = (found.st_mtime_ns, found.st_ino)
         if mark != self._mark:
@@ -219,18 +222,15 @@ class Access:
             logger.info("Read %d API key(s) from %s", len(self._keys), self._file.path)
 
 
-def check_site(headers: Headers, allowed: Sequence[str]) -> None:
+def check_site(headers: Headers) -> None:
     """Refuse what a page of another site sends: browsers send some of it without asking."""
     site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin", b"").decode("latin-1")
-    if "*" in allowed or origin.lower() in allowed:
-        return
     is_ours = site in {b"same-origin", b"none"}
     if site is None:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         is_ours = not origin or origin.lower().partition("://")[2] == host
     if not is_ours:
-        reason = "A page of another site cannot change anything here (MLOPS_CORS_ORIGINS)"
-        raise ProblemError(403, reason)
+        raise ProblemError(403, "A page of another site cannot change anything here")
 
 
 @lru_cache(maxsize=64)

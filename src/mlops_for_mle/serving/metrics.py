@@ -100,38 +100,34 @@ class Metrics:
 
 
 class _Everything(Collector):
-    """What all processes have counted, how this one is, and the newest monitoring run."""
+    """What all processes have counted, how the one is that is asked, and the newest run."""
 
     def __init__(self, services: "Services") -> None:
         self._services = services
 
     def collect(self) -> Iterator[Metric]:
-        counts: Collector = self._services.metrics.registry
+        services = self._services
+        counts: Collector = services.metrics.registry
         if folder := os.environ.get(METRICS_FOLDER):
             counts = multiprocess.MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
         yield from counts.collect()
-        yield from _state(self._services)
-        yield from newest_run(self._services)
-
-
-def _state(services: "Services") -> Iterator[Metric]:
-    """How things are, as the process sees it that is asked."""
-    log, releases = services.log, services.releases
-    served, is_there = releases.current, releases.database.available
-    for name, value, words in (
-        ("ready", served is not None, "1 when a release is in service."),
-        ("deployment_failed", releases.failure is not None, "1 when the newest cannot be."),
-        ("database_available", bool(is_there), "1 when the database answered last."),
-        ("spool_bytes", log.stored_bytes, "Predictions that wait for the database, in bytes."),
-        ("spool_limit_bytes", log.max_bytes, "The most that may wait."),
-    ):
-        yield GaugeMetricFamily(f"mlops_{name}", words, value)
-    labels = ("contract", "release", "model_version", "run_id")
-    info = GaugeMetricFamily("mlops_model_info", "The model in service.", labels=labels)
-    if served is not None:
-        one = served.manifest
-        info.add_metric((served.contract.name, one.release, str(one.version), one.run_id), 1)
-    yield info
+        log, releases = services.log, services.releases
+        served, is_there = releases.current, releases.database.available
+        for name, value, words in (
+            ("ready", served is not None, "1 when a release is in service."),
+            ("deployment_failed", releases.failure is not None, "1 when the newest cannot be."),
+            ("database_available", bool(is_there), "1 when the database answered last."),
+            ("spool_bytes", log.stored_bytes, "Predictions that wait for the database, in bytes."),
+            ("spool_limit_bytes", log.max_bytes, "The most that may wait."),
+        ):
+            yield GaugeMetricFamily(f"mlops_{name}", words, value)
+        labels = ("contract", "release", "model_version", "run_id")
+        info = GaugeMetricFamily("mlops_model_info", "The model in service.", labels=labels)
+        if served is not None:
+            one = served.manifest
+            info.add_metric((served.contract.name, one.release, str(one.version), one.run_id), 1)
+        yield info
+        yield from newest_run(services)
 
 
 def router(services: "Services") -> fastapi.APIRouter:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, TableClause
 
 _PREFIX, _JSON = "/observations", "application/json"
-_TIMESTAMP = Feature(type="timestamp")
+_KEY, _TIMESTAMP = Feature(type="integer"), Feature(type="timestamp")
+_TIMES = ("0001-01-01", "9999-12-31 23:59:59.999999")
 
 _KEPT = """
 WITH old AS (DELETE FROM idempotency_keys WHERE created_at < now() - interval '7 days')
@@ -135,7 +136,7 @@ def router(services: Services) -> APIRouter:
             _find(connection, contract, key, if_match)
             table = _table(contract)
             update = table.update().where(table.c[contract.key] == key).values(values)
-            (changed,) = _encoded(connection, update.returning(*table.c))
+            (changed,) = _encoded(connection, update)
         return _shown(changed)
 
     @routes.delete(
@@ -189,15 +190,24 @@ def _read_body(contract: Contract, may_lack: Container[str]) -> dict[str, Any]:
 
 
 def _table(contract: Contract) -> "TableClause":
-    import sqlalchemy
+    from sqlalchemy import DateTime, column, table
 
-    names = (contract.key, *_columns(contract))
-    return sqlalchemy.table(contract.table, *map(sqlalchemy.column, names))
+    features = {contract.key: _KEY, **_columns(contract)}
+    typed = [column(name, DateTime if one.is_time else None) for name, one in features.items()]
+    return table(contract.table, *typed)
 
 
 def _encoded(connection: "Connection", statement: Any) -> list[bytes]:
-    """The rows that a statement gives, as the JSON that clients get."""
-    found = connection.execute(statement).mappings()
+    """The rows that a statement reads or writes, as the JSON that clients get."""
+    from sqlalchemy import DateTime, case
+
+    # PostgreSQL knows times that Python does not: infinity, before our era, beyond the year 9999.
+    shown = [
+        case((one.between(*_TIMES), one)).label(one.name) if isinstance(one.type, DateTime) else one
+        for one in (statement.table.c if statement.is_dml else statement.selected_columns)
+    ]
+    take = statement.returning if statement.is_dml else statement.with_only_columns
+    found = connection.execute(take(*shown)).mappings()
     return [_encode({name: _plain(value) for name, value in row.items()}) for row in found]
 
 
@@ -207,7 +217,9 @@ def _find(
     """A row; with the header it is locked, and its present state is one of those named."""
     table = _table(contract)
     statement = table.select().where(table.c[contract.key] == key)
-    found = _encoded(connection, statement if if_match is None else statement.with_for_update())
+    if if_match is not None:
+        statement = statement.with_for_update()
+    found = _encoded(connection, statement)
     if not found:
         raise ProblemError(404, f"{contract.table} has no row with {contract.key} {key}")
     tag = _tag(found[0])
@@ -233,8 +245,7 @@ def _create(
                 raise refused("Idempotency-Key", "was used for another request", "a new key", key)
             return kept["response"].encode(), True
     row = {contract.timestamp: text(UTC_NOW), **values}
-    table = _table(contract)
-    (made,) = _encoded(connection, table.insert().values(row).returning(*table.c))
+    (made,) = _encoded(connection, _table(contract).insert().values(row))
     if key is not None:
         given = {"table": contract.table, "key": key, "digest": digest}
         rows(connection, _KEEP, **given, response=made.decode())

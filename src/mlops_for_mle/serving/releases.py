@@ -9,8 +9,6 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -31,8 +29,6 @@ from mlops_for_mle.serving.prediction_log import logged_facts
 from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from mlops_for_mle.serving.metrics import Metrics
 
 Origin = Literal["store", "cache"]
@@ -75,7 +71,6 @@ class LoadFailure(Configuration):
     deployment: int
     release: str
     reason: str
-    failed_at: datetime
 
 
 class Releases:
@@ -151,27 +146,19 @@ class Releases:
         pause = 0.0
         while not self._stopping.wait(pause):
             pause, deployment, error = self._settings.poll_seconds, None, None
+            self._asked_at = time.monotonic()
             try:
                 deployment = self._look()
             except Exception as refusal:  # noqa: BLE001  (the thread outlives every failure)
                 error = reason_of(refusal)
-            is_there = error is None
+            is_there, now = error is None, datetime.now(UTC)
             if is_there is not self._database.available:
                 level = logging.INFO if is_there else logging.WARNING
                 logger.log(level, "Looking for deployments: %s", error or "the database answers")
-            now = datetime.now(UTC)
             self._database = DatabaseHealth(available=is_there, checked_at=now, error=error)
+            self._asked_at = None
             if deployment is not None:
                 self._follow(deployment)
-
-    @contextmanager
-    def _asking(self) -> "Iterator[Connection]":
-        self._asked_at = time.monotonic()
-        try:
-            with transaction("follower", _STATEMENT_SECONDS) as connection:
-                yield connection
-        finally:
-            self._asked_at = None
 
     def _look(self) -> Deployment | None:
         """The row to follow; a contract that was once found stays chosen while it has any."""
@@ -181,7 +168,7 @@ class Releases:
 
         row, contracts = None, list[str]()
         wanted = self._settings.model or self.contract
-        with self._asking() as connection:
+        with transaction("follower", _STATEMENT_SECONDS) as connection:
             # Before the first run there is no such table.
             if connection.scalar(text("SELECT to_regclass('deployments') IS NOT NULL")):
                 names = text("SELECT DISTINCT contract FROM deployments ORDER BY contract")
@@ -190,18 +177,19 @@ class Releases:
                 contracts = [one for one in contracts if one == wanted]
             if len(contracts) == 1:
                 row = deployments.current(connection, contracts[0])
+        reason = None
         if row is not None:
-            self.contract, self.waiting_for = row.contract, None
-            return row
-        what = f"Nothing of {wanted}" if wanted else "Nothing"
-        reason = f"{what} was deployed yet: run `kedro run` first."
-        if len(contracts) > 1:
+            self.contract = row.contract
+        elif contracts:
             choice = " or ".join(contracts)
             reason = f"Several contracts are deployed: set MLOPS_MODEL to {choice}."
-        if reason != self.waiting_for:
+        else:
+            what = f"Nothing of {wanted}" if wanted else "Nothing"
+            reason = f"{what} was deployed yet: run `kedro run` first."
+        if reason not in (None, self.waiting_for):
             logger.warning("No deployment to follow: %s", reason)
         self.waiting_for = reason
-        return None
+        return row
 
     def _follow(self, deployment: Deployment) -> None:
         """See to it that a deployment is served."""
@@ -211,38 +199,25 @@ class Releases:
         is_new = self.failure is None or self.failure.deployment != deployment.id
         if not is_new and time.monotonic() < self._retry_at:
             return
+        name = deployment.release
         try:
-            release = self._store.fetch(deployment.contract, deployment.release)
+            release = self._store.fetch(deployment.contract, name)
             self.serve(Served(release, deployment, "store"))
-        except Exception as error:  # noqa: BLE001  (the old release outlives every failure)
+        except Exception as error:
             self._retry_at = time.monotonic() + 10 * self._settings.poll_seconds
-            self._tell(deployment, error, is_new=is_new)
+            reason = explain(error)
+            self.failure = LoadFailure(deployment=deployment.id, release=name, reason=reason)
+            if is_new:
+                self._metrics.failures.inc()
+                trace = None if isinstance(error, UserError) else error
+                stays = f"{self.current.manifest.release} stays" if self.current else "nothing is"
+                told = "Deployment %d cannot be served, %s in service: %s"
+                logger.exception(told, deployment.id, stays, reason, exc_info=trace)
             return
         try:
             self._cache.keep(release, deployment)
         except (OSError, UserError) as error:
-            logger.warning("Release %s cannot be cached: %s", deployment.release, error)
-
-    def _tell(self, deployment: Deployment, error: Exception, *, is_new: bool) -> None:
-        """Tell of a failure, the first time also in the audit trail where that can be written."""
-        from mlops_for_mle.releases import deployments
-
-        number, name, reason = deployment.id, deployment.release, explain(error)
-        now = datetime.now(UTC)
-        self.failure = LoadFailure(deployment=number, release=name, reason=reason, failed_at=now)
-        if not is_new:
-            return
-        self._metrics.failures.inc()
-        stays = f"{self.current.manifest.release} stays" if self.current else "nothing is"
-        told = "Deployment %d cannot be served, %s in service: %s"
-        trace = None if isinstance(error, UserError) else error
-        logger.error(told, number, stays, reason, exc_info=trace)
-        try:
-            with self._asking() as connection:
-                deployments.record_failure(connection, deployment, reason)
-        except Exception as refusal:  # noqa: BLE001  (a login may have no right to, for example)
-            told = "The failure of deployment %d is not in the audit trail: %s"
-            logger.warning(told, number, reason_of(refusal))
+            logger.warning("Release %s cannot be cached: %s", name, error)
 
 
 class Cache(ReleaseStore):

@@ -9,7 +9,6 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 # Longer than a load balancer keeps idle connections, so that it is never the server who ends one.
 _KEEP_ALIVE_SECONDS = 75
+# The exit status of a worker, by uvicorn.
+_CANNOT_START = 3
 # Where prometheus_client looks for the folder that all workers share.
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 # Where that lies: on a disk that is full, as the spool's may be, whoever counts would be killed.
@@ -34,17 +35,18 @@ if not os.access(MEMORY, os.W_OK):
 logger = logging.getLogger(__name__)
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Serve until told to stop; gives the exit status: 1, it cannot serve; 2, wrong settings."""
     # onnxruntime would otherwise report its use to others.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         settings = ServingSettings.load(arguments=arguments)
         logging.config.dictConfig(log_configuration(settings.log_level))
-        # Says before all else what is wrong with the keys.
+        # Says before all else what is wrong with the keys and the spool.
         Access(settings)
+        settings.spool.mkdir(parents=True, exist_ok=True)
         listening = _bind(settings.host, settings.port)
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(error, file=sys.stderr)  # noqa: T201  (the answer to a person's mistake)
         return 2 if isinstance(error, ConfigurationError) else 1
     return _serve(settings, listening)
@@ -83,11 +85,12 @@ def _serve(settings: ServingSettings, listening: socket.socket) -> int:
         # By a server that was killed with all its workers.
         shutil.rmtree(left, ignore_errors=True)
     folder = os.environ[METRICS_FOLDER] = tempfile.mkdtemp(prefix=prefix, dir=MEMORY)
+    supervisor = Multiprocess(config, sockets=[listening])
     try:
-        Multiprocess(config, sockets=[listening]).run()
+        supervisor.run()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return 0
+    return int(any(one.process.exitcode == _CANNOT_START for one in supervisor.processes))
 
 
 def _create_worker(settings: ServingSettings) -> "ASGIApp":

@@ -1,6 +1,5 @@
 """The settings of the server: environment variables with the prefix ``MLOPS_``, or options."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -80,26 +79,15 @@ class ServingSettings(BaseSettings):
     address, such as localhost,api. Only for a port that nobody but this machine reaches, like a
     container's that is published on 127.0.0.1. Operations that need the scope admin keep
     needing a key. Unset: none."""
-    cors_origins: str = Field("", pattern=r"^(\*|https?://[^\s,/]+(\s*,\s*https?://[^\s,/]+)*)?$")
-    """Origins whose pages may call the API from a browser, with commas between them, such as
-    https://shop.example; * for all. Unset: none."""
-
-    @property
-    def allowed_origins(self) -> list[str]:
-        """The origins of ``cors_origins``."""
-        return self.cors_origins.lower().replace(",", " ").split()
 
     @classmethod
-    def load(
-        cls, given: Mapping[str, Any] | None = None, arguments: Sequence[str] | None = None
-    ) -> Self:
+    def load(cls, arguments: list[str] | None = None, **given: Any) -> Self:
         """What is given, then options, then variables, then the defaults.
 
         ConfigurationError: one line a wrong value: its name, what is allowed, what was found.
         """
-        options = None if arguments is None else list(arguments)
         try:
-            return cls(_cli_parse_args=options, **(given or {}))
+            return cls(_cli_parse_args=arguments, **given)
         except ValidationError as error:
             # A folder's default is not made after another fault.
             faults = [one for one in error.errors() if "default_factory" not in one["type"]]

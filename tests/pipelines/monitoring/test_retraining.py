@@ -122,7 +122,7 @@ def trained_by(run_id: str) -> Release:
 
 def test_only_the_own_champion_is_deployed_and_only_where_nobody_else_has_deployed():
     own, before = trained_by("own"), ("iris", "deploy", 8, "any")
-    passing = [("wine", "deploy", 9.5, "any"), ("iris", "load_failed", 9.5, "any"), before]
+    passing = [("wine", "deploy", 9.5, "any"), before]
 
     assert admit_champion(OPEN, own, deployments(*passing)) is own
     assert admit_champion(OPEN, own, deployments()) is own

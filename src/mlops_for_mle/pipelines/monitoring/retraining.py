@@ -184,8 +184,7 @@ def admit_champion(
     Nothing is an empty tuple, since Kedro hands on no None.
     """
     own = deployments[deployments["contract"] == decision.contract]
-    put_in_service = own[own["event"].isin(("deploy", "rollback"))]["created_at"]
-    is_passed_by = (put_in_service > decision.created_at).any()
+    is_passed_by = (own["created_at"] > decision.created_at).any()
     return champion if champion and _is_own(champion, decision) and not is_passed_by else ()
 
 

@@ -6,6 +6,7 @@ export class Deployments {
   constructor(onRolledBack) {
     this.list = null;
     this.chosen = null;
+    this.seen = null;
     this.onRolledBack = onRolledBack;
     byId("back").addEventListener("click", () => this.open(this.previous()));
     byId("rollback").querySelector("form").addEventListener("submit", (event) => {
@@ -33,8 +34,9 @@ export class Deployments {
     return this.list?.releases.find((one) => one.is_current) ?? null;
   }
 
+  // What a rollback goes back to: not the release that somebody has just left.
   previous() {
-    return this.list?.releases.find((one) => !one.is_current && one.problem === null) ?? null;
+    return this.list.releases.find((one) => one.release === this.list.previous && one.problem === null) ?? null;
   }
 
   table() {
@@ -68,7 +70,7 @@ export class Deployments {
   action(release) {
     if (release.is_current) return element("span", { class: "badge" }, text("inService"));
     if (release.problem !== null) {
-      return element("span", { class: "badge", "data-event": "load_failed", title: release.problem }, text("broken"));
+      return element("span", { class: "badge", "data-state": "broken", title: release.problem }, text("broken"));
     }
     const label = `${text("goBack")}: ${release.release}`;
     const open = () => this.open(release);
@@ -90,6 +92,8 @@ export class Deployments {
 
   open(release) {
     this.chosen = release;
+    // What the person sees; the list goes on meanwhile.
+    this.seen = this.list.current;
     const names = { from: this.current()?.release ?? "–", to: release.release };
     byId("rollback-what").textContent = text("rollbackWhat", names);
     const hint = byId("rollback").querySelector(".hint");
@@ -108,7 +112,7 @@ export class Deployments {
     const body = {
       release: this.chosen.release,
       reason: byId("rollback-reason").value,
-      current_deployment: this.list.current,
+      current_deployment: this.seen,
     };
     try {
       await ask("/deployments/rollback", { body, key: byId("rollback-key").value.trim() });
