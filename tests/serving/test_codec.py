@@ -131,6 +131,16 @@ def test_one_feature_may_be_named_columns():
     assert matrix(reader, '[{"columns": 1}, {"columns": 2}]') == [[1], [2]]
 
 
+@pytest.mark.parametrize("missing", ["", " ", "NaN", "null"])
+def test_what_stands_for_a_missing_number_in_csv_is_missing(missing):
+    names = ('"the ""plan"""', "가입일", "월 요금", "Usage (GB)")
+    text = f"{','.join(names)}\nplus,2024-01-01,{missing},1.5\nplus,2024-01-01,2, 3 \n"
+
+    found = json.loads(mlflow.read_csv(codec(MIXED_CONTRACT), text.encode()).text)["columns"]
+
+    assert (found["월 요금"], found["Usage (GB)"]) == ([None, 2], [1.5, 3])
+
+
 CONTRACTS = contracts().map(Contract.model_validate)
 
 

@@ -177,8 +177,8 @@ def test_a_name_in_another_form_of_unicode_is_the_same_feature(way: str) -> None
 
 
 WRONG = {
-    "float": [1e12, "x"],
-    "integer": [0.5, 2**53, "x"],
+    "float": [1e12, "x", "1_0"],
+    "integer": [0.5, 2**53, "x", "1_0"],
     "decimal": [1e12, "x"],
     "boolean": ["maybe", 2],
     "category": ["none of them"],

@@ -207,7 +207,8 @@ class Reading:
             if isinstance(given, bytes):
                 values, text = decoder.decode(given), given
             else:
-                values = msgspec.convert(given, decoder.type)
+                is_cast = self._lenient and (feature.is_number or feature.has_integer_categories)
+                values = msgspec.convert(given, decoder.type, strict=not is_cast)
             codec.check_texts(name, values)
         except (msgspec.ValidationError, ValueError):
             text = None
@@ -325,14 +326,14 @@ def _cast(given: Any, feature: Feature) -> Any:
 
     Blank text and NaN are missing values. What cannot be cast is left, for the checks to refuse.
     """
-    if isinstance(given, float) and math.isnan(given):
-        return None
     if isinstance(given, str):
         if not given.strip():
             return None
         if feature.is_number or feature.has_integer_categories:
-            with suppress(ValueError):
-                return float(given)
+            with suppress(msgspec.ValidationError):
+                given = msgspec.convert(given.strip(), float | None, strict=False)
+    if isinstance(given, float) and math.isnan(given):
+        return None
     if feature.type == "boolean" and isinstance(given, str | float | int):
         return _BOOLEANS.get(given.lower() if isinstance(given, str) else given, given)
     return float(given) if isinstance(given, bool) and feature.is_number else given
