@@ -52,7 +52,6 @@ def refusal(reader: Codec, body: bytes | str) -> ProblemError:
     [
         ("[1, 2]", "is no number", "[1, 2]"),
         ("NaN", "is missing", "null"),
-        ("1e999", "is not finite", "Infinity"),
         ("1" * 4000, "is too large", "1" * 80),
     ],
 )
@@ -83,18 +82,19 @@ def test_what_a_float32_model_cannot_hold_is_refused_and_a_float64_model_takes_i
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "Expecting value"),
-        (b"{", "Expecting property name"),
+        (b"", "Input data was truncated"),
+        (b"{", "Input data was truncated"),
         (b"[" * 100_000, "maximum recursion depth"),
-        (b'{"sepal_length": ' * 50_000, "is wrong, and longer than"),
+        (b'{"sepal_length": ' * 50_000, "is wrong, or longer than"),
         (b'{"sepal_length\xff": 1}', "'utf-8' codec can't decode"),
-        (json.dumps(IRIS_ROW).encode("utf-16"), "'utf-8' codec can't decode"),
+        (json.dumps(IRIS_ROW).encode("utf-16"), "JSON is malformed"),
         (b"[]", "has no rows"),
         (b"[3]", "is no object"),
         (b"3", "is no object"),
-        (b'{"sepal_length": -Infinity}', "-Infinity is no JSON"),
-        (b"1" * 5000, "Exceeds the limit (4300 digits)"),
-        (b'"\\ud800"', "is no object"),
+        (b'{"sepal_length": -Infinity}', "JSON is malformed"),
+        (b'{"sepal_length": 1e999}', "Number out of range"),
+        (b"1" * 5000, "Integer value out of range"),
+        (b'"\\ud800 and more"', "JSON is malformed"),
     ],
 )
 def test_a_body_that_is_no_object_is_refused_in_one_sentence(body, message):

@@ -4,6 +4,7 @@ The types that read values and write errors give their schemas. It holds no data
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -41,15 +42,15 @@ _API_KEY = {
 def router(services: "Services", modules: Sequence[ModuleType]) -> APIRouter:
     """The document's route; a module's ``schemas(contract)``, if there, gives components."""
     found = APIRouter(include_in_schema=False)
-    made: dict[str, Any] = {}
+
+    @lru_cache(maxsize=1)
+    def made(app: FastAPI, served: "Served | None") -> bytes:
+        return msgspec.json.encode(_document(app, served, modules))
 
     @found.get("/openapi.json")
     def document(request: Request) -> Response:
-        served = services.releases.current
-        if not made or made["served"] is not served:
-            text = msgspec.json.encode(_document(request.app, served, modules))
-            made.update(served=served, text=text)
-        return Response(made["text"], media_type="application/json")
+        text = made(request.app, services.releases.current)
+        return Response(text, media_type="application/json")
 
     return found
 
