@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from itertools import count
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -95,9 +95,6 @@ class Codec:
         row: Any = _row_type(types, self.features)
         self._decode_row = msgspec.json.Decoder(row).decode
         self.decode_rows = msgspec.json.Decoder(list[row]).decode
-        # Names are checked as they are read, so fields that would fill the memory are none.
-        columns: Any = dict[Literal["columns"], dict[Literal[tuple(types)], msgspec.Raw]]  # type: ignore[misc]
-        self._decode_columns = msgspec.json.Decoder(columns).decode
         self.list_decoders: dict[str, Any] = {
             name: msgspec.json.Decoder(list[one])  # type: ignore[valid-type]
             for name, one in types.items()
@@ -123,11 +120,7 @@ class Codec:
         if not _BY_COLUMNS.match(text):
             return reading.read_row(text)
         reading.where = COLUMNS_KEY
-        try:
-            columns = self._decode_columns(text)[COLUMNS_KEY]
-        except msgspec.ValidationError:
-            columns = fields(text, _COLUMNS_BODY).columns
-        return reading.read_columns(columns, text)
+        return reading.read_columns(fields(text, _COLUMNS_BODY).columns, text)
 
     def encode(self, rows: Iterable[Rows]) -> Matrix:
         """Encode single rows together."""
