@@ -115,12 +115,10 @@ class Codec:
 
     def _read(self, text: bytes) -> Rows:
         text, reading = text.strip(), Reading(self)
-        if text[:1] == b"[":
-            return reading.read_list(text)
-        if not _BY_COLUMNS.match(text):
-            return reading.read_row(text)
-        reading.where = COLUMNS_KEY
-        return reading.read_columns(fields(text, _COLUMNS_BODY).columns, text)
+        if _BY_COLUMNS.match(text):
+            reading.where = COLUMNS_KEY
+            return reading.read_columns(fields(text, _COLUMNS_BODY).columns, text)
+        return reading.read_list(text) if text[:1] == b"[" else reading.read_row(text)
 
     def encode(self, rows: Iterable[Rows]) -> Matrix:
         """Encode single rows together."""
@@ -246,9 +244,9 @@ class Reading:
             self.faults.add(path, "is no object", codec.row_words, given)
             return [None] * len(codec.names)
         if self._lenient:
-            given = _known_names(given, codec.features)
-            known = given.keys() & codec.features.keys()
-            given = {name: _cast(given[name], codec.features[name]) for name in known}
+            known = _known_names(given, codec.features)
+            features = codec.features.items()
+            given = {name: _cast(known[name], one) for name, one in features if name in known}
         found = check_fields(given, codec.features, self.faults, path, codec.precision)
         return [found.get(name) for name in codec.names]
 

@@ -119,9 +119,8 @@ def _schemas(served: "Served") -> dict[str, Schema]:
     answer |= release
     words = "For feedback; row i of several rows of one request is named <id>-<i>, counted from 0"
     named = {"prediction_id": TEXT | {"description": words}}
-    contributions = object_of(dict.fromkeys(features, _NUMBER))
-    explanation = {"explained": {"enum": list(get_args(Explained))}, "contributions": contributions}
-    explanation |= dict.fromkeys(("value", "base"), _NUMBER)
+    explanation = {"explained": {"enum": list(get_args(Explained))}, "value": _NUMBER}
+    explanation |= {"base": _NUMBER, "contributions": object_of(dict.fromkeys(features, _NUMBER))}
     words = "Features whose values lie outside what the model was trained on, if there are any"
     outside = list_of({"enum": list(features)}) | {"description": words}
     places = object_of(dict.fromkeys(features, list_of({"type": "integer", "minimum": 0})), [])
