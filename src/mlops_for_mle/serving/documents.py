@@ -6,13 +6,13 @@ raises ProblemError 422, or one of ``REFUSALS``, of which ``read_json`` makes on
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
 
-from mlops_for_mle.serving.errors import refused, shown
+from mlops_for_mle.serving.errors import Piece, refused, shown
 from mlops_for_mle.serving.request import current_request
 
 PIECE = 64 * 1024
@@ -24,6 +24,7 @@ REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 Found = TypeVar("Found")
+SomePiece = TypeVar("SomePiece", bound=Piece)
 
 encode = msgspec.json.Encoder().encode
 
@@ -70,6 +71,11 @@ def read_object(body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise refused("", "the body is no object", "an object", shown(document))
     return document
+
+
+def joined(pieces: Iterable[SomePiece]) -> list[SomePiece | bytes]:
+    """Pieces with commas between."""
+    return [one for piece in pieces for one in (b",", piece)][1:]
 
 
 def pieces(text: bytes, boundary: re.Pattern[bytes]) -> Iterator[bytes]:

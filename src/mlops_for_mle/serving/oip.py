@@ -24,7 +24,7 @@ from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
 from mlops_for_mle.serving import predict
 from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Form, Given, Reading, Rows
-from mlops_for_mle.serving.context import media_type
+from mlops_for_mle.serving.context import CONTENT_TYPE, media_type
 from mlops_for_mle.serving.documents import PIECE, VALUES, pieces, read_json
 from mlops_for_mle.serving.errors import Answer, Later, Piece, ProblemError, refused, shown
 from mlops_for_mle.serving.health import require_ready
@@ -174,7 +174,7 @@ def _tensor(name: str, datatype: str, *width: int) -> dict[str, Any]:
 
 def _read(services: Services, request: Asked) -> Question:
     # The protocol's own clients say nothing of the type.
-    media_type(request.headers, "application/json", _OCTETS, may_be_missing=True)
+    media_type(request.headers.get(CONTENT_TYPE), "application/json", _OCTETS, may_be_missing=True)
     # /v2/models/MODEL/infer or /v2/models/MODEL/versions/VERSION/infer
     served = _served_as(services, *request.path.split("/")[3:6:2])
     given, size = request.headers.get(_HEADER_LENGTH), len(request.body)
