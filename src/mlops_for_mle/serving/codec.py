@@ -148,6 +148,8 @@ class Reading:
     def __init__(self, codec: Codec, where: str = "", *, lenient: bool = False) -> None:
         self.faults, self.where = Faults(), where
         self._codec, self._lenient = codec, lenient
+        # Whether columns are written anew, since their values are cast or their names normalised.
+        self._is_written = lenient
         self._lengths: dict[str, int] = {}
         self._encoded: dict[str, list[Matrix]] = {name: [] for name in codec.names}
         self._texts: dict[str, list[bytes]] = {name: [] for name in codec.names}
@@ -156,11 +158,11 @@ class Reading:
         """Read an object that was refused as a whole."""
         row = self._row(plain(text), "")
         self.faults.raise_if_any()
-        return Rows(1, text, Form.ONE, row)
+        return Rows(1, self._written([row])[1:-1], Form.ONE, row)
 
     def read_list(self, text: bytes) -> Rows:
         """Read the JSON of a list of objects."""
-        codec, start = self._codec, 0
+        codec, start, read = self._codec, 0, list[bytes]()
         for piece in pieces(text, ROWS):
             columns: list[tuple[Any, ...]]
             try:
@@ -172,20 +174,24 @@ class Reading:
                 given = enumerate(plain(piece), start)
                 rows = [self._row(one, f"{self.where}[{at}]") for at, one in given]
                 columns = list(zip(*rows, strict=True))
+                read.append(self._written(rows)[1:-1])
+            else:
+                read.append(piece.strip()[1:-1])
             for name, values in zip(codec.names, columns, strict=False):
                 self._add(name, values)
             start += len(columns[0]) if columns else 0
-        return self.done(Form.LIST, text)
+        return self.done(Form.LIST, b"[%b]" % b",".join(read))
 
     def read_columns(self, given: Mapping[str, Given], text: bytes = b"") -> Rows:
         """Read a list for each feature, one value a row; ``text`` is the JSON of the body."""
         features = self._codec.features
-        given = _known_names(given, features)
+        known = _known_names(given, features)
         if not self._lenient:
-            _refuse_unknown(given, features, f"{self.where}.", self.faults)
+            _refuse_unknown(known, features, f"{self.where}.", self.faults)
+        self._is_written |= known is not given
         for name, feature in features.items():
-            if name in given:
-                self._add_column(name, given[name])
+            if name in known:
+                self._add_column(name, known[name])
             elif not feature.is_optional:
                 self.faults.add(f"{self.where}.{name}", "is missing", "a list of values")
         return self.done(Form.COLUMNS, text)
@@ -231,12 +237,16 @@ class Reading:
         slices = (slice(start, start + _ROWS_A_PART) for start in range(0, size, _ROWS_A_PART))
         matrices = [np.concatenate([one[:, part] for one in columns]).T for part in slices]
         del columns
-        if self._lenient:
+        if self._is_written:
             form, texts = Form.COLUMNS, [b'{"columns":{']
             for name in names:
                 texts += [encode(name), b":[", *self._texts[name][1:], b"]", b","]
             text = b"".join([*texts[:-1], b"}}"])
         return Rows(size, text, form, matrices=matrices)
+
+    def _written(self, rows: Iterable[Sequence[Any]]) -> bytes:
+        """A list of rows under the names of the contract."""
+        return encode([dict(zip(self._codec.names, row, strict=True)) for row in rows])
 
     def _row(self, given: Any, path: str) -> list[Any]:
         codec = self._codec
@@ -269,7 +279,7 @@ class Reading:
         if length > MOST_ROWS:
             raise refused(self.where, "has too many rows", f"at most {MOST_ROWS} a request")
         self._encoded[name].append(self._codec.encoder.feature(name, values))
-        if self._lenient:
+        if self._is_written:
             self._texts[name] += [b",", (text or encode(values)).strip()[1:-1]]
 
 
