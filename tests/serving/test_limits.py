@@ -16,7 +16,7 @@ from benchmarks.serving.checks import wrong_request
 
 from mlops_for_mle.releases.predictor import Predictions
 from mlops_for_mle.serving.codec import MOST_ROWS
-from mlops_for_mle.serving.documents import read_object
+from mlops_for_mle.serving.documents import plain
 from mlops_for_mle.serving.mlflow import INVOCATIONS
 from mlops_for_mle.serving.oip import INFER as TENSORS
 from mlops_for_mle.serving.predict import PREDICT, answer
@@ -106,11 +106,11 @@ def test_one_request_too_many_is_answered_with_429_and_the_place_is_free_again(s
 def test_a_body_that_may_be_long_is_not_read_in_the_event_loop(client, path, monkeypatch):
     readers = []
 
-    def noting(body: bytes) -> dict[str, Any]:
+    def noting(body: bytes) -> Any:
         readers.append(threading.current_thread())
-        return read_object(body)
+        return plain(body)
 
-    monkeypatch.setattr("mlops_for_mle.serving.context.read_object", noting)
+    monkeypatch.setattr("mlops_for_mle.serving.context.plain", noting)
 
     error_paths(client.post(path, json={"other": 1}))
 

@@ -18,8 +18,15 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlops_for_mle.serving.documents import read_object
-from mlops_for_mle.serving.errors import Answer, ProblemError, problem_answer, too_many
+from mlops_for_mle.serving.documents import plain, read_json
+from mlops_for_mle.serving.errors import (
+    Answer,
+    ProblemError,
+    problem_answer,
+    refused,
+    shown,
+    too_many,
+)
 from mlops_for_mle.serving.keys import PROBES, READING, Headers, check_site, needed
 from mlops_for_mle.serving.request import Request, current_request
 
@@ -186,7 +193,10 @@ def json_body() -> dict[str, Any]:
     """The fields of a route's body that is one JSON object; to be read in a thread."""
     request = current_request.get()
     media_type(request.headers.get(CONTENT_TYPE), "application/json")
-    return read_object(request.body)
+    document = read_json(request.body, plain)
+    if not isinstance(document, dict):
+        raise refused("", "the body is no object", "an object", shown(document))
+    return document
 
 
 def response(answer: Answer) -> Response:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mlops_for_mle.serving.errors import Piece, refused, shown
+from mlops_for_mle.serving.errors import Piece, refused
 from mlops_for_mle.serving.request import current_request
 
 PIECE = 64 * 1024
@@ -63,14 +63,6 @@ def plain(text: bytes | msgspec.Raw) -> Any:
     if len(text := bytes(text)) > _LONGEST_EXPLAINED:
         raise msgspec.ValidationError(f"is wrong, or longer than {_LONGEST_EXPLAINED >> 10} KiB")
     return msgspec.json.decode(text)
-
-
-def read_object(body: bytes) -> dict[str, Any]:
-    """The fields of a small body that is one object."""
-    document = read_json(body, plain)
-    if not isinstance(document, dict):
-        raise refused("", "the body is no object", "an object", shown(document))
-    return document
 
 
 def joined(pieces: Iterable[SomePiece]) -> list[SomePiece | bytes]:
