@@ -5,7 +5,6 @@ import json
 import random
 import threading
 import time
-import tracemalloc
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any
@@ -17,13 +16,13 @@ from benchmarks.serving.checks import wrong_request
 
 from mlops_for_mle.releases.predictor import Predictions
 from mlops_for_mle.serving.codec import MOST_ROWS
-from mlops_for_mle.serving.documents import read_object
+from mlops_for_mle.serving.documents import plain
 from mlops_for_mle.serving.mlflow import INVOCATIONS
 from mlops_for_mle.serving.oip import INFER as TENSORS
 from mlops_for_mle.serving.predict import PREDICT, answer
 from mlops_for_mle.serving.request import Request, current_request
 from tests.releases import trained_iris_release
-from tests.serving.conftest import IRIS_ROW, Client, error_paths
+from tests.serving.conftest import IRIS_ROW, Client, error_paths, peak_of
 from tests.serving.raw import Server, request
 
 INFER = "/v2/models/iris/infer"
@@ -107,11 +106,11 @@ def test_one_request_too_many_is_answered_with_429_and_the_place_is_free_again(s
 def test_a_body_that_may_be_long_is_not_read_in_the_event_loop(client, path, monkeypatch):
     readers = []
 
-    def noting(body: bytes) -> dict[str, Any]:
+    def noting(body: bytes) -> Any:
         readers.append(threading.current_thread())
-        return read_object(body)
+        return plain(body)
 
-    monkeypatch.setattr("mlops_for_mle.serving.context.read_object", noting)
+    monkeypatch.setattr("mlops_for_mle.serving.context.plain", noting)
 
     error_paths(client.post(path, json={"other": 1}))
 
@@ -122,12 +121,9 @@ def test_a_body_that_may_be_long_is_not_read_in_the_event_loop(client, path, mon
 @pytest.mark.parametrize("path", ["/feedback", "/observations"])
 def test_a_large_body_of_faults_is_answered_shortly_and_in_little_memory(client, path):
     body = b"{" + b",".join(b'"%d":0' % number for number in range(1_200_000)) + b"}"
-    tracemalloc.start()
 
-    answer = client.post(path, content=body, headers=JSON)
+    answer, peak = peak_of(lambda: client.post(path, content=body, headers=JSON))
 
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
     assert error_paths(answer) == [""]
     assert len(answer.content) < 20_000
     assert peak < 8 * len(body)
@@ -153,15 +149,14 @@ def test_many_short_rows_take_less_than_eight_times_their_memory(settings, route
     body = json.dumps(document, separators=(",", ":")).encode()
     headers, path = {b"content-type": b"application/json"}, route.path.format(model="iris")
     asked = Request("POST", path, headers, None, time.perf_counter(), "large", body)
-    del document
-    tracemalloc.start()
 
-    (found,) = answer(services, [route.read(services, asked)])
-    size = sum(len(bytes(part)) for part in found.parts)
+    def whole() -> tuple[int, int]:
+        (found,) = answer(services, [route.read(services, asked)])
+        return sum(map(len, found.parts)), sum(len(bytes(part)) for part in found.parts)
 
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert size == sum(map(len, found.parts))
+    (told, size), peak = peak_of(whole)
+
+    assert told == size
     assert peak < 8 * len(body)
 
 

@@ -31,9 +31,13 @@ def test_json_tensors_are_read_flat_and_nested(client):
         tensor(),
         tensor(data=[[1, 1, 1, 1]]),
         tensor(name="predict"),
-        tensor(shape=[2, 4], data=[[1] * 4, [2] * 4], datatype="INT32"),
+        tensor(shape=[2, 4], data=[[1] * 4, [2] * 4], datatype="UINT8"),
+        # As MLServer's own types are written.
+        tensor(parameters={"content_type": None, "binary_data": None}),
+        tensor(parameters=None),
     ):
-        answer = client.post(PATH, json={"inputs": [one]})
+        unsaid = dict.fromkeys(("id", "parameters", "outputs"))
+        answer = client.post(PATH, json={"inputs": [one]} | unsaid)
 
         assert answer.status_code == 200, one
         assert answer.json()["outputs"][0]["shape"] == one["shape"][:1]

@@ -1,19 +1,14 @@
 """``POST /predict`` and what the routes beside it say of the release in service."""
 
-import json
 from unittest.mock import Mock
 from uuid import UUID
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.serving import openapi
-from mlops_for_mle.serving.predict import texts_of
 from tests.releases import trained_iris_release
 from tests.serving.conftest import IRIS_ROW, Client
 
@@ -35,10 +30,13 @@ def test_one_row_is_answered_as_the_tutorial_does_with_everything_else_beside_it
     expected = load(iris).predict(np.array([list(IRIS_ROW.values())])).probabilities
     assert expected is not None
     assert list(body["probabilities"]) == ["setosa", "versicolor", "virginica"]
-    assert list(body["probabilities"].values()) == pytest.approx(expected[0].tolist())
+    # With the digits that a model of float32 knows, and no more.
+    assert list(body["probabilities"].values()) == [
+        float(str(one)) for one in expected[0].astype(np.float32)
+    ]
 
 
-def test_many_rows_are_answered_and_logged_as_each_of_them(settings):
+def test_many_rows_are_answered_as_each_of_them(settings):
     client = Client(settings, trained_iris_release())
     # The model answers them in parts; some lie outside of what it was trained on.
     rows = [dict.fromkeys(IRIS_ROW, 1 + at % 80 / 10) for at in range(5000)]
@@ -66,31 +64,6 @@ def test_many_rows_are_answered_and_logged_as_each_of_them(settings):
     for name, places in found["outside_training"].items():
         is_outside = [name in one.get("outside_training", ()) for one in listed]
         assert places == [at for at, is_so in enumerate(is_outside) if is_so]
-    for line, body in zip(client.kept(), (rows, {"columns": columns}), strict=False):
-        assert json.loads(line[-2]) == body
-        assert line[7] == "{" + ",".join(str(one["iris_class"]) for one in listed) + "}"
-        logged = [float(one) for one in line[-1].strip("{}").split(",")]
-        assert logged == [chance for column in chances.values() for chance in column]
-
-
-@pytest.mark.parametrize("precision", ["float32", "float64"])
-@given(
-    values=arrays(
-        np.float64,
-        st.integers(1, 20),
-        elements=st.floats(allow_nan=False, allow_infinity=False, width=32),
-    )
-)
-def test_numbers_are_written_so_that_the_model_s_own_are_read_again(precision, values):
-    values = values.astype(precision)
-    texts = texts_of(values, np.stack([values, -values], axis=1))
-
-    found = [np.array(json.loads(b"[%b]" % text), precision) for text in texts]
-    np.testing.assert_array_equal(found, [values, values, -values])
-
-
-def test_a_float32_model_is_not_given_digits_that_it_does_not_know():
-    assert texts_of(np.array([0.1], np.float32), None) == [b"0.1"]
 
 
 def test_a_wrong_row_is_a_problem_document(client):

@@ -166,19 +166,28 @@ def test_a_row_that_is_allowed_is_the_same_input_by_every_way(data: st.DataObjec
         np.testing.assert_array_equal(matrix, found["predict, columns"], err_msg=name)
 
 
-@pytest.mark.parametrize("way", API)
-def test_a_name_in_another_form_of_unicode_is_the_same_feature(way: str) -> None:
+def one_row(reader: Codec, table: Table) -> Rows:
+    return reader.read(json.dumps(*records(table)).encode())
+
+
+@pytest.mark.parametrize("read", [*API.values(), one_row], ids=[*API, "one row"])
+def test_a_name_in_another_form_of_unicode_is_the_same_feature(read: Any) -> None:
     features = {"길이": {}, "à la carte": {}}
     contract = Contract.model_validate({**IRIS_CONTRACT.model_dump(), "features": features})
     table: Table = {unicodedata.normalize("NFD", name): [2.5] for name in features}
     reader = codec(contract, "float64")
 
-    assert reader.matrix(API[way](reader, table)).tolist() == [[2.5, 2.5]]
+    rows = read(reader, table)
+
+    assert reader.matrix(rows).tolist() == [[2.5, 2.5]]
+    # Monitoring looks for what was logged under the names of the contract.
+    logged = rows.text.decode()
+    assert all(f'"{name}":' in logged for name in features)
 
 
 WRONG = {
-    "float": [1e12, "x"],
-    "integer": [0.5, 2**53, "x"],
+    "float": [1e12, "x", "1_0"],
+    "integer": [0.5, 2**53, "x", "1_0"],
     "decimal": [1e12, "x"],
     "boolean": ["maybe", 2],
     "category": ["none of them"],

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from itertools import count
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -95,9 +95,6 @@ class Codec:
         row: Any = _row_type(types, self.features)
         self._decode_row = msgspec.json.Decoder(row).decode
         self.decode_rows = msgspec.json.Decoder(list[row]).decode
-        # Names are checked as they are read, so fields that would fill the memory are none.
-        columns: Any = dict[Literal["columns"], dict[Literal[tuple(types)], msgspec.Raw]]  # type: ignore[misc]
-        self._decode_columns = msgspec.json.Decoder(columns).decode
         self.list_decoders: dict[str, Any] = {
             name: msgspec.json.Decoder(list[one])  # type: ignore[valid-type]
             for name, one in types.items()
@@ -118,16 +115,10 @@ class Codec:
 
     def _read(self, text: bytes) -> Rows:
         text, reading = text.strip(), Reading(self)
-        if text[:1] == b"[":
-            return reading.read_list(text)
-        if not _BY_COLUMNS.match(text):
-            return reading.read_row(text)
-        reading.where = COLUMNS_KEY
-        try:
-            columns = self._decode_columns(text)[COLUMNS_KEY]
-        except msgspec.ValidationError:
-            columns = fields(text, _COLUMNS_BODY).columns
-        return reading.read_columns(columns, text)
+        if _BY_COLUMNS.match(text):
+            reading.where = COLUMNS_KEY
+            return reading.read_columns(fields(text, _COLUMNS_BODY).columns, text)
+        return reading.read_list(text) if text[:1] == b"[" else reading.read_row(text)
 
     def encode(self, rows: Iterable[Rows]) -> Matrix:
         """Encode single rows together."""
@@ -157,6 +148,8 @@ class Reading:
     def __init__(self, codec: Codec, where: str = "", *, lenient: bool = False) -> None:
         self.faults, self.where = Faults(), where
         self._codec, self._lenient = codec, lenient
+        # Whether columns are written anew, since their values are cast or their names normalised.
+        self._is_written = lenient
         self._lengths: dict[str, int] = {}
         self._encoded: dict[str, list[Matrix]] = {name: [] for name in codec.names}
         self._texts: dict[str, list[bytes]] = {name: [] for name in codec.names}
@@ -165,11 +158,11 @@ class Reading:
         """Read an object that was refused as a whole."""
         row = self._row(plain(text), "")
         self.faults.raise_if_any()
-        return Rows(1, text, Form.ONE, row)
+        return Rows(1, self._written([row])[1:-1], Form.ONE, row)
 
     def read_list(self, text: bytes) -> Rows:
         """Read the JSON of a list of objects."""
-        codec, start = self._codec, 0
+        codec, start, read = self._codec, 0, list[bytes]()
         for piece in pieces(text, ROWS):
             columns: list[tuple[Any, ...]]
             try:
@@ -181,20 +174,24 @@ class Reading:
                 given = enumerate(plain(piece), start)
                 rows = [self._row(one, f"{self.where}[{at}]") for at, one in given]
                 columns = list(zip(*rows, strict=True))
+                read.append(self._written(rows)[1:-1])
+            else:
+                read.append(piece.strip()[1:-1])
             for name, values in zip(codec.names, columns, strict=False):
                 self._add(name, values)
             start += len(columns[0]) if columns else 0
-        return self.done(Form.LIST, text)
+        return self.done(Form.LIST, b"[%b]" % b",".join(read))
 
     def read_columns(self, given: Mapping[str, Given], text: bytes = b"") -> Rows:
         """Read a list for each feature, one value a row; ``text`` is the JSON of the body."""
         features = self._codec.features
-        given = _known_names(given, features)
+        known = _known_names(given, features)
         if not self._lenient:
-            _refuse_unknown(given, features, f"{self.where}.", self.faults)
+            _refuse_unknown(known, features, f"{self.where}.", self.faults)
+        self._is_written |= known is not given
         for name, feature in features.items():
-            if name in given:
-                self._add_column(name, given[name])
+            if name in known:
+                self._add_column(name, known[name])
             elif not feature.is_optional:
                 self.faults.add(f"{self.where}.{name}", "is missing", "a list of values")
         return self.done(Form.COLUMNS, text)
@@ -207,7 +204,8 @@ class Reading:
             if isinstance(given, bytes):
                 values, text = decoder.decode(given), given
             else:
-                values = msgspec.convert(given, decoder.type)
+                is_cast = self._lenient and (feature.is_number or feature.has_integer_categories)
+                values = msgspec.convert(given, decoder.type, strict=not is_cast)
             codec.check_texts(name, values)
         except (msgspec.ValidationError, ValueError):
             text = None
@@ -239,12 +237,16 @@ class Reading:
         slices = (slice(start, start + _ROWS_A_PART) for start in range(0, size, _ROWS_A_PART))
         matrices = [np.concatenate([one[:, part] for one in columns]).T for part in slices]
         del columns
-        if self._lenient:
+        if self._is_written:
             form, texts = Form.COLUMNS, [b'{"columns":{']
             for name in names:
                 texts += [encode(name), b":[", *self._texts[name][1:], b"]", b","]
             text = b"".join([*texts[:-1], b"}}"])
         return Rows(size, text, form, matrices=matrices)
+
+    def _written(self, rows: Iterable[Sequence[Any]]) -> bytes:
+        """A list of rows under the names of the contract."""
+        return encode([dict(zip(self._codec.names, row, strict=True)) for row in rows])
 
     def _row(self, given: Any, path: str) -> list[Any]:
         codec = self._codec
@@ -252,9 +254,9 @@ class Reading:
             self.faults.add(path, "is no object", codec.row_words, given)
             return [None] * len(codec.names)
         if self._lenient:
-            given = _known_names(given, codec.features)
-            known = given.keys() & codec.features.keys()
-            given = {name: _cast(given[name], codec.features[name]) for name in known}
+            known = _known_names(given, codec.features)
+            features = codec.features.items()
+            given = {name: _cast(known[name], one) for name, one in features if name in known}
         found = check_fields(given, codec.features, self.faults, path)
         return [found.get(name) for name in codec.names]
 
@@ -277,7 +279,7 @@ class Reading:
         if length > MOST_ROWS:
             raise refused(self.where, "has too many rows", f"at most {MOST_ROWS} a request")
         self._encoded[name].append(self._codec.encoder.feature(name, values))
-        if self._lenient:
+        if self._is_written:
             self._texts[name] += [b",", (text or encode(values)).strip()[1:-1]]
 
 
@@ -324,14 +326,14 @@ def _cast(given: Any, feature: Feature) -> Any:
 
     Blank text and NaN are missing values. What cannot be cast is left, for the checks to refuse.
     """
-    if isinstance(given, float) and math.isnan(given):
-        return None
     if isinstance(given, str):
         if not given.strip():
             return None
         if feature.is_number or feature.has_integer_categories:
-            with suppress(ValueError):
-                return float(given)
+            with suppress(msgspec.ValidationError):
+                given = msgspec.convert(given.strip(), float | None, strict=False)
+    if isinstance(given, float) and math.isnan(given):
+        return None
     if feature.type == "boolean" and isinstance(given, str | float | int):
         return _BOOLEANS.get(given.lower() if isinstance(given, str) else given, given)
     return float(given) if isinstance(given, bool) and feature.is_number else given

@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,15 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlops_for_mle.serving.documents import read_object
-from mlops_for_mle.serving.errors import Answer, ProblemError, problem_answer, too_many
+from mlops_for_mle.serving.documents import plain, read_json
+from mlops_for_mle.serving.errors import (
+    Answer,
+    ProblemError,
+    problem_answer,
+    refused,
+    shown,
+    too_many,
+)
 from mlops_for_mle.serving.keys import PROBES, READING, Headers, check_site, needed
 from mlops_for_mle.serving.request import Request, current_request
 
@@ -28,7 +36,7 @@ if TYPE_CHECKING:
 
 LARGEST_AT_ONCE = 32 * 1024
 """Bytes of a body; a larger one is read and answered in a thread."""
-REQUEST_ID = b"x-request-id"
+REQUEST_ID, CONTENT_TYPE = b"x-request-id", b"content-type"
 # Pages that need more than this send their own Content-Security-Policy.
 PROTECTIVE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -169,9 +177,9 @@ def _limit(seconds: float) -> str:
     return f"{seconds:g} seconds (MLOPS_REQUEST_TIMEOUT_SECONDS)"
 
 
-def media_type(headers: Headers, *allowed: str, may_be_missing: bool = False) -> str | None:
+@lru_cache(maxsize=64)
+def media_type(declared: bytes | None, *allowed: str, may_be_missing: bool = False) -> str | None:
     """The type that the client says its body has; ProblemError 415 for one that is not allowed."""
-    declared = headers.get(b"content-type")
     if declared is None and may_be_missing:
         return None
     kind, _, parameters = (declared or b"").decode("latin-1").lower().partition(";")
@@ -184,8 +192,11 @@ def media_type(headers: Headers, *allowed: str, may_be_missing: bool = False) ->
 def json_body() -> dict[str, Any]:
     """The fields of a route's body that is one JSON object; to be read in a thread."""
     request = current_request.get()
-    media_type(request.headers, "application/json")
-    return read_object(request.body)
+    media_type(request.headers.get(CONTENT_TYPE), "application/json")
+    document = read_json(request.body, plain)
+    if not isinstance(document, dict):
+        raise refused("", "the body is no object", "an object", shown(document))
+    return document
 
 
 def response(answer: Answer) -> Response:

@@ -17,14 +17,6 @@ JSON_TYPE = b"application/json"
 MOST_FAULTS = 50
 """So many faults of a body are told; then nobody looks for more."""
 
-# MLflow's own words, by which its client knows whether to try again.
-_MLFLOW_CODES = {
-    429: "REQUEST_LIMIT_EXCEEDED",
-    500: "INTERNAL_ERROR",
-    503: "TEMPORARILY_UNAVAILABLE",
-    504: "DEADLINE_EXCEEDED",
-}
-
 
 class Later:
     """A piece of an answer that is made as it is sent: it is longer than what it is made of."""
@@ -150,7 +142,9 @@ def problem_answer(problem: ProblemError, path: str) -> Answer:
         status = HTTPStatus.BAD_REQUEST
     document: Any = {"error": told}
     if is_mlflow:
-        document = {"error_code": _MLFLOW_CODES.get(status, status.name), "message": told}
+        # Those that its client knows.
+        code = "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR"
+        document = {"error_code": code, "message": told}
     elif not is_inference:
         media_type = b"application/problem+json"
         document = Problem("about:blank", status.phrase, status, told, tuple(problem.errors))

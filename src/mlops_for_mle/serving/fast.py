@@ -98,7 +98,7 @@ class FastWay:
             request.route = route.path
             question = route.read(self._services, request)
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
-            self._send(connection, request, _explained(request, error))
+            self._send(connection, request, error)
             return True
         if question.rows.matrices:
             self.flush([(connection, question)])
@@ -118,6 +118,7 @@ class FastWay:
             together, self._waiting = self._waiting, []
         if not together:
             return
+        answers: Sequence[Answer | Exception]
         try:
             answers = answer(self._services, [question for _, question in together])
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
@@ -126,12 +127,19 @@ class FastWay:
                 for one in together:
                     self.flush([one])
                 return
-            answers = [_explained(together[0][1].request, error)]
+            answers = [error]
         for (connection, question), found in zip(together, answers, strict=True):
             self._send(connection, question.request, found)
 
-    def _send(self, connection: "ServingProtocol", request: Request, found: Answer) -> None:
+    def _send(
+        self, connection: "ServingProtocol", request: Request, found: Answer | Exception
+    ) -> None:
         token = current_request.set(request)
+        if isinstance(found, Exception):
+            if not isinstance(found, ProblemError):
+                logger.error("POST %s failed", request.path, exc_info=found)
+                found = our_failure()
+            found = problem_answer(found, request.path)
         self._context.answered(request, found.status)
         # What is logged next is of another request.
         current_request.reset(token)
@@ -161,15 +169,6 @@ class FastWay:
         path = url.decode("ascii")
         route = next((one for known, one in self._routes if known.fullmatch(path)), None)
         return None if route is None else (route, path, needed("POST", path))
-
-
-def _explained(request: Request, error: Exception) -> Answer:
-    if not isinstance(error, ProblemError):
-        token = current_request.set(request)
-        logger.error("POST %s failed", request.path, exc_info=error)
-        current_request.reset(token)
-        error = our_failure()
-    return problem_answer(error, request.path)
 
 
 class ServingProtocol(HttpToolsProtocol):

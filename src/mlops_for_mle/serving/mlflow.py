@@ -20,7 +20,7 @@ from mlops_for_mle import __version__
 from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.serving import predict
 from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
-from mlops_for_mle.serving.context import media_type
+from mlops_for_mle.serving.context import CONTENT_TYPE, media_type
 from mlops_for_mle.serving.documents import FIELDS, LISTS, fields, pieces, plain, read_json
 from mlops_for_mle.serving.errors import Answer, refused
 from mlops_for_mle.serving.health import require_ready
@@ -78,7 +78,7 @@ def router(services: Services) -> APIRouter:
 
 
 def _read(services: Services, request: Request) -> Question:
-    kind = media_type(request.headers, "application/json", "text/csv")
+    kind = media_type(request.headers.get(CONTENT_TYPE), "application/json", "text/csv")
     served = predict.served_by(services)
     read = read_csv if kind == "text/csv" else read_body
     return Question(served, read(served.codec, request.body), request, _write)

@@ -24,7 +24,7 @@ from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
 from mlops_for_mle.serving import predict
 from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Form, Given, Reading, Rows
-from mlops_for_mle.serving.context import media_type
+from mlops_for_mle.serving.context import CONTENT_TYPE, media_type
 from mlops_for_mle.serving.documents import PIECE, VALUES, pieces, read_json
 from mlops_for_mle.serving.errors import Answer, Later, Piece, ProblemError, refused, shown
 from mlops_for_mle.serving.health import require_ready
@@ -34,8 +34,10 @@ from mlops_for_mle.serving.releases import Served
 from mlops_for_mle.serving.request import Request as Asked
 from mlops_for_mle.serving.services import Services
 
-# Element types of the protocol by their names, those that models here have; little-endian.
-ELEMENT_TYPES = {"FP64": "<f8", "FP32": "<f4", "INT64": "<i8", "INT32": "<i4", "BOOL": "|b1"}
+# Element types of the protocol by their names; little-endian.
+ELEMENT_TYPES = {"FP64": "<f8", "FP32": "<f4", "FP16": "<f2", "BOOL": "|b1"}
+ELEMENT_TYPES |= {f"INT{8 * size}": f"<i{size}" for size in (1, 2, 4, 8)}
+ELEMENT_TYPES |= {f"UINT{8 * size}": f"<u{size}" for size in (1, 2, 4, 8)}
 
 _HEADER_LENGTH = b"inference-header-content-length"
 _OCTETS = "application/octet-stream"
@@ -45,7 +47,7 @@ _Size = Annotated[int, msgspec.Meta(ge=1)]
 class _Parameters(msgspec.Struct, frozen=True):
     """Those that are known; others are ignored."""
 
-    binary_data_output: bool = False
+    binary_data_output: bool | None = None
     binary_data: bool | None = None
     binary_data_size: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
@@ -54,7 +56,7 @@ class _Tensor(msgspec.Struct):
     name: str
     shape: Annotated[list[_Size], msgspec.Meta(min_length=1, max_length=2)]
     datatype: Literal[(*ELEMENT_TYPES, "BYTES")]  # type: ignore[valid-type]
-    parameters: _Parameters = _Parameters()
+    parameters: _Parameters | None = None
     data: msgspec.Raw = msgspec.Raw(b"[]")
 
     def __post_init__(self) -> None:
@@ -63,14 +65,16 @@ class _Tensor(msgspec.Struct):
 
 class _Output(msgspec.Struct):
     name: str
-    parameters: _Parameters = _Parameters()
+    parameters: _Parameters | None = None
 
 
 class _Body(msgspec.Struct):
+    """A request; MLServer's own types write null for what they do not say."""
+
     inputs: list[_Tensor]
-    id: str = ""
-    parameters: _Parameters = _Parameters()
-    outputs: list[_Output] = []
+    id: str | None = None
+    parameters: _Parameters | None = None
+    outputs: list[_Output] | None = None
 
 
 _BODY = msgspec.json.Decoder(_Body)
@@ -170,7 +174,7 @@ def _tensor(name: str, datatype: str, *width: int) -> dict[str, Any]:
 
 def _read(services: Services, request: Asked) -> Question:
     # The protocol's own clients say nothing of the type.
-    media_type(request.headers, "application/json", _OCTETS, may_be_missing=True)
+    media_type(request.headers.get(CONTENT_TYPE), "application/json", _OCTETS, may_be_missing=True)
     # /v2/models/MODEL/infer or /v2/models/MODEL/versions/VERSION/infer
     served = _served_as(services, *request.path.split("/")[3:6:2])
     given, size = request.headers.get(_HEADER_LENGTH), len(request.body)
@@ -196,10 +200,10 @@ def _question(served: Served, request: Asked, text: bytes, binary: memoryview) -
         if one.name not in outputs:
             path = f"outputs[{place}].name"
             raise refused(path, "is unknown", ", ".join(outputs), shown(one.name))
-        is_binary = one.parameters.binary_data
+        is_binary = (one.parameters or _Parameters()).binary_data
         if is_binary is None:
-            is_binary = body.parameters.binary_data_output
-        wanted[one.name] = (outputs[one.name], is_binary)
+            is_binary = (body.parameters or _Parameters()).binary_data_output
+        wanted[one.name] = (outputs[one.name], bool(is_binary))
     return Question(served, rows, request, partial(_write, body.id, wanted.values()))
 
 
@@ -208,7 +212,7 @@ def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
     columns, rows = dict[str, Given](), None
     is_matrix = len(tensors) == 1 and tensors[0].name not in codec.features
     for one in tensors:
-        size = one.parameters.binary_data_size
+        size = (one.parameters or _Parameters()).binary_data_size
         if is_matrix:
             is_number = one.datatype not in {"BYTES", "BOOL"}
             fits = is_number and one.shape[1:] == [len(codec.names)]
@@ -276,7 +280,9 @@ def _unpacked(datatype: str, data: memoryview) -> Given:
     return texts
 
 
-def _write(name: str, wanted: Iterable[tuple[dict[str, Any], bool]], question: Question) -> Answer:
+def _write(
+    name: str | None, wanted: Iterable[tuple[dict[str, Any], bool]], question: Question
+) -> Answer:
     served, count = question.served, question.rows.count
     # The data in pieces, of which those in the JSON have their place there.
     tensors, texts, binary = list[dict[str, Any]](), list[list[Piece]](), list[bytes]()

@@ -4,6 +4,7 @@ The types that read values and write errors give their schemas. It holds no data
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -41,15 +42,15 @@ _API_KEY = {
 def router(services: "Services", modules: Sequence[ModuleType]) -> APIRouter:
     """The document's route; a module's ``schemas(contract)``, if there, gives components."""
     found = APIRouter(include_in_schema=False)
-    made: dict[str, Any] = {}
+
+    @lru_cache(maxsize=1)
+    def made(app: FastAPI, served: "Served | None") -> bytes:
+        return msgspec.json.encode(_document(app, served, modules))
 
     @found.get("/openapi.json")
     def document(request: Request) -> Response:
-        served = services.releases.current
-        if not made or made["served"] is not served:
-            text = msgspec.json.encode(_document(request.app, served, modules))
-            made.update(served=served, text=text)
-        return Response(made["text"], media_type="application/json")
+        text = made(request.app, services.releases.current)
+        return Response(text, media_type="application/json")
 
     return found
 
@@ -118,9 +119,8 @@ def _schemas(served: "Served") -> dict[str, Schema]:
     answer |= release
     words = "For feedback; row i of several rows of one request is named <id>-<i>, counted from 0"
     named = {"prediction_id": TEXT | {"description": words}}
-    contributions = object_of(dict.fromkeys(features, _NUMBER))
-    explanation = {"explained": {"enum": list(get_args(Explained))}, "contributions": contributions}
-    explanation |= dict.fromkeys(("value", "base"), _NUMBER)
+    explanation = {"explained": {"enum": list(get_args(Explained))}, "value": _NUMBER}
+    explanation |= {"base": _NUMBER, "contributions": object_of(dict.fromkeys(features, _NUMBER))}
     words = "Features whose values lie outside what the model was trained on, if there are any"
     outside = list_of({"enum": list(features)}) | {"description": words}
     places = object_of(dict.fromkeys(features, list_of({"type": "integer", "minimum": 0})), [])

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import compress
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fastapi
 import msgspec
@@ -24,8 +24,14 @@ from mlops_for_mle.contract.rules import Column
 from mlops_for_mle.releases.explain import Outside
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY, Form, Rows
-from mlops_for_mle.serving.context import LARGEST_AT_ONCE, media_type, response, timed_out
-from mlops_for_mle.serving.documents import encode
+from mlops_for_mle.serving.context import (
+    CONTENT_TYPE,
+    LARGEST_AT_ONCE,
+    media_type,
+    response,
+    timed_out,
+)
+from mlops_for_mle.serving.documents import encode, joined
 from mlops_for_mle.serving.errors import (
     Answer,
     Later,
@@ -42,7 +48,6 @@ if TYPE_CHECKING:
     from mlops_for_mle.serving.services import Services
 
 MOST_EXPLAINED = 100
-SomePiece = TypeVar("SomePiece", bound=Piece)
 
 # Where a number, a list of them or an id goes in a document; JSON itself has no such byte.
 _NUL = b"\x00"
@@ -90,10 +95,6 @@ class Question(msgspec.Struct):
     parts: Sequence[Part] = ()
     answered_at: int = 0
     latency_seconds: float = 0.0
-
-    def texts(self) -> list[list[bytes]]:
-        """The JSON of the values, and of the chances of each class, in pieces."""
-        return [joined(texts) for texts in zip(*(one.texts for one in self.parts), strict=True)]
 
 
 class HotRoute(NamedTuple):
@@ -181,11 +182,6 @@ def texts_of(values: Column, chances: Matrix | None) -> list[bytes]:
     if chances is not None:
         texts += _numbers(np.ascontiguousarray(chances.T))[1:-1].split(b"],[")
     return texts
-
-
-def joined(pieces: Iterable[SomePiece]) -> list[SomePiece | bytes]:
-    """Pieces with commas between."""
-    return [one for piece in pieces for one in (b",", piece)][1:]
 
 
 def filled(document: Any, lists: Iterable[Iterable[Piece]]) -> list[Piece]:
@@ -373,7 +369,7 @@ def add_hot_route(
 
 
 def _read(services: "Services", request: Request) -> Question:
-    media_type(request.headers, "application/json")
+    media_type(request.headers.get(CONTENT_TYPE), "application/json")
     served = served_by(services)
     return Question(served, served.codec.read(request.body), request, served.answers.write)
 

@@ -18,6 +18,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ import msgspec
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.context import REQUEST_ID
 from mlops_for_mle.serving.database import reason_of, transaction
+from mlops_for_mle.serving.documents import joined
 from mlops_for_mle.serving.errors import not_ready
 from mlops_for_mle.serving.settings import ServingSettings
 
@@ -78,8 +80,6 @@ FROM staged, LATERAL (
 ON CONFLICT (prediction_id) DO NOTHING
 """
 
-# Stands for what is long in a line; JSON itself has no such byte.
-_SLOT = b"\x00"
 _SEGMENT_BYTES, _BATCH_BYTES = 8 * 1024 * 1024, 256 * 1024
 # Long enough for the largest request.
 _STATEMENT_SECONDS = 240.0
@@ -233,38 +233,28 @@ class PredictionLog:
 
     @staticmethod
     def _line(question: "Question") -> list[bytes]:
-        """A line, in pieces where it is long."""
-        rows, request, parts = question.rows, question.request, question.parts
+        """A line, in pieces, since what is long in it is not copied."""
+        rows, request = question.rows, question.request
         head, labels = question.served.logged
         name = request.headers.get(REQUEST_ID)
         if name != request.request_id.encode():
             name = rb"\N"
-        if len(parts) == 1:
-            values, *chances = parts[0].texts
-            features = _copied(rows.text)
-            by_class = b"{%b}" % b",".join(chances) if chances else rb"\N"
-        else:
-            values = features = by_class = _SLOT
-        line = b"%b\t%b\t%d\t%.6g\t%b\t{%b}\t%b\t%b\t%d\t%b\t%b\n" % (
-            head,
-            request.prediction_id.encode(),
-            question.answered_at // 1000,
-            question.latency_seconds * 1000,
-            name,
-            values,
-            labels,
-            rows.form,
-            rows.count,
-            features,
-            by_class,
-        )
-        if len(parts) == 1:
-            return [b"%08x\t%b" % (zlib.crc32(line), line)]
-        start, middle, end, _ = line.split(_SLOT)
-        texts, *lists = question.texts()
-        commas = [piece for one in lists for piece in (b",", *one)]
-        probabilities = [b"{", *commas[1:], b"}\n"] if lists else [b"\\N\n"]
-        pieces = [start, *texts, middle, _copied(rows.text), end, *probabilities]
+        value, *chances = question.parts[0].texts
+        values, by_class = [value], [b",".join(chances)]
+        if rows.count > 1:
+            texts, *lists = zip(*(one.texts for one in question.parts), strict=True)
+            values, by_class = joined(texts), joined(chain(*lists))
+        microseconds, milliseconds = question.answered_at // 1000, question.latency_seconds * 1000
+        facts = (head, request.prediction_id.encode(), microseconds, milliseconds, name)
+        pieces = [
+            b"%b\t%b\t%d\t%.6g\t%b\t{" % facts,
+            *values,
+            b"}\t%b\t%b\t%d\t" % (labels, rows.form, rows.count),
+            _copied(rows.text),
+            *([b"\t{", *by_class, b"}\n"] if chances else [b"\t\\N\n"]),
+        ]
+        if rows.count == 1:
+            pieces = [b"".join(pieces)]
         checksum = 0
         for piece in pieces:
             checksum = zlib.crc32(piece, checksum)
