@@ -92,7 +92,10 @@ def router(services: Services) -> APIRouter:
         label = class_value(target, told.label)
         message = fault(label, target.feature)
         if message is not None:
-            raise refused("label", message, describe(target.feature), shown(told.label))
+            allowed = describe(target.feature)
+            if target.classes and not target.has_text_classes:
+                allowed += f", or {', '.join(target.labels.values())}"
+            raise refused("label", message, allowed, shown(told.label))
         with services.database.begin() as connection:
             is_joined = _is_logged(connection, contract, told.prediction_id, services.log)
             row, is_new = _keep(connection, contract, told, float(target.codes.get(label, label)))
