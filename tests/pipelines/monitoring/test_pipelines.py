@@ -193,7 +193,7 @@ def a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(project: Regis
 
 
 def a_run_whose_candidate_was_registered_is_kept(project: RegistryProject) -> None:
-    """Begun in the middle, it is only at its end that a retraining is found not to be called for."""
+    """Begun in the middle, it is at its end that a retraining is found not to be called for."""
     with refused(NotCalledForError):
         project.run("retrain", from_nodes=["assemble_candidate"])
     kept = {run.info.run_id for run in mlflow_runs(project)}
