@@ -92,9 +92,8 @@ def router(services: Services) -> APIRouter:
         label = class_value(target, told.label)
         message = fault(label, target.feature)
         if message is not None:
-            allowed = describe(target.feature)
-            if target.classes and not target.has_text_classes:
-                allowed += f", or {', '.join(target.labels.values())}"
+            names = [one.label for one in target.classes if one.label not in target.codes]
+            allowed = ", or ".join([describe(target.feature), *names])
             raise refused("label", message, allowed, shown(told.label))
         with services.database.begin() as connection:
             is_joined = _is_logged(connection, contract, told.prediction_id, services.log)
