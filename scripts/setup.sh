@@ -51,6 +51,8 @@ install_uv() {
         if "$python" -m venv "$tools/partial" >/dev/null 2>&1; then
             set -- "$tools/partial/bin/python" -m pip install
         elif "$python" -m pip --version >/dev/null 2>&1; then
+            # Without ensurepip, venv has made half of an environment.
+            rm -rf "$tools/partial"
             set -- "$python" -m pip install --target "$tools/partial"
         fi
         [ $# = 0 ] || break
@@ -58,8 +60,9 @@ install_uv() {
     [ $# -gt 0 ] || fail "No Python with venv or pip was found to install uv with: install one (Debian, \
 Ubuntu: apt install python3-venv; macOS: brew install python) or uv itself."
     said=$("$@" "uv==$version" 2>&1) || fail "pip could not install uv $version: $said"
+    rm -rf "$tools/uv-$version"
     mv "$tools/partial" "$tools/uv-$version"
-    find_uv
+    find_uv || fail "uv $version was installed into .tools and does not run."
 }
 
 is_complete() { [ "$(cat .venv/complete 2>/dev/null)" = "$PWD" ]; }

@@ -2,12 +2,9 @@
 
 import runpy
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 from benchmarks.common import interleave, ratio
-from benchmarks.serving import client
 from benchmarks.serving.__main__ import GATES, Load, judge
 from benchmarks.serving.servers import HERE, KINDS
 
@@ -51,32 +48,3 @@ def test_gates_name_servers_and_peers_have_pinned_versions():
     assert {name for gates in GATES.values() for name in gates} <= set(KINDS)
     pinned = {file.stem for file in (HERE / "requirements").glob("*.txt")}
     assert pinned == set(KINDS) - {"ours", "noop"}
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Sends the body back, as refused where the path says so."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.send_response(503 if self.path == "/refuse" else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.mark.parametrize("size", [10, 3_000_000])
-def test_the_client_sends_as_many_requests_as_it_is_told_and_counts_those_refused(size):
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, args=(0.05,)).start()
-        address = f"http://127.0.0.1:{server.server_port}"
-        found = client.run(f"{address}/plain", b"x" * size, 4, 60.0, 20)
-        refused = client.run(f"{address}/refuse", b"x" * size, 4, 60.0, 20)
-        server.shutdown()
-    assert (found["requests"], found["errors"]) == (20, 0)
-    assert found["seconds"] > 0
-    assert (refused["requests"], refused["errors"]) == (0, 20)

@@ -125,15 +125,16 @@ class ProjectHooks:
     def on_pipeline_error(
         self, error: Exception, run_params: dict[str, Any], pipeline: Any, catalog: Any
     ) -> None:
-        """Close the run as failed; what was not called for leaves none."""
+        """Close the run as failed; what was not called for leaves none, unless it has trained."""
         if not self._mlflow:
             return
         import mlflow
 
         run = mlflow.active_run()
         self._mlflow.on_pipeline_error(error, run_params, pipeline, catalog)
-        if run is not None and is_not_called_for(error):
-            mlflow.delete_run(run.info.run_id)
+        own = run and run.info.run_id
+        if own and own != self._candidate and is_not_called_for(error):
+            mlflow.delete_run(own)
         self._let_go()
 
     def _let_go(self) -> None:

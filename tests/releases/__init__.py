@@ -123,7 +123,6 @@ def make_release(
     version: int = 1,
     *,
     precision: Precision = "float32",
-    with_probabilities: bool = True,
     **manifest: Any,
 ) -> Release:
     """Convert a fitted pipeline; ``manifest`` replaces parts of the manifest."""
@@ -132,8 +131,8 @@ def make_release(
     frame = pd.DataFrame(Encoder(contract)(zip(*given, strict=True)), columns=names)
     examples = frame if hasattr(model, "feature_names_in_") else frame.to_numpy()
     graph = convert(model, contract, precision)
-    has_probabilities = bool(contract.target.classes) and with_probabilities
-    probabilities = model.predict_proba(examples).tolist() if has_probabilities else None
+    classes = contract.target.classes
+    probabilities = model.predict_proba(examples).tolist() if classes else None
     facts = {
         "release": release_name(contract.name, version, f"run{version}"),
         "created_at": datetime.now(UTC),

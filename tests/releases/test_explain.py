@@ -47,7 +47,7 @@ def total(found: Explanation) -> float:
 
 
 @given(st.data())
-def test_contributions_to_any_contract_add_up_to_the_answer(data: st.DataObject) -> None:
+def test_contributions_to_any_contract_add_up_to_the_answer(data):
     contract = data.draw(CONTRACTS)
     row = st.tuples(*map(allowed_values, contract.features.values()))
     rows = data.draw(st.lists(row, min_size=4, max_size=12))
@@ -71,7 +71,7 @@ def test_contributions_to_any_contract_add_up_to_the_answer(data: st.DataObject)
 
 
 @pytest.mark.parametrize("count", [1, 7, 20])
-def test_a_sum_is_explained_by_its_terms_and_what_it_ignores_by_nothing(count: int) -> None:
+def test_a_sum_is_explained_by_its_terms_and_what_it_ignores_by_nothing(count):
     weights = np.arange(count) - 1.0
     background = np.random.default_rng(1).normal(size=(10, count))
 
@@ -82,7 +82,7 @@ def test_a_sum_is_explained_by_its_terms_and_what_it_ignores_by_nothing(count: i
     assert found.explained == "value"
 
 
-def test_features_that_do_the_same_together_share_the_difference() -> None:
+def test_features_that_do_the_same_together_share_the_difference():
     product = PolynomialFeatures(2, interaction_only=True, include_bias=False)
     rows = np.random.default_rng(0).normal(size=(30, 3))
     expanded = product.fit_transform(rows)
@@ -94,7 +94,7 @@ def test_features_that_do_the_same_together_share_the_difference() -> None:
     assert list(found.values()) == pytest.approx([6.0, 6.0, 0.0], abs=1e-9)
 
 
-def test_some_orders_come_near_what_all_give() -> None:
+def test_some_orders_come_near_what_all_give():
     random = np.random.default_rng(2)
     rows = random.normal(size=(300, 5))
     model = ExtraTreesRegressor(20, max_depth=6, random_state=0)
@@ -114,7 +114,7 @@ def test_some_orders_come_near_what_all_give() -> None:
     assert near == pytest.approx(exact.tolist(), abs=0.02 * np.abs(exact).max())
 
 
-def test_the_same_row_is_always_explained_alike() -> None:
+def test_the_same_row_is_always_explained_alike():
     random = np.random.default_rng(3)
     background, rows = random.normal(size=(20, 12)).tolist(), random.normal(size=(2, 12))
     first, again = (Explainer(linear(np.ones(12)), background) for _ in range(2))
@@ -124,7 +124,7 @@ def test_the_same_row_is_always_explained_alike() -> None:
     assert [again.explain(row) for row in rows[::-1]][::-1] == found
 
 
-def test_a_model_without_probabilities_is_explained_by_how_often_it_answers_so() -> None:
+def test_a_model_without_probabilities_is_explained_by_how_often_it_answers_so():
     features = np.array([[1.0, 1, 1, 1], [1, 1, 1, 2], [9, 9, 9, 9], [9, 9, 9, 8], [5, 5, 1, 9]])
     model = SVC().fit(features, [0, 0, 2, 2, 1])
 
@@ -134,7 +134,7 @@ def test_a_model_without_probabilities_is_explained_by_how_often_it_answers_so()
     assert total(found) == pytest.approx(1.0)
 
 
-def test_importance_is_the_mean_size_of_contributions() -> None:
+def test_importance_is_the_mean_size_of_contributions():
     explainer = Explainer(linear(np.array([2.0, -1.0, 0.0])), [[0.0, 0.0, 0.0]])
 
     found = explainer.importance(np.array([[1.0, 4.0, 9.0], [-3.0, 2.0, 9.0]]))
@@ -167,7 +167,7 @@ def encoded(rows: list[Any], contract: Contract = SHOP) -> Any:
         ((-1.0, "b", "1999-01-01"), ["price", "plan", "since"]),
     ],
 )
-def test_a_value_outside_is_told_by_its_feature(row: tuple[Any, ...], outside: list[str]) -> None:
+def test_a_value_outside_is_told_by_its_feature(row, outside):
     ranges = Ranges(SHOP, training_ranges(encoded(TRAINED), SHOP))
 
     alone, among = ranges.outside(encoded([row])), ranges.outside(encoded([*TRAINED, row]))
@@ -181,7 +181,7 @@ def test_a_value_outside_is_told_by_its_feature(row: tuple[Any, ...], outside: l
     assert among.tolist() == [[False] * 3] * 3 + [expected]
 
 
-def test_a_column_without_values_has_no_bounds() -> None:
+def test_a_column_without_values_has_no_bounds():
     known = training_ranges(encoded([(None, "a", "2024-01-01")]), SHOP)
 
     assert "price" not in known
@@ -189,7 +189,7 @@ def test_a_column_without_values_has_no_bounds() -> None:
 
 
 @given(st.data())
-def test_rows_of_the_training_lie_inside_whatever_the_contract(data: st.DataObject) -> None:
+def test_rows_of_the_training_lie_inside_whatever_the_contract(data):
     contract = data.draw(CONTRACTS)
     row = st.tuples(*map(allowed_values, contract.features.values()))
     rows = data.draw(st.lists(row, min_size=1, max_size=8))

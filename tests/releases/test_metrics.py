@@ -19,7 +19,7 @@ TWO = classes(3, 7)
 THREE = classes("a", "b", "c")
 
 
-def test_answers_are_measured_with_every_class_weighing_the_same() -> None:
+def test_answers_are_measured_with_every_class_weighing_the_same():
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4]])
     truth = np.array([3, 7, 3, 3])
 
@@ -37,7 +37,7 @@ def test_answers_are_measured_with_every_class_weighing_the_same() -> None:
     )
 
 
-def test_probabilities_of_several_classes_are_measured_one_against_the_rest() -> None:
+def test_probabilities_of_several_classes_are_measured_one_against_the_rest():
     random = np.random.default_rng(0)
     # As a graph in float32 gives them: they add up to 1 only nearly.
     probabilities = random.dirichlet(np.ones(3), 60).astype(np.float32).astype(np.float64)
@@ -51,7 +51,7 @@ def test_probabilities_of_several_classes_are_measured_one_against_the_rest() ->
     assert found["roc_auc"] == pytest.approx(np.mean(areas))
 
 
-def test_a_regressor_is_measured_by_its_errors() -> None:
+def test_a_regressor_is_measured_by_its_errors():
     found = measure(Predictions(np.array([1.0, 2, 6]), None), np.array([1.0, 2, 3]), NUMBER)
 
     assert found == pytest.approx({"rmse": 3**0.5, "mae": 1.0, "r2": 1 - 9 / 2})
@@ -69,9 +69,7 @@ def test_a_regressor_is_measured_by_its_errors() -> None:
         (NUMBER, [1.0, 2.0, 6.0], {"r2": 0.0, "mae": 2.0, "rmse": (14 / 3) ** 0.5}),
     ],
 )
-def test_the_constant_answer_is_the_most_frequent_class_or_the_mean(
-    target: Target, truth: list[float], expected: dict[str, float]
-) -> None:
+def test_the_constant_answer_is_the_most_frequent_class_or_the_mean(target, truth, expected):
     values = np.array(truth)
 
     found = measure(baseline(values, target), values, target)
@@ -83,6 +81,6 @@ def test_the_constant_answer_is_the_most_frequent_class_or_the_mean(
     )
 
 
-def test_a_metric_of_any_size_can_be_read() -> None:
+def test_a_metric_of_any_size_can_be_read():
     texts = [metric_text(value) for value in (0.9487, 0.0, 53.12346, 2.345678e-7, 123456.789)]
     assert texts == ["0.9487", "0.0000", "53.1235", "2.34568e-07", "123457"]

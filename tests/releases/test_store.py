@@ -22,9 +22,7 @@ def files_of(store: ReleaseStore, release: Release) -> tuple[Any, str]:
     return file_system, f"{root}/iris/{release.manifest.release}"
 
 
-def test_a_published_release_is_fetched_as_it_was_and_never_written_again(
-    store: ReleaseStore, release: Release
-) -> None:
+def test_a_published_release_is_fetched_as_it_was_and_never_written_again(store, release):
     assert store.publish(release)
 
     assert store.fetch("iris", release.manifest.release) == release
@@ -40,9 +38,7 @@ def test_a_published_release_is_fetched_as_it_was_and_never_written_again(
 @pytest.mark.parametrize(
     "changes", [{"run_id": "run1-of-another-project"}, {"model_sha256": "0" * 64}]
 )
-def test_two_projects_that_share_a_store_do_not_take_each_others_release(
-    store: ReleaseStore, release: Release, changes: dict[str, Any]
-) -> None:
+def test_two_projects_that_share_a_store_do_not_take_each_others_release(store, release, changes):
     store.publish(release)
 
     with pytest.raises(ReleaseError, match=r"of run run1: give this project a MLOPS_RELEASE_STORE"):
@@ -53,9 +49,7 @@ def test_two_projects_that_share_a_store_do_not_take_each_others_release(
 
 @pytest.mark.parametrize("name", [MODEL_FILE, MANIFEST_FILE])
 @pytest.mark.parametrize("damage", ["cut short", "gone"])
-def test_a_damaged_release_is_refused_and_published_again(
-    store: ReleaseStore, release: Release, name: str, damage: str
-) -> None:
+def test_a_damaged_release_is_refused_and_published_again(store, release, name, damage):
     store.publish(release)
     file_system, folder = files_of(store, release)
     path = f"{folder}/{name}"
@@ -70,9 +64,7 @@ def test_a_damaged_release_is_refused_and_published_again(
     assert store.fetch("iris", release.manifest.release) == release
 
 
-def test_what_is_not_there_or_under_another_name_is_refused(
-    store: ReleaseStore, release: Release
-) -> None:
+def test_what_is_not_there_or_under_another_name_is_refused(store, release):
     with pytest.raises(ReleaseError, match=r"iris/nothing has no manifest\.json"):
         store.fetch("iris", "nothing")
     store.publish(release)

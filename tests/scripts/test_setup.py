@@ -65,6 +65,14 @@ class Small:
         assert (finished.returncode, finished.stdout) == (0, ""), finished.stderr
         return finished.stderr
 
+    def take_venv_away(self) -> None:
+        """Leave a Python that makes half of an environment, as Debian's without python3-venv."""
+        python = self.programs / "python3"
+        python.unlink()
+        half = 'mkdir -p "$3/bin" && exit 1'
+        python.write_text(f'#!/bin/sh\n[ "$2" != venv ] || {{ {half}; }}\nexec {PYTHON} "$@"\n')
+        python.chmod(0o755)
+
     def has_its_environment(self) -> bool:
         command = [self.folder / ".venv/bin/python", "-c", "import sys; print(sys.prefix)"]
         return succeed(*command) == f"{self.folder}/.venv\n"
@@ -187,18 +195,14 @@ def test_a_group_comes_on_demand_and_with_jupyterlab_it_stays(tmp_path):
 
 def test_without_uv_it_says_what_to_install_or_what_pip_said(small):
     (small.programs / "uv").unlink()
-    python = small.programs / "python3"
-    python.unlink()
-    # As Debian has it without python3-venv.
-    python.write_text(f'#!/bin/sh\n[ "$2" != venv ] || exit 1\nexec {PYTHON} "$@"\n')
-    python.chmod(0o755)
+    small.take_venv_away()
     finished = small.setup(PIP_NO_INDEX="1")
     assert finished.returncode == 1
     assert "make: pip could not install uv" in finished.stderr
     assert "No matching distribution found for uv" in finished.stderr
     assert not (small.folder / ".venv").exists()
 
-    python.unlink()
+    (small.programs / "python3").unlink()
     for name in ("dirname", "cat", "sed", "head", "mkdir", "rm", "flock"):
         (small.programs / name).symlink_to(shutil.which(name) or f"/bin/{name}")
     finished = small.setup(PATH=str(small.programs))
@@ -206,8 +210,11 @@ def test_without_uv_it_says_what_to_install_or_what_pip_said(small):
     assert "make: No Python with venv or pip was found" in finished.stderr
 
 
-def test_without_uv_it_installs_one_beside_the_project(small):
+@pytest.mark.parametrize("has_venv", [True, False])
+def test_without_uv_it_installs_one_beside_the_project(small, has_venv):
     (small.programs / "uv").unlink()
+    if not has_venv:
+        small.take_venv_away()
     settings = {n: v for n, v in os.environ.items() if n.startswith("PIP_")}
     finished = small.setup(**settings)
     if "pip could not install uv" in finished.stderr:

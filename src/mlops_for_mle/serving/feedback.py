@@ -92,7 +92,9 @@ def router(services: Services) -> APIRouter:
         label = class_value(target, told.label)
         message = fault(label, target.feature)
         if message is not None:
-            raise refused("label", message, describe(target.feature), shown(told.label))
+            names = [one.label for one in target.classes if one.label not in target.codes]
+            allowed = ", or ".join([describe(target.feature), *names])
+            raise refused("label", message, allowed, shown(told.label))
         with services.database.begin() as connection:
             is_joined = _is_logged(connection, contract, told.prediction_id, services.log)
             row, is_new = _keep(connection, contract, told, float(target.codes.get(label, label)))

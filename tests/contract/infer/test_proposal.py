@@ -287,16 +287,18 @@ def test_metric_and_estimator_suit_the_target(target: Any, metric: str) -> None:
     assert f"# {', '.join(names_for(task))}; or class_path" in text
 
 
-@pytest.mark.parametrize("days", [1, 40])
-def test_the_newest_rows_are_held_back_where_rows_have_times(days: int) -> None:
-    times = [f"2026-01-01 00:00:{number % days:02d}" for number in range(ROWS)]
+@pytest.mark.parametrize(("at_once", "by"), [(1, "time"), (ROWS - 4, "hash"), (ROWS, "hash")])
+def test_the_newest_rows_are_held_back_where_rows_have_times(at_once: int, by: str) -> None:
+    """Rows that came together, but for a few, such as a first batch, have no older and newer."""
+    seconds = [max(number, at_once - 1) for number in range(ROWS)]
+    times = [str(pd.Timestamp("2026-01-01") + pd.Timedelta(one, "s")) for one in seconds]
 
     text = parameters_text(infer(table(timestamp=times)))
     blocks = read_back(text)
 
     training = TrainingOptions.model_validate(blocks["training"])
-    assert training.split.by == ("time" if days > 1 else "hash")
-    assert ("the newest are held back" in text) == (days > 1)
+    assert training.split.by == by
+    assert ("the newest are held back" in text) == (by == "time")
 
 
 # No surrogates and no bytes that YAML has no form for; "???" stands for "missing" in OmegaConf.

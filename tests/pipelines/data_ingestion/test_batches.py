@@ -19,6 +19,7 @@ from mlops_for_mle.errors import UserError, explain
 from mlops_for_mle.pipelines.data_ingestion.datasets import Receipt
 from tests.pipelines.data_ingestion.observations import (
     GOOD_ROW,
+    batch_of,
     observations,
     window_of,
     write,
@@ -178,7 +179,7 @@ def test_times_are_utc_whatever_the_zone_of_the_server(seoul, contract):
 
 
 def test_a_replay_under_a_corrected_contract_lets_in_exactly_the_rows_that_now_fit(
-    database_url, contract
+    database_url, contract, caplog
 ):
     rows = observations(
         contract,
@@ -194,6 +195,8 @@ def test_a_replay_under_a_corrected_contract_lets_in_exactly_the_rows_that_now_f
     moved, wider = corrected(contract, minimum=7, classes=4), corrected(contract, classes=4)
 
     assert write(database_url, moved, rows) == (first.batch_id, False, 1, 3)
+    window_of(database_url, moved).save(batch_of(moved, rows))
+    assert "3 row(s) rejected (by the contract of then)" in caplog.text
     assert write(database_url, wider, rows) == (first.batch_id, False, 1, 2)
 
     assert query(database_url, LEDGER) == [(4, 2)]

@@ -96,6 +96,7 @@ def test_a_run_is_told_and_recorded_with_its_numbers_and_its_report(project, fir
 def test_the_loop_from_a_changed_world_to_a_new_model(project, first):
     a_changed_world_is_noticed_learned_and_told_by_the_tables(project, first)
     a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(project)
+    a_run_whose_candidate_was_registered_is_kept(project)
 
 
 def a_changed_world_is_noticed_learned_and_told_by_the_tables(
@@ -189,3 +190,11 @@ def a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(project: Regis
     )  # fmt: skip
     assert outcome == "the candidate was rejected"
     assert served(project) == good
+
+
+def a_run_whose_candidate_was_registered_is_kept(project: RegistryProject) -> None:
+    """Begun in the middle, it is at its end that a retraining is found not to be called for."""
+    with refused(NotCalledForError):
+        project.run("retrain", from_nodes=["assemble_candidate"])
+    kept = {run.info.run_id for run in mlflow_runs(project)}
+    assert set(project.versions()) <= kept

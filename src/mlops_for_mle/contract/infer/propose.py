@@ -118,7 +118,7 @@ def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: A
     predicted, counts = _predicted(answer, wish)
     times = [old for old, one in columns.items() if one.kind in TIME_TYPES]
     time = wish.time or next(filter(_TIME_NAMES.fullmatch, times), None)
-    is_timed = time is not None and len(columns.pop(time).counts) > 1
+    is_timed = time is not None and _is_spread(columns.pop(time).values)
     if wish.group:
         columns.pop(wish.group, None)
     timestamp = names[time] if time else _free(("timestamp", "observed_at"), names.values())
@@ -175,6 +175,11 @@ def _names_in_postgres(names: Sequence[str]) -> dict[str, str]:
             taken = {*names, *found.values(), *_SYSTEM_COLUMNS}
             found[name] = _free((kept or f"column_{number}",), taken)
     return found
+
+
+def _is_spread(times: "pd.Series[Any]") -> bool:
+    """Whether rows came at several times: a newest quarter, and older ones that differ."""
+    return bool(times.quantile([0, 0.25, 0.5, 0.75, 1]).is_unique)
 
 
 def _free(preferred: Sequence[str], taken: Collection[str]) -> str:

@@ -68,7 +68,10 @@ class ObservationDataset(ContractDataset):
             did = f"ingested before, {f'now {did}' if receipt.written else 'nothing written'}"
         _LOGGER.info("batch=%d source=%s: %s", receipt.batch_id, data.source, did)
         if receipt.rejected:
-            said = f"{receipt.rejected} row(s) rejected ({data.remark or 'they have no target'})"
+            why = data.remark or "they have no target"
+            if receipt.rejected != len(data.rejected):
+                why = "by the contract of then"
+            said = f"{receipt.rejected} row(s) rejected ({why})"
             _LOGGER.warning("batch=%d: %s; see table rejected_rows", receipt.batch_id, said)
 
     def load(self) -> pd.DataFrame:

@@ -109,7 +109,9 @@ def folds(learned: Part, training: TrainingOptions, count: int | None = None) ->
     if count is None:
         most = 5 if len(truth) <= _MANY_ROWS else 3
         count = max(2, min(most, len(distinct) - is_by_time))
-    if is_by_time:
+    if len(distinct) < count + is_by_time:
+        made = []
+    elif is_by_time:
         made = [
             (np.flatnonzero(np.isin(positions, past)), np.flatnonzero(np.isin(positions, later)))
             for past, later in TimeSeriesSplit(count).split(distinct)
