@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Longer than a load balancer keeps idle connections, so that it is never the server who ends one.
 _KEEP_ALIVE_SECONDS = 75
+# A worker that imports on a busy machine says nothing for so long; uvicorn's 5 would end it.
+_START_SECONDS = 15
 # The exit status of a worker, by uvicorn.
 _CANNOT_START = 3
 # Where prometheus_client looks for the folder that all workers share.
@@ -75,6 +77,7 @@ def _serve(settings: ServingSettings, listening: socket.socket) -> int:
         http="mlops_for_mle.serving.fast:ServingProtocol",
         ws="none",
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_worker_healthcheck=_START_SECONDS,
     )
     if settings.workers == 1:
         server = uvicorn.Server(config)
