@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPMethod
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp
 
 from mlops_for_mle import __version__
@@ -80,7 +82,15 @@ def _answer_errors(application: FastAPI) -> None:
         if isinstance(error, ProblemError):
             problem = error
         elif isinstance(error, HTTPException):
-            headers = error.headers or {}
+            headers = dict(error.headers or {})
+            if "Allow" in headers:
+                # The framework names only the methods of one of the path's routes.
+                asked = ({**request.scope, "method": method} for method in HTTPMethod)
+                headers["Allow"] = ", ".join(
+                    scope["method"]
+                    for scope in asked
+                    if any(one.matches(scope)[0] is Match.FULL for one in application.routes)
+                )
             problem = ProblemError(error.status_code, str(error.detail), headers=headers)
         elif isinstance(error, RequestValidationError):
             found = []
