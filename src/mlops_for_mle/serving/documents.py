@@ -32,6 +32,8 @@ _BOM = b"\xef\xbb\xbf"
 _LONGEST_EXPLAINED = 4 * PIECE
 _MOST_FIELDS = 5000
 _KEY = re.compile(rb'"\s*:')
+# Searched in half the time: a colon behind a quote or a blank, which those of times are not.
+_POSSIBLE_KEY = re.compile(rb':(?<=[\s"]:)')
 # A text that does not end is one, too; to look again behind each of its quotes would take for ever.
 _TEXT_OR_NAN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|NaN', re.DOTALL)
 
@@ -51,9 +53,9 @@ def read_json(body: bytes, read: Callable[[bytes], Found], allowed: str = "an ob
 def fields(text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[Found]) -> Found:
     """Decode an object with the raw texts of its fields, unless there are very many."""
     text = bytes(text)
-    # What has few colons, as most has, is not searched for keys.
-    may_be_many = len(text) > _LONGEST_EXPLAINED and text.count(b":") > _MOST_FIELDS
-    if may_be_many and any(islice(_KEY.finditer(text), _MOST_FIELDS, None)):
+    if len(text) > _LONGEST_EXPLAINED and all(
+        any(islice(one.finditer(text), _MOST_FIELDS, None)) for one in (_POSSIBLE_KEY, _KEY)
+    ):
         raise msgspec.ValidationError(f"there are more than {_MOST_FIELDS} fields")
     return decoder.decode(text)
 
