@@ -47,20 +47,18 @@ find_uv() {
 install_uv() {
     echo "Installing uv $version into .tools (once)." >&2
     for python in "${UV_PYTHON:-python3}" python3 python3.11 python3.12 python3.13 python3.14; do
-        rm -rf "$tools/partial"
+        rm -rf "$tools/partial" "$tools/uv-$version"
         if "$python" -m venv "$tools/partial" >/dev/null 2>&1; then
             set -- "$tools/partial/bin/python" -m pip install
         elif "$python" -m pip --version >/dev/null 2>&1; then
-            # Without ensurepip, venv has made half of an environment.
-            rm -rf "$tools/partial"
-            set -- "$python" -m pip install --target "$tools/partial"
+            # Into what venv has made, half of an environment.
+            set -- "$python" -m pip install --upgrade --target "$tools/partial"
         fi
         [ $# = 0 ] || break
     done
     [ $# -gt 0 ] || fail "No Python with venv or pip was found to install uv with: install one (Debian, \
 Ubuntu: apt install python3-venv; macOS: brew install python) or uv itself."
     said=$("$@" "uv==$version" 2>&1) || fail "pip could not install uv $version: $said"
-    rm -rf "$tools/uv-$version"
     mv "$tools/partial" "$tools/uv-$version"
     find_uv || fail "uv $version was installed into .tools and does not run."
 }

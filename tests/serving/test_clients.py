@@ -1,5 +1,9 @@
 """Clients that people have, tritonclient and MLflow's, against a server process."""
 
+import subprocess
+import sys
+
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,9 +11,12 @@ import tritonclient.http as triton
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 from tritonclient.utils import InferenceServerException
 
+from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
+from tests.conftest import PROJECT
+from tests.releases import IRIS_CONTRACT
 from tests.serving.conftest import IRIS_ROW, Database, ServerProcess, server_processes
 
 pytestmark = pytest.mark.integration
@@ -49,6 +56,22 @@ def test_mlflows_client_gets_its_answers(server):
 
     assert answers[answers.columns[0]].tolist() == [2, 0]
     assert client.get_version()
+
+
+def test_traffic_is_drawn_from_the_rows_and_tilted_by_a_number(server, server_url):
+    ensure_observations(server_url, IRIS_CONTRACT)
+    script = [sys.executable, PROJECT / "scripts/send_traffic.py", "--url", server.url]
+
+    def send(*options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*script, *options], capture_output=True, text=True, check=False)
+
+    assert send("--tilt=petal_length=2").stderr.startswith("There are no observations")
+    answer = httpx.post(f"{server.url}/observations", json=IRIS_ROW | {"target": 2})
+    assert answer.status_code == 201
+    sent = send("--rows=3", "--tilt=petal_length=2")
+    assert sent.stdout == "3 rows were predicted, 3 true labels told.\n", sent.stderr
+    for wrong in ("colour=2", "petal_length", "timestamp=2"):
+        assert f"(found {wrong})" in send(f"--tilt={wrong}").stderr
 
 
 def test_health_and_metadata(client, iris: Release):
