@@ -112,9 +112,15 @@ def compare_models(
             if is_measured and len(truth) <= _FEW_ROWS:
                 gained = _bootstrap(gates.metric, ours, theirs, truth, target)
     verdicts = apply_gates(metrics, gates, version, gained)
-    found: dict[str, Any] = {"champion_version": version, "metrics": metrics, "gained": gained}
-    found |= {"promote": all(verdicts.values()), "reasons": tuple(verdicts)}
-    return Decision(run_id=candidate.run_id, model_uri=candidate.model_uri, **found)
+    return Decision(
+        run_id=candidate.run_id,
+        model_uri=candidate.model_uri,
+        champion_version=version,
+        metrics=metrics,
+        gained=gained,
+        promote=all(verdicts.values()),
+        reasons=tuple(verdicts),
+    )
 
 
 def _answers(model: bytes, described: ModelDescription, rows: pd.DataFrame) -> Predictions:
