@@ -162,7 +162,7 @@ class Reading:
 
     def read_list(self, text: bytes) -> Rows:
         """Read the JSON of a list of objects."""
-        codec, start, read = self._codec, 0, list[bytes]()
+        codec, start, read, is_rewritten = self._codec, 0, list[bytes](), False
         for piece in pieces(text, ROWS):
             columns: list[tuple[Any, ...]]
             try:
@@ -175,12 +175,13 @@ class Reading:
                 rows = [self._row(one, f"{self.where}[{at}]") for at, one in given]
                 columns = list(zip(*rows, strict=True))
                 read.append(self._written(rows)[1:-1])
+                is_rewritten = True
             else:
                 read.append(piece.strip()[1:-1])
             for name, values in zip(codec.names, columns, strict=False):
                 self._add(name, values)
             start += len(columns[0]) if columns else 0
-        return self.done(Form.LIST, b"[%b]" % b",".join(read))
+        return self.done(Form.LIST, b"[%b]" % b",".join(read) if is_rewritten else text)
 
     def read_columns(self, given: Mapping[str, Given], text: bytes = b"") -> Rows:
         """Read a list for each feature, one value a row; ``text`` is the JSON of the body."""
