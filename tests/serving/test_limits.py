@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -23,7 +24,7 @@ from mlops_for_mle.serving.predict import PREDICT, answer
 from mlops_for_mle.serving.request import Request, current_request
 from tests.releases import trained_iris_release
 from tests.serving.conftest import IRIS_ROW, Client, error_paths, peak_of
-from tests.serving.raw import Server, request
+from tests.serving.raw import Server, request, status_of
 
 INFER = "/v2/models/iris/infer"
 PATHS = ("/predict", "/invocations", INFER)
@@ -179,6 +180,27 @@ def test_what_takes_too_long_is_answered_with_504_and_not_recorded(settings, iri
     client.services.threads.shutdown()
     assert slow.done == 1
     assert not client.kept()
+
+
+def test_a_large_answer_may_be_read_for_longer_than_a_request_may_take(settings, iris):
+    server = Server(settings, iris, request_timeout_seconds=2)
+
+    async def ask() -> tuple[bytes, int]:
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(request(LARGE_ROWS * 30))
+        head = await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(2.2)
+        length = int(re.search(rb"content-length: (\d+)", head)[1])
+        answer = json.loads(await reader.readexactly(length))
+        writer.close()
+        return head, len(answer)
+
+    head, count = server.run(ask)
+
+    assert (status_of(head), count) == (200, 60_000)
+    labels = {"route": "/predict", "method": "POST", "status": "200"}
+    name = "mlops_request_duration_seconds_count"
+    assert server.services.metrics.registry.get_sample_value(name, labels) == 1
 
 
 def test_for_a_client_that_has_left_nobody_works_on(settings, iris):

@@ -134,8 +134,14 @@ class RequestContext:
         self._inside += 1
         try:
             spent = time.perf_counter() - request.started
-            async with asyncio.timeout(self._seconds - spent):
-                await self._app(scope, receive, send)
+            async with asyncio.timeout(self._seconds - spent) as limit:
+
+                async def begin(message: Message) -> None:
+                    # What is answered in time may be read in any.
+                    limit.reschedule(None)
+                    await send(message)
+
+                await self._app(scope, receive, begin)
         except TimeoutError:
             raise timed_out(self._seconds) from None
         finally:
