@@ -114,6 +114,17 @@ def test_poison_rows_are_kept_with_their_reasons_and_the_queue_goes_on(stage, re
     assert all(reason.startswith("sepal_width: is ") for _, reason, _ in rejects)
 
 
+def test_what_is_scored_again_has_its_last_outcome_alone(stage):
+    statement = "INSERT INTO iris_data VALUES (7, now(), 5, :width, 1.4, 0.2, 0)"
+    for width in (math.nan, 3, math.nan):
+        query(stage.url, "DELETE FROM iris_data")
+        query(stage.url, statement, width=width)
+        stage.score()
+
+        rejects = scalar(stage.url, "SELECT count(*) FROM scoring_rejects")
+        assert (stage.scored(), rejects) == ((0, 1) if math.isnan(width) else (1, 0))
+
+
 def test_a_row_is_scored_by_the_values_that_it_has_when_its_turn_comes_and_then_no_more(stage):
     stage.insert(5)
     key = stage.insert_row(*GOOD)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import psycopg2
-from sqlalchemy import Connection, CursorResult, column, table
+from sqlalchemy import Connection, CursorResult, column, table, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
@@ -71,6 +71,11 @@ WITH next AS MATERIALIZED (
 )
 SELECT taken.source_id, observed.{key} IS NOT NULL, observed.{timestamp}::timestamp::text, {values}
 FROM taken LEFT JOIN {table} AS observed ON observed.{key} = taken.source_id
+"""
+# What is read again, by another release, may have another outcome.
+_FORGET = """
+DELETE FROM {table} AS before USING unnest(:sources, :source_ids) AS now (source, source_id)
+WHERE before.source = now.source AND before.source_id = now.source_id AND {condition}
 """
 
 _LOGGER = logging.getLogger(__name__)
@@ -157,6 +162,9 @@ class Follower:
             place = ["source", "source_id"]
             _write(connection, prediction_table(self._contract), place, predictions)
             _write(connection, "scoring_rejects", ["contract", *place], rejects)
+            _forget(connection, prediction_table(self._contract), rejects, "true")
+            own = f"contract = {literal(self._contract.name)}"
+            _forget(connection, "scoring_rejects", predictions, own)
         self._acknowledge(predictions)
         self.scored += len(predictions)
         self.rejected += len(rejects)
@@ -242,3 +250,11 @@ def _write(connection: Connection, name: str, key: Sequence[str], records: list[
         statement = insert(table(name, *map(column, records[0])))
         given = dict(statement.excluded.items())
         connection.execute(statement.on_conflict_do_update(index_elements=key, set_=given), records)
+
+
+def _forget(connection: Connection, table: str, records: list[Record], condition: str) -> None:
+    """Delete the rows of the same places."""
+    if records:
+        places = {f"{name}s": [one[name] for one in records] for name in ("source", "source_id")}
+        statement = _FORGET.format(table=table, condition=condition)
+        connection.execute(text(statement), places)
