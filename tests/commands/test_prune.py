@@ -1,5 +1,6 @@
 """`kedro db prune` on a real database and a real store of releases."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
+from sqlalchemy import text
 
 from mlops_for_mle.commands import database as room
 from mlops_for_mle.commands.database import database_commands
@@ -16,7 +18,7 @@ from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.releases import iris_release
-from tests.servers import query, scalar
+from tests.servers import eventually, query, scalar, waiting_for_a_lock
 
 pytestmark = pytest.mark.integration
 
@@ -201,6 +203,23 @@ def test_releases_go_that_nothing_serves_and_a_rollback_still_works(stage):
         for version in (3, 2):
             row = deployments.roll_back(connection, stage.store, "iris", reason="x", actor="ada")
             assert row.release == name(version)
+
+
+def test_a_release_stays_that_was_put_back_in_service_while_rows_were_deleted(stage):
+    stage.publish({1: 500, 2: 500}, {1: 400, 2: 300})
+    stage.publish({3: 500}, {3: 200})
+    stage.predict("old", rows=1, days=300)
+    engine = engine_for(stage.url)
+    with ThreadPoolExecutor(1) as pool, engine.connect() as other, engine.connect() as connection:
+        other.execute(text("SELECT FROM predictions FOR UPDATE"))
+        pruning = pool.submit(stage.prune, "--yes")
+        assert eventually(lambda: waiting_for_a_lock(stage.url) == 1)
+        back = {"release": name(1), "reason": "x", "actor": "ada"}
+        deployments.roll_back(connection, stage.store, "iris", **back)
+        other.rollback()
+        assert "predictions     1 rows\n  rejected" in pruning.result(60)
+
+    assert name(1) in stage.store.names("iris")
 
 
 def test_the_command_wants_an_age_of_a_day_at_least(stage):

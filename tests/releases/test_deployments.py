@@ -112,8 +112,11 @@ def test_a_release_that_is_no_longer_whole_is_not_served_again(
     assert trail(connection) == "AB"
 
 
-def test_a_rollback_that_waited_for_a_deployment_is_refused(
-    database_url, releases, connection, back
+@pytest.mark.parametrize(
+    ("meanwhile", "refusal"), [("deploy", "has come in between"), ("prune", "has no manifest")]
+)
+def test_a_rollback_that_waited_for_others_is_refused(
+    database_url, releases, connection, back, tmp_path, meanwhile, refusal
 ):
     put_in_service(connection, releases, "AB")
     with engine_for(database_url).connect() as other, ThreadPoolExecutor(1) as pool:
@@ -123,10 +126,14 @@ def test_a_rollback_that_waited_for_a_deployment_is_refused(
         )
         waiting = pool.submit(back)
         assert eventually(lambda: waiting_for_a_lock(database_url) == 1)
-        put_in_service(other, releases, "C")
-        with pytest.raises(UserError, match="has come in between"):
+        if meanwhile == "deploy":
+            put_in_service(other, releases, "C")
+        else:
+            ReleaseStore(str(tmp_path)).delete("iris", releases["A"].release)
+            other.rollback()
+        with pytest.raises(UserError, match=refusal):
             waiting.result(30)
-    assert trail(connection) == "ABC"
+    assert trail(connection) == ("ABC" if meanwhile == "deploy" else "AB")
 
 
 def test_what_several_do_at_once_is_recorded_once(database_url, releases, connection):

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Engine, exists, func, select
 from mlops_for_mle.commands.project import Project, duration, with_project
 from mlops_for_mle.config import release_store
 from mlops_for_mle.database import embedded, schema, tables
-from mlops_for_mle.database.engine import database_url, engine_for, is_embedded
+from mlops_for_mle.database.engine import database_url, engine_for, is_embedded, lock
 from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.paths import embedded_home
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
@@ -149,18 +149,23 @@ def prune(project: Project, older_than: timedelta, yes: bool) -> None:
     click.echo(f"{name}, older than {before:%Y-%m-%d %H:%M} UTC:")
     for table, condition in conditions.items():
         click.echo(f"  {table.name:<15} {_prune(engine, table, condition, yes)} rows")
-    # Also what was served at that time or since.
-    newer = sum(one.created_at >= before for one in served)
-    kept = {*needed, project.parameters["scoring"]["release"]}
-    kept |= {one.release for one in served[: newer + 1]}
-    store, releases = ReleaseStore(release_store()), []
+    store, aged = ReleaseStore(release_store()), []
     for release in store.names(name):
         # Nobody knows the age of a damaged one.
         with suppress(ReleaseError):
-            if release not in kept and store.manifest(name, release).created_at < before:
-                releases.append(release)
-    for release in releases if yes else ():
-        store.delete(name, release)
+            if store.manifest(name, release).created_at < before:
+                aged.append(release)
+    with engine.begin() as connection:
+        # Whoever deploys or rolls back waits, and what has happened meanwhile counts.
+        lock(connection, f"deployments of {name}")
+        served = deployments.history(connection, name)
+        # Also what was served at that time or since.
+        newer = sum(one.created_at >= before for one in served)
+        kept = {one.release for one in served[: newer + 1]}
+        kept |= {deployments.release_before(served), project.parameters["scoring"]["release"]}
+        releases = [release for release in aged if release not in kept]
+        for release in releases if yes else ():
+            store.delete(name, release)
     click.echo(f"  {'releases':<15} {', '.join(releases) or 'none'}")
     click.echo("Deleted." if yes else "Nothing was deleted: add --yes.")
 

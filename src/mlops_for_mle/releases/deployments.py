@@ -87,6 +87,8 @@ def roll_back(
     connection.rollback()
     store.fetch(contract, chosen)
     lock(connection, f"deployments of {contract}")
+    # Which may have been pruned meanwhile; without it nothing is whole.
+    store.manifest(contract, chosen)
     now = current(connection, contract) or served
     if now.id != served.id:
         connection.rollback()
