@@ -59,12 +59,17 @@ class ProjectHooks:
         from mlops_for_mle.database.engine import database_url
         from mlops_for_mle.database.schema import prepare
 
-        self._mlflow, self._candidate = None, None
+        self._mlflow, self._candidate, self._held = None, None, None
         self._contract = Contract.model_validate(catalog.load("params:contract"))
         prepare(database_url(), self._contract)
         tracking = self._context.mlflow.tracking  # type: ignore[attr-defined]
         if not _pipeline_names(run_params) <= set(tracking.disable_tracking.pipelines):
-            self._open_run(tracking.experiment.name, run_params, pipeline, catalog)
+            try:
+                self._open_run(tracking.experiment.name, run_params, pipeline, catalog)
+            except Exception as error:
+                # Kedro does not tell of it, and this process's next session would log into the run.
+                self.on_pipeline_error(error, run_params, pipeline, catalog)
+                raise
 
     def _open_run(self, experiment: str, *run: Any) -> None:
         import mlflow
@@ -130,12 +135,13 @@ class ProjectHooks:
             return
         import mlflow
 
-        run = mlflow.active_run()
-        self._mlflow.on_pipeline_error(error, run_params, pipeline, catalog)
-        own = run and run.info.run_id
-        if own and own != self._candidate and is_not_called_for(error):
-            mlflow.delete_run(own)
-        self._let_go()
+        try:
+            if run := mlflow.active_run():
+                self._mlflow.on_pipeline_error(error, run_params, pipeline, catalog)
+                if run.info.run_id != self._candidate and is_not_called_for(error):
+                    mlflow.delete_run(run.info.run_id)
+        finally:
+            self._let_go()
 
     def _let_go(self) -> None:
         import mlflow

@@ -161,8 +161,8 @@ def prune(project: Project, older_than: timedelta, yes: bool) -> None:
         served = deployments.history(connection, name)
         # Also what was served at that time or since.
         newer = sum(one.created_at >= before for one in served)
-        kept = {one.release for one in served[: newer + 1]}
-        kept |= {deployments.release_before(served), project.parameters["scoring"]["release"]}
+        kept = {deployments.release_before(served), project.parameters["scoring"]["release"]}
+        kept |= {one.release for one in served[: newer + 1]}
         releases = [release for release in aged if release not in kept]
         for release in releases if yes else ():
             store.delete(name, release)

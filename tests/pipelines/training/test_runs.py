@@ -13,6 +13,7 @@ import pytest
 from kedro.framework.session import KedroSession
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from mlops_for_mle.contract.columns import frame_digest
@@ -23,7 +24,7 @@ from mlops_for_mle.releases.metrics import GREATER_IS_BETTER
 from mlops_for_mle.releases.predictor import Predictor
 from tests.candidates import RegistryProject as Project
 from tests.releases import encoded
-from tests.servers import connection_to, eventually
+from tests.servers import connection_to, eventually, query
 
 pytestmark = pytest.mark.integration
 
@@ -140,6 +141,23 @@ def test_a_run_that_fails_says_why_is_marked_as_failed_and_leaves_no_candidate(
     assert not [path for path in (project.folder / "data").glob("0*/*") if path.is_dir()]
 
 
+@pytest.mark.parametrize("place", ["mlflow.set_tags", "mlflow.MlflowClient.set_terminated"])
+def test_a_run_that_mlflow_does_not_let_begin_or_end_is_of_no_consequence_for_the_next(
+    project: Project, shipped: Run, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise MlflowException("the server is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, fail)
+        with pytest.raises(MlflowException, match="is away"):
+            train(project, data_checks={"minimum_rows": 1000})
+    (failed,) = newest(project)
+    assert failed.info.run_id != shipped.info.run_id
+    assert mlflow.active_run() is None
+    assert not query(project.url, "SELECT FROM pg_locks WHERE locktype = 'advisory'")
+
+
 @pytest.fixture(scope="module")
 def forest(project: Project, shipped: Run) -> Run:
     """A run of another estimator than the configured one, the last that began at the start."""
@@ -198,8 +216,8 @@ def test_the_run_of_a_killed_process_is_ended_by_the_next_and_no_other_is(
     assert project.client.get_run(of_a_person.info.run_id).info.status == "RUNNING"
 
 
-def test_a_run_that_another_process_holds_can_be_logged_to(project: Project, shipped: Run) -> None:
-    run_id, lock = shipped.info.run_id, "SELECT pg_advisory_lock(hashtextextended(%s, 0))"
+def test_a_run_that_another_process_holds_can_be_logged_to(project: Project) -> None:
+    run_id, lock = train(project).info.run_id, "SELECT pg_advisory_lock(hashtextextended(%s, 0))"
     with connection_to(project.url) as other, mlflow.start_run(run_id):
         other.exec_driver_sql(lock, (f"run {run_id}",))
         train(project, from_nodes=["evaluate_model"])
