@@ -1,6 +1,7 @@
 """The tables: made once, by whoever comes first, and as the code describes them."""
 
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from sqlalchemy import inspect
 from sqlalchemy.engine import make_url
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.database.engine import engine_for, normalise_url
+from mlops_for_mle.database.engine import engine_for, hold, normalise_url
 from mlops_for_mle.database.schema import (
     HEAD_REVISION,
     ensure_observations,
@@ -204,6 +205,16 @@ def test_a_login_that_may_not_make_the_store_is_told_what_to_do(
     finally:
         query(external_server.url, "DROP ROLE guest")
     assert "secret-word" not in str(raised.value)
+
+
+def test_a_lock_is_held_where_the_server_ends_idle_sessions(empty_database: str) -> None:
+    setting = f'ALTER DATABASE "{make_url(empty_database).database}" SET idle_session_timeout'
+    query(empty_database, f"{setting} TO '200ms'")
+    connection = hold(empty_database, "run 1")
+    assert connection is not None
+    time.sleep(1)
+    assert hold(empty_database, "run 1") is None
+    connection.close()
 
 
 def test_every_usual_form_of_a_url_is_understood_and_another_refused_without_its_password() -> None:

@@ -80,6 +80,8 @@ def hold(url: str, name: str) -> Connection | None:
     connection = engine_for(url).connect()
     # It is of no pool, so the lock ends with it, at the latest with this process.
     connection.detach()
+    # Whatever a server does to sessions that are idle for long.
+    connection.exec_driver_sql("SET idle_session_timeout TO 0")
     query = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
     if connection.scalar(query, {"name": name}):
         connection.commit()
