@@ -73,10 +73,7 @@ SELECT taken.source_id, observed.{key} IS NOT NULL, observed.{timestamp}::timest
 FROM taken LEFT JOIN {table} AS observed ON observed.{key} = taken.source_id
 """
 # What is read again, by another release, may have another outcome.
-_FORGET = """
-DELETE FROM {table} AS before USING unnest(:sources, :source_ids) AS now (source, source_id)
-WHERE before.source = now.source AND before.source_id = now.source_id AND {condition}
-"""
+_FORGET = "DELETE FROM {table} WHERE source = :source AND source_id = ANY(:ids) AND {condition}"
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -254,7 +251,9 @@ def _write(connection: Connection, name: str, key: Sequence[str], records: list[
 
 def _forget(connection: Connection, table: str, records: list[Record], condition: str) -> None:
     """Delete the rows of the same places."""
-    if records:
-        places = {f"{name}s": [one[name] for one in records] for name in ("source", "source_id")}
-        statement = _FORGET.format(table=table, condition=condition)
-        connection.execute(text(statement), places)
+    places: dict[str, list[int]] = {}
+    for one in records:
+        places.setdefault(one["source"], []).append(one["source_id"])
+    statement = text(_FORGET.format(table=table, condition=condition))
+    for source, ids in places.items():
+        connection.execute(statement, {"source": source, "ids": ids})
