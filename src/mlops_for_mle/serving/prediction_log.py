@@ -350,11 +350,7 @@ class PredictionLog:
             if (error.pgcode or "")[:2] not in _DATA_FAULTS:
                 raise
             if len(lines) == 1:
-                mended = _with_plain_numbers(lines[0])
-                if mended == lines[0]:
-                    self._set_aside(mended, str(error.diag.message_primary))
-                else:
-                    self._insert([mended])
+                self._set_aside(lines[0], str(error.diag.message_primary))
                 return
             middle = len(lines) // 2
             self._insert(lines[:middle])
@@ -374,15 +370,6 @@ def logged_facts(manifest: Manifest) -> tuple[bytes, bytes]:
     labels = {str(code): label for code, label in manifest.contract.target.labels.items()}
     head = b"\t".join(_copied(one.encode()) for one in facts)
     return head, _copied(msgspec.json.encode(labels))
-
-
-def _with_plain_numbers(line: bytes) -> bytes:
-    """The line with the numbers that the model was given; jsonb refuses one such as 1e-20000."""
-    *others, features, chances = line.split(b"\t")
-    # Where COPY has a mark for it, white space stands between values.
-    text = re.sub(rb"\\(.)", lambda one: one[1] if one[1] == b"\\" else b" ", features)
-    numbers = _copied(msgspec.json.encode(msgspec.json.decode(text)))
-    return b"\t".join([*others, numbers, chances])
 
 
 def _is_locked(descriptor: int) -> bool:
