@@ -59,6 +59,7 @@ def expected(release: Release) -> list[Any]:
 )
 def test_all_ways_give_the_same_predictions(stage, release, tmp_path, source, output):
     ROWS.to_parquet(tmp_path / "rows.parquet")
+    query(stage.url, f'UPDATE "{TABLE}" SET "월 요금" = \'NaN\' WHERE "월 요금" IS NULL')
 
     streamed = stage.score(size=50)
     found = stage.batch(
