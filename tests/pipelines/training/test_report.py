@@ -99,6 +99,17 @@ def test_what_a_person_should_look_at_is_told() -> None:
     assert remarks(line, alone)[0].startswith("a alone does it: r2 1.0000")
 
 
+def test_outliers_among_the_training_rows_are_no_overfitting() -> None:
+    rows = line_rows(200).assign(y=lambda one: one["a"] * 3.0, timestamp=pd.Timestamp("2026-01-01"))
+    rows["timestamp"] += pd.to_timedelta(range(200), unit="h")
+    rows.loc[::29, "y"] *= -50.0
+    robust = {"class_path": "sklearn.linear_model.HuberRegressor"}
+
+    found = assemble(rows, LINE_CONTRACT, split={"by": "time"}, estimator=robust)
+
+    assert not [one for one in found.description.remarks if "overfits" in one]
+
+
 def test_what_stands_on_both_sides_in_time_or_by_its_group_is_told() -> None:
     times = pd.date_range("2026-01-01", periods=120, freq="D")
     rows = line_rows().assign(timestamp=times)
