@@ -98,6 +98,13 @@ def test_what_a_person_should_look_at_is_told() -> None:
     )
     assert remarks(line, alone)[0].startswith("a alone does it: r2 1.0000")
 
+    names = [f"f{number}" for number in range(15)]
+    wide = Contract.model_validate(
+        LINE_CONTRACT.model_dump() | {"features": {one: {} for one in ("a", *names)}}
+    )
+    last = assemble(line.assign(**dict.fromkeys(names, 0.0)), wide).description.remarks[-1]
+    assert last.endswith(": f0, f1, f2, f3, f4, f5, f6, f7, f8, f9 and 5 more")
+
 
 def test_outliers_among_the_training_rows_are_no_overfitting() -> None:
     rows = line_rows(200).assign(y=lambda one: one["a"] * 3.0, timestamp=pd.Timestamp("2026-01-01"))

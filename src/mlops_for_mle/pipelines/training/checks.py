@@ -34,6 +34,7 @@ _EQUAL = 0.05
 _MANY_TIMES = 20
 # Of the contributions of all features.
 _IDLE = 0.01
+_NAMED = 10
 
 
 def check(
@@ -134,7 +135,8 @@ def remarks(
     least = _IDLE * sum(importance.values())
     idle = [name for name, size in importance.items() if size < least]
     if idle:
-        yield f"does nothing for the answers: {', '.join(idle)}"
+        rest = f" and {len(idle) - _NAMED} more" if len(idle) > _NAMED else ""
+        yield f"does nothing for the answers: {', '.join(idle[:_NAMED])}{rest}"
 
 
 def _overlap(trained: Trained) -> Iterator[str]:
