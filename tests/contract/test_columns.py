@@ -82,13 +82,16 @@ def test_a_value_that_is_no_text_or_in_no_encoding_costs_its_own_row(kind: Any, 
 
 
 def test_columns_of_arrows_own_types_are_read_like_others() -> None:
-    columns = {"a": pa.array([Decimal("1.5"), None]), "b": pa.array([1, None]), "c": ["x", "-"]}
+    columns = {"a": pa.array([Decimal("1.500"), None]), "b": pa.array([1, None]), "c": ["x", "-"]}
     rows = pa.table(columns).to_pandas(types_mapper=pd.ArrowDtype)
     features = dict.fromkeys(rows, Feature(missing="median"))
     features["c"] = Feature(type="category", categories=("x",), missing="separate")
-    marks = dict.fromkeys(rows, ("-",))
+    written = {
+        "missing_marks": dict.fromkeys(rows, ("-",)),
+        "number_formats": {name: {"decimal": ",", "thousands": "."} for name in rows},
+    }
 
-    read, _ = check_columns(rows, features, Notation(missing_marks=marks))
+    read, _ = check_columns(rows, features, Notation.of(written))
 
     assert read.iloc[0].tolist() == [1.5, 1, "x"]
     assert read.iloc[1].isna().all()

@@ -62,7 +62,11 @@ def test_a_number_is_told_what_is_wrong_with_it(value: Any, expected: str | None
         ({"type": "integer", "minimum": 1}, "a whole number from 1"),
         ({"maximum": 3, "missing": "mean"}, "a number up to 3, or null"),
         ({"type": "boolean"}, "true or false"),
-        ({"type": "date", "earliest": "2026-01-01"}, ", from 2026-01-01T00:00:00"),
+        (
+            {"type": "date", "latest": "2026-01-01", "missing": "median"},
+            "until 2026-01-01, or null",
+        ),
+        ({"type": "timestamp", "earliest": "2026-01-01"}, ", from 2026-01-01T00:00:00"),
         ({"type": "category", "categories": ["가", "b"]}, 'one of "가", "b"'),
         ({"type": "category", "categories": [*range(30)]}, "18, 19 and 10 more"),
         ({"type": "category", "categories": ["b"], "unknown": "other"}, "text"),

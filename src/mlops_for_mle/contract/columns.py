@@ -43,7 +43,9 @@ def check_columns(
     faults: dict[int, list[str]] = {}
     columns = {}
     for name, feature in features.items():
-        raw = present(rows[name], notation.missing_marks.get(name, ()))
+        # As Postgres writes one of numeric; other NaN are missing anyway.
+        nan = ("NaN",) if feature.is_number else ()
+        raw = present(rows[name], (*notation.missing_marks.get(name, ()), *nan))
         if name in notation.ignore_case:
             raw = _in_known_case(raw, feature)
         date_format = notation.date_formats.get(name)
@@ -93,6 +95,7 @@ def read_column(
         text = present.astype("string").str.strip().astype(object)
         return text.where(text.notna(), None)
     is_typed = present.dtype.kind in "biuf" or isinstance(present.dtype, pd.Int64Dtype)
+    is_typed = is_typed or pd.api.types.infer_dtype(present) == "decimal"
     if number_format is not None and not is_typed:
         numbers = number_format.read(present)
     else:

@@ -108,6 +108,13 @@ class Notation(Configuration):
         given = {name: one for name, one in options.items() if name in Notation.model_fields}
         return Notation.model_validate(given)
 
+    def without(self, columns: Collection[str]) -> "Notation":
+        """The same for a source of which some columns hold plain numbers, or times in ISO 8601."""
+        plain = dict.fromkeys(columns, NumberFormat())
+        dates = {name: one for name, one in self.date_formats.items() if name not in plain}
+        formats = {"number_formats": self.number_formats | plain, "date_formats": dates}
+        return self.model_copy(update=formats)
+
 
 def read_times(present: Series, date_format: str | None = None) -> Series:
     """Read times as UTC without a zone, missing where there is none."""

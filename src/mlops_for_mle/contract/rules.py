@@ -150,8 +150,10 @@ def describe(feature: Feature) -> str:
         described = "a date such as 2026-01-31"
         if feature.type == "timestamp":
             described = "a time such as 2026-01-31T12:00:00Z; without an offset it is UTC"
-        described += f", from {feature.earliest.isoformat()}" if feature.earliest else ""
-        described += f", until {feature.latest.isoformat()}" if feature.latest else ""
+        for word, end in (("from", feature.earliest), ("until", feature.latest)):
+            if end:
+                shown = end.date() if feature.type == "date" else end
+                described += f", {word} {shown.isoformat()}"
     else:
         described = "a whole number" if feature.type == "integer" else "a number"
         if feature.minimum is not None:

@@ -117,6 +117,7 @@ LISTS = pd.Series([[1], [2]] * 20)
         (table(), {"time": "y"}, "--time: column 'y' holds text, expected dates."),
         (table(), {"leave_out": ["y"]}, "Target column 'y' was left out by --leave-out."),
         (table(), {"target": "a", "task": "classification"}, "fractions, which are no classes"),
+        (table(y="t"), {}, "Target column 'y' has the same value in every row (t)."),
         (table(), {"task": "regression"}, "holds text, but a regression needs numbers"),
         (table(200, y=HUNDRED_AND_ONE), {}, "has 101 classes, at most 100 are"),
         (

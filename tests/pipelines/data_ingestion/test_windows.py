@@ -13,7 +13,12 @@ from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.errors import UserError
 from tests.expectations import refused
 from tests.mixed import MIXED_CONTRACT, mixed_rows
-from tests.pipelines.data_ingestion.observations import numbered_observations, window_of, write
+from tests.pipelines.data_ingestion.observations import (
+    numbered_observations,
+    observations,
+    window_of,
+    write,
+)
 from tests.servers import connection_to, eventually, query, waiting_for_a_lock
 
 pytestmark = pytest.mark.integration
@@ -48,6 +53,20 @@ def test_a_window_waits_for_a_slow_writer_whose_row_comes_before_the_newest(data
 
     assert rows["id"].tolist() == [early, late]
     assert_frame_equal(window_of(database_url, contract, watermark=late).load(), rows)
+
+
+def test_a_table_of_hundreds_of_columns_is_read_without_a_warning(database_url):
+    names = [f"f{number}" for number in range(300)]
+    facts = {"name": "wide", "table": "wide_data", "features": {one: {} for one in names}}
+    target = {"column": "y", "task": "regression", "response_name": "y"}
+    wide = Contract.model_validate({**facts, "target": target})
+    ensure_observations(database_url, wide)
+    write(database_url, wide, observations(wide, (0.5,) * 301, (1.5,) * 301))
+
+    rows = window_of(database_url, wide).load()
+
+    assert list(rows.columns) == ["id", "timestamp", *names, "y"]
+    assert rows["f299"].tolist() == [0.5, 1.5]
 
 
 def test_an_empty_table_names_the_pipeline_to_run_first(database_url, contract):

@@ -133,13 +133,13 @@ class Stage:
             facts["store"] = self.store
         return kind(credentials={"con": self.url}, **facts)
 
-    def batch(self, **scoring: Any) -> pd.DataFrame:
+    def batch(self, ingestion: dict[str, Any] | None = None, **scoring: Any) -> pd.DataFrame:
         """Score a source whole, as the pipeline does, without a session; gives the predictions."""
         source, release, output = (
             self.entry(kind, **scoring)
             for kind in (SourceDataset, ScoringReleaseDataset, PredictionsDataset)
         )
-        output.save(score_rows(source.load(), release.load(), {}))
+        output.save(score_rows(source.load(), release.load(), ingestion or {}))
         return self.predictions(scoring["output"])
 
     def predictions(self, output: str) -> pd.DataFrame:

@@ -22,6 +22,12 @@ FAULTS = {
     30: ('the "plan"', "gold", "is no known category"),
     40: ("월 요금", "1e400", "is not finite"),
 }
+# How a file was written that the rows once came from; nothing here is.
+WRITTEN = {
+    "decimal": "comma",
+    "number_formats": {"월 요금": {"decimal": ",", "thousands": "."}},
+    "date_formats": dict.fromkeys(("가입일", "last seen", "timestamp"), "%d.%m.%Y"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +59,11 @@ def expected(release: Release) -> list[Any]:
 )
 def test_all_ways_give_the_same_predictions(stage, release, tmp_path, source, output):
     ROWS.to_parquet(tmp_path / "rows.parquet")
+    query(stage.url, f'UPDATE "{TABLE}" SET "월 요금" = \'NaN\' WHERE "월 요금" IS NULL')
 
     streamed = stage.score(size=50)
     found = stage.batch(
+        WRITTEN,
         chunk_rows=33,
         source=source and source.format(folder=tmp_path),
         output=output.format(folder=tmp_path),
@@ -69,6 +77,7 @@ def test_all_ways_give_the_same_predictions(stage, release, tmp_path, source, ou
     assert found.churn.tolist() == answers
     assert found.label.tolist() == [{"stays": "유지", "leaves": "해지"}[one] for one in answers]
     assert [len(one) for one in found.probabilities] == [2] * len(ROWS)
+    assert found.notna().all(axis=None)
 
 
 def test_rows_that_do_not_fit_are_rejected_and_the_others_are_scored(stage):

@@ -98,6 +98,24 @@ def test_what_a_person_should_look_at_is_told() -> None:
     )
     assert remarks(line, alone)[0].startswith("a alone does it: r2 1.0000")
 
+    names = [f"f{number}" for number in range(15)]
+    wide = Contract.model_validate(
+        LINE_CONTRACT.model_dump() | {"features": {one: {} for one in ("a", *names)}}
+    )
+    last = assemble(line.assign(**dict.fromkeys(names, 0.0)), wide).description.remarks[-1]
+    assert last.endswith(": f0, f1, f2, f3, f4, f5, f6, f7, f8, f9 and 5 more")
+
+
+def test_outliers_among_the_training_rows_are_no_overfitting() -> None:
+    rows = line_rows(200).assign(y=lambda one: one["a"] * 3.0, timestamp=pd.Timestamp("2026-01-01"))
+    rows["timestamp"] += pd.to_timedelta(range(200), unit="h")
+    rows.loc[::29, "y"] *= -50.0
+    robust = {"class_path": "sklearn.linear_model.HuberRegressor"}
+
+    found = assemble(rows, LINE_CONTRACT, split={"by": "time"}, estimator=robust)
+
+    assert not [one for one in found.description.remarks if "overfits" in one]
+
 
 def test_what_stands_on_both_sides_in_time_or_by_its_group_is_told() -> None:
     times = pd.date_range("2026-01-01", periods=120, freq="D")

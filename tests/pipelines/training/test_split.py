@@ -89,6 +89,16 @@ def test_a_column_of_identifiers_is_no_leakage() -> None:
     assert check(rows)[0]["single_feature_scores"]["height"] < 0.7
 
 
+def test_a_feature_that_gives_the_order_of_most_rows_scores_what_it_explains() -> None:
+    rows = table().assign(height=lambda one: one.y)
+    rows.loc[::20, "y"] = -1e3
+
+    found, wrong = check(rows, NUMBERS)
+
+    assert rows.height.corr(rows.y, "spearman") ** 2 > 0.5
+    assert (wrong, found["single_feature_scores"]["height"] < 0.3) == ([], True)
+
+
 def test_rows_and_gates_that_do_not_fit_stop_the_training_before_anything_is_fitted() -> None:
     constant = snapshot(line_rows().assign(y=1.0), LINE_CONTRACT)
     options = TrainingOptions(), DataCheckOptions()

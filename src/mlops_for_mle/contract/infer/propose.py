@@ -261,6 +261,8 @@ def _task(column: Column, wish: Wishes) -> Task:
         problem = f"holds {column.kind}, but a regression needs numbers"
     elif task == "classification" and column.kind in NUMBER_TYPES and not column.is_whole:
         problem = "holds fractions, which are no classes"
+    elif len(counts) < 2:
+        problem = f"has the same value in every row ({counts.index[0]})"
     elif task == "classification" and len(counts) > _MAXIMUM_CLASSES:
         problem = f"has {len(counts):,} classes, at most {_MAXIMUM_CLASSES} are allowed: group them"
     if problem:

@@ -104,10 +104,10 @@ class ObservationDataset(ContractDataset):
                 f"first {contract.key} {rows[contract.key].iloc[position]}: {reason}. Widen the "
                 "contract, or correct or delete such rows."
             )
-        typed.insert(0, contract.key, rows[contract.key].astype("int64"))
-        typed.insert(1, contract.timestamp, read_times(rows[contract.timestamp]))
-        typed.attrs["source"] = contract.table
-        return typed
+        keys, times = rows[contract.key].astype("int64"), read_times(rows[contract.timestamp])
+        window = pd.concat([keys, times, typed], axis="columns")
+        window.attrs["source"] = contract.table
+        return window
 
     def _load_file(self, path: str) -> pd.DataFrame:
         contract, told = self._contract, {"source": path, "maximum_rejected_fraction": 1}

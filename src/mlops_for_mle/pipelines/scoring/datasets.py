@@ -21,8 +21,9 @@ from mlops_for_mle.pipelines.scoring.scorer import Scored, Scorer, loaded
 from mlops_for_mle.releases.deployments import deployed
 
 _BUFFER_BYTES = 2**20  # of each column
-# By the object ids of Postgres's own types. Numbers and times of the other types are read as text,
+# By the object ids of Postgres's own types. Numbers and times of other types are read as text,
 # since they may be larger than any type of a file.
+_AS_TEXT = (1700, 1082, 1114, 1184)
 _TYPES = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
 _TYPES |= dict.fromkeys((700, 701), pa.float64())
 _PRIMARY_KEY = """
@@ -189,7 +190,8 @@ def _database_source(url: str, source: str, size: int) -> Source:
             read = partial(_read_range, url, query, fields, snapshot)
             yield [Part(first, partial(read, where)) for first, where in ranges or [(1, "")]]
 
-    return Source(schema, parts)
+    typed = frozenset(one.name for one in described if one.type_code in _AS_TEXT)
+    return Source(schema, parts, typed)
 
 
 def _read_range(

@@ -23,11 +23,13 @@ class Part(NamedTuple):
 class Source(NamedTuple):
     """Rows that are too many to hold at once.
 
-    ``parts`` divides some of their columns; there is at least one part, if without rows.
+    ``parts`` divides some of their columns; there is at least one part, if without rows. Columns
+    that are ``typed`` hold the database's own text of numbers and times.
     """
 
     schema: pa.Schema
     parts: Callable[[list[str]], AbstractContextManager[list[Part]]]
+    typed: frozenset[str] = frozenset()
 
 
 class Batch(NamedTuple):
@@ -44,7 +46,7 @@ class Batch(NamedTuple):
 
 def score_rows(source: Source, scorer: Scorer, ingestion: Mapping[str, Any]) -> Batch:
     """Have a release score rows, which are named and written as ``ingestion`` says."""
-    contract, notation = scorer.manifest.contract, Notation.of(ingestion)
+    contract = scorer.manifest.contract
     found = {normalised(name): name for name in source.schema.names}
     # A column that has a name of the contract keeps it: the contract's own table is a source, too.
     renamed = {new: found[old] for old, new in ingestion.get("rename", {}).items() if old in found}
@@ -54,6 +56,8 @@ def score_rows(source: Source, scorer: Scorer, ingestion: Mapping[str, Any]) -> 
         raise UserError(f"scoring.source: missing column(s) {', '.join(missing)}; found {names}")
     wanted = (*contract.features, contract.key, contract.timestamp)
     columns = {name: known[name] for name in wanted if name in known}
+    typed = {name for name, given in columns.items() if given in source.typed}
+    notation = Notation.of(ingestion).without(typed)
     empty = scorer.score_table(_named(source.schema.empty_table(), columns), 1, notation)
     parts = source.parts([*dict.fromkeys(columns.values())])
     score = partial(_score_part, scorer, columns, notation)

@@ -34,6 +34,7 @@ _EQUAL = 0.05
 _MANY_TIMES = 20
 # Of the contributions of all features.
 _IDLE = 0.01
+_NAMED = 10
 
 
 def check(
@@ -91,8 +92,8 @@ def _single_feature_scores(
 
     Equal values stand in one fold, so that a column of identifiers tells nothing; not so frequent
     ones, or it would tell nothing either that a value is zero, or missing, in all rows of a class.
-    Scores are balanced accuracy for classes (0.5 for two classes is chance) and, for numbers, R2 or
-    the square of the rank correlation, whichever is larger.
+    Scores are balanced accuracy for classes (0.5 for two classes is chance) and, for numbers, R2,
+    or the square of the rank correlation where that is nearly 1 and larger.
     """
     is_classifier = contract.target.task == "classification"
     tree = (DecisionTreeClassifier if is_classifier else DecisionTreeRegressor)(random_state=0)
@@ -112,7 +113,8 @@ def _single_feature_scores(
         told = score(truth, cross_val_predict(tree, column, truth, groups=groups, cv=folds))
         if not is_classifier and column.shape[1] == 1:
             ranks = spearmanr(column.iloc[:, 0], truth, nan_policy="omit")
-            told = max(told, np.nan_to_num(ranks[0]) ** 2)
+            same_order = np.nan_to_num(ranks[0]) ** 2
+            told = same_order if same_order > max(told, _ALONE) else told
         scores[name] = round(float(told), 6)
     return scores
 
@@ -133,7 +135,8 @@ def remarks(
     least = _IDLE * sum(importance.values())
     idle = [name for name, size in importance.items() if size < least]
     if idle:
-        yield f"does nothing for the answers: {', '.join(idle)}"
+        rest = f" and {len(idle) - _NAMED} more" if len(idle) > _NAMED else ""
+        yield f"does nothing for the answers: {', '.join(idle[:_NAMED])}{rest}"
 
 
 def _overlap(trained: Trained) -> Iterator[str]:
@@ -170,7 +173,8 @@ def _fit(metrics: dict[str, float], scores: dict[str, float]) -> Iterator[str]:
     name = "rmse" if is_regression else "balanced_accuracy"
     learned, kept = metrics[f"training_{name}"], metrics[f"validation_{name}"]
     constant = metrics[f"baseline_{name}"]
-    if abs(kept - constant) < _KEPT * abs(learned - constant):
+    gained = [constant - one if is_regression else one - constant for one in (kept, learned)]
+    if gained[0] < _KEPT * gained[1]:
         yield (
             f"it overfits: {name} is {metric_text(learned)} on the rows that it was trained on and "
             f"{metric_text(kept)} on the others, where a constant answer has "
