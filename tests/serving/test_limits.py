@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +23,7 @@ from mlops_for_mle.serving.oip import INFER as TENSORS
 from mlops_for_mle.serving.predict import PREDICT, answer
 from mlops_for_mle.serving.request import Request, current_request
 from tests.releases import trained_iris_release
-from tests.serving.conftest import IRIS_ROW, Client, error_paths, peak_of
+from tests.serving.conftest import IRIS_ROW, Client, error_paths, peak_of, wait_until
 from tests.serving.raw import Server, request
 
 INFER = "/v2/models/iris/infer"
@@ -49,21 +50,12 @@ class SlowPredictor:
         self.done += 1
         return found
 
-    async def has_begun(self, count: int) -> None:
-        async with asyncio.timeout(60):
-            while self.begun < count:
-                await asyncio.sleep(0.01)
 
-
-def several(client: Client) -> httpx.AsyncClient:
-    """Asks for several things at once."""
-    transport = httpx.ASGITransport(client.application)
-    return httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=30)
-
-
-async def never_ending():
+async def unfinished(is_over: threading.Event):
+    """A body whose end is late."""
     yield b"{"
-    await asyncio.sleep(60)
+    while not is_over.is_set():
+        await asyncio.sleep(0.01)
 
 
 def retold(answer: httpx.Response) -> str:
@@ -73,33 +65,29 @@ def retold(answer: httpx.Response) -> str:
 
 
 def test_one_request_too_many_is_answered_with_429_and_the_place_is_free_again(settings, iris):
-    client = Client(settings, iris, max_concurrency=2)
+    client, is_over = Client(settings, iris, max_concurrency=2), threading.Event()
     slow = SlowPredictor(client)
 
-    async def ask() -> None:
-        async with several(client) as asking:
-            unfinished = [
-                asyncio.create_task(asking.post("/predict", content=never_ending(), headers=JSON))
-                for _ in range(9)
-            ]
-            busy = [asyncio.create_task(asking.post("/predict", json=LARGE_ROWS)) for _ in range(2)]
-            await slow.has_begun(2)
-            for path in PATHS:
-                refused = await asking.post(path, json=IRIS_ROW)
-                assert refused.status_code == 429
-                assert refused.headers["retry-after"] == "1"
-                assert "MLOPS_MAX_CONCURRENCY" in retold(refused)
-            assert (await asking.get("/model")).status_code == 429
-            assert (await asking.get("/health/live")).status_code == 200
-            slow.hurry.set()
-            assert [one.status_code for one in await asyncio.gather(*busy)] == [200, 200]
-            # Bodies that are still to come take nobody's place.
-            assert (await asking.post("/predict", json=IRIS_ROW)).status_code == 200
-            for one in unfinished:
-                one.cancel()
-            await asyncio.gather(*unfinished, return_exceptions=True)
+    def begin() -> httpx.Response:
+        return client.post("/predict", content=unfinished(is_over), headers=JSON)
 
-    asyncio.run(ask())
+    with ThreadPoolExecutor() as threads:
+        # Bodies that are still to come take nobody's place.
+        waiting = [threads.submit(begin) for _ in range(3)]
+        busy = [threads.submit(client.post, "/predict", json=LARGE_ROWS) for _ in range(2)]
+        wait_until(lambda: slow.begun == 2)
+        for path in PATHS:
+            refused = client.post(path, json=IRIS_ROW)
+            assert refused.status_code == 429
+            assert refused.headers["retry-after"] == "1"
+            assert "MLOPS_MAX_CONCURRENCY" in retold(refused)
+        assert client.get("/model").status_code == 429
+        assert client.get("/health/live").status_code == 200
+        slow.hurry.set()
+        assert [one.result().status_code for one in busy] == [200, 200]
+        assert client.post("/predict", json=IRIS_ROW).status_code == 200
+        is_over.set()
+        assert [one.result().status_code for one in waiting] == [422] * 3
 
 
 @pytest.mark.parametrize("path", ["/feedback", "/observations"])
@@ -164,17 +152,11 @@ def test_what_takes_too_long_is_answered_with_504_and_not_recorded(settings, iri
     client = Client(settings, iris, request_timeout_seconds=0.3)
     slow = SlowPredictor(client)
 
-    async def ask() -> None:
-        async with several(client) as asking:
-            waiting = asyncio.create_task(asking.post("/predict", json=LARGE_ROWS))
-            await slow.has_begun(1)
-            assert (await asking.get("/health/live")).status_code == 200
-            assert not slow.done, "the event loop was blocked"
-            answer = await waiting
-            assert answer.status_code == 504
-            assert "MLOPS_REQUEST_TIMEOUT_SECONDS" in retold(answer)
+    answer = client.post("/predict", json=LARGE_ROWS)
 
-    asyncio.run(ask())
+    assert not slow.done, "the event loop was blocked"
+    assert answer.status_code == 504
+    assert "MLOPS_REQUEST_TIMEOUT_SECONDS" in retold(answer)
     slow.hurry.set()
     client.services.threads.shutdown()
     assert slow.done == 1
@@ -182,21 +164,14 @@ def test_what_takes_too_long_is_answered_with_504_and_not_recorded(settings, iri
 
 
 def test_for_a_client_that_has_left_nobody_works_on(settings, iris):
-    server = Server(settings, iris)
-    slow = SlowPredictor(server)
-
-    async def ask() -> None:
-        _, writer = await asyncio.open_connection(*server.address)
-        writer.write(request(LARGE_ROWS))
-        await slow.has_begun(1)
-        assert slow.asked_by.is_wanted
-        writer.close()
-        async with asyncio.timeout(60):
-            while slow.asked_by.is_wanted:
-                await asyncio.sleep(0.01)
-
-    server.run(ask)
-    slow.hurry.set()
+    with Server(settings, iris) as server:
+        slow = SlowPredictor(server)
+        with server.connect() as channel:
+            channel.sendall(request(LARGE_ROWS))
+            wait_until(lambda: slow.begun)
+            assert slow.asked_by.is_wanted
+        wait_until(lambda: not slow.asked_by.is_wanted)
+        slow.hurry.set()
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -204,7 +179,7 @@ def test_a_body_that_is_late_large_or_of_another_kind_is_refused(settings, iris,
     client = Client(settings, iris, max_body_bytes=2000, request_timeout_seconds=0.2)
 
     for status, told, content, headers in (
-        (408, "MLOPS_REQUEST_TIMEOUT_SECONDS", never_ending(), {}),
+        (408, "MLOPS_REQUEST_TIMEOUT_SECONDS", unfinished(threading.Event()), {}),
         (413, "MLOPS_MAX_BODY_BYTES", b" " * 2001, {}),
         (415, "text/html", b"{}", {"content-type": "text/html"}),
         (415, "gzip", b"{}", {"content-encoding": "gzip"}),
@@ -216,27 +191,25 @@ def test_a_body_that_is_late_large_or_of_another_kind_is_refused(settings, iris,
         assert answer.headers.get("connection") == ("close" if status in {408, 413} else None)
 
 
-def test_no_body_makes_the_server_fail(client):
+def test_no_body_makes_the_server_fail(settings, iris):
     statuses: Counter[tuple[str, int]] = Counter()
     chance, model = random.Random(7), SimpleNamespace(contract="iris", rows=[IRIS_ROW])
 
-    async def ask() -> None:
-        async with several(client) as asking:
-            for _ in range(2000):
-                path, body, given = wrong_request(chance, model)
-                headers = {name: value.encode("latin-1") for name, value in given.items()}
-                answer = await asking.post(path, content=body, headers=headers)
-                assert answer.status_code < 500, (path, headers, body, answer.text)
-                assert answer.status_code == 200 or retold(answer), (path, headers, body)
-                statuses[path, answer.status_code] += 1
+    with Server(settings, iris) as server, httpx.Client(base_url=server.url, timeout=60) as asking:
+        for _ in range(2000):
+            path, body, given = wrong_request(chance, model)
+            headers = {name: value.encode("latin-1") for name, value in given.items()}
+            answer = asking.post(path, content=body, headers=headers)
+            assert answer.status_code < 500, (path, headers, body, answer.text)
+            assert answer.status_code == 200 or retold(answer), (path, headers, body)
+            statuses[path, answer.status_code] += 1
 
-    asyncio.run(ask())
     for path, wrong in (("/predict", 422), ("/invocations", 400), (INFER, 400)):
         assert statuses[path, 200] > 20, statuses
         assert statuses[path, wrong] > 200, statuses
         assert statuses[path, 415] > 20, statuses
     answered = sum(count for (_, status), count in statuses.items() if status == 200)
-    assert len(client.kept()) == answered
+    assert len(server.kept()) == answered
 
 
 @pytest.mark.parametrize("path", ["/observations", "/feedback"])
