@@ -56,7 +56,7 @@ class Server(Client):
     def connect(self) -> socket.socket:
         return socket.create_connection(self.address, timeout=90)
 
-    def ask(self, *parts: bytes, answers: int = 1) -> list[bytes]:
+    def exchange(self, *parts: bytes, answers: int = 1) -> list[bytes]:
         """Send the parts with a pause between them; gives the answers."""
         with self.connect() as channel:
             for index, part in enumerate(parts):

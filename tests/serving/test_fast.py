@@ -70,7 +70,7 @@ def server(settings, iris):
 def test_what_arrives_whole_is_answered_as_what_arrives_in_parts(server, name):
     head, body = REQUESTS[name]
 
-    (whole,), (parts,) = server.ask(head + body), server.ask(head, body)
+    (whole,), (parts,) = server.exchange(head + body), server.exchange(head, body)
 
     assert masked(whole) == masked(parts)
 
@@ -100,7 +100,7 @@ def test_requests_on_one_connection_are_answered_in_their_order(server):
     good, bad, other = request(), request(b"{}"), request(path="/explain")
     live = LIVE + b"\r\n"
 
-    answers = server.ask(good + live + bad + other + good + bad + live, answers=7)
+    answers = server.exchange(good + live + bad + other + good + bad + live, answers=7)
 
     assert [status_of(one) for one in answers] == [200, 200, 422, 200, 200, 422, 200]
     assert b"live" in answers[1]
@@ -173,7 +173,7 @@ def test_a_request_that_would_rather_speak_another_protocol_is_answered_in_this_
     headers = {"Connection": "Upgrade, HTTP2-Settings", "HTTP2-Settings": "AAMAAABk"}
     content = request(Upgrade=upgrade, **headers)
 
-    (answer,) = server.ask(*filter(None, (content[:cut], content[cut:])))
+    (answer,) = server.exchange(*filter(None, (content[:cut], content[cut:])))
 
     assert status_of(answer) == 200
     assert b"upgrade" not in answer.lower()
@@ -198,7 +198,7 @@ def test_any_number_of_them_may_stand_behind_each_other(server):
 )
 def test_what_is_no_request_is_refused(server, content, caplog):
     for parts in ((content,), (content[:-5], content[-5:])):
-        (answer,) = server.ask(*parts)
+        (answer,) = server.exchange(*parts)
 
         assert status_of(answer) == 400
     assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
@@ -222,7 +222,7 @@ def test_a_head_that_does_not_end_in_time_is_given_up(settings, iris, monkeypatc
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_valid_requests_are_answered_before_what_follows_them_is_refused(server, count):
-    answers = server.ask(request() * count + b"\x00garbage\r\n\r\n", answers=count + 1)
+    answers = server.exchange(request() * count + b"\x00garbage\r\n\r\n", answers=count + 1)
 
     assert [status_of(one) for one in answers] == [200] * count + [400]
 
@@ -232,14 +232,14 @@ def test_the_log_gives_no_request_the_id_of_the_one_before(server, body, caplog)
     named = []
     caplog.handler.addFilter(lambda record: named.append(current_request.get(None)) or True)
 
-    server.ask(request(body) + b"\x00garbage\r\n\r\n", answers=2)
+    server.exchange(request(body) + b"\x00garbage\r\n\r\n", answers=2)
 
     assert named
     assert set(named) == {None}
 
 
 def test_what_comes_behind_a_chunked_body_is_no_header(server):
-    (answer,) = server.ask(CHUNKED + b"Content-Encoding: gzip\r\n\r\n")
+    (answer,) = server.exchange(CHUNKED + b"Content-Encoding: gzip\r\n\r\n")
 
     assert status_of(answer) == 200
 
@@ -259,7 +259,7 @@ def test_a_new_connection_takes_the_place_of_an_idle_one_where_there_are_too_man
     idle = [server.connect() for _ in range(8)]
 
     for _ in range(3):
-        (answer,) = server.ask(request())
+        (answer,) = server.exchange(request())
 
         assert status_of(answer) == 200
         wait_until(lambda: len(server.state.connections) <= 5)

@@ -108,7 +108,7 @@ def test_a_body_that_may_be_long_is_not_read_in_the_event_loop(client, path, mon
 
 @pytest.mark.parametrize("path", ["/feedback", "/observations"])
 def test_a_large_body_of_faults_is_answered_shortly_and_in_little_memory(client, path):
-    body = b"{" + b",".join(b'"%d":0' % number for number in range(1_200_000)) + b"}"
+    body = b"{" + b",".join(b'"%d":0' % number for number in range(300_000)) + b"}"
 
     answer, peak = peak_of(lambda: client.post(path, content=body, headers=JSON))
 
@@ -125,9 +125,9 @@ TENSOR = {"name": "features", "shape": [MOST_ROWS, 4], "datatype": "FP64"}
     ("route", "document"),
     [
         (PREDICT, {"columns": ONES}),
-        (PREDICT, [dict.fromkeys(IRIS_ROW, 1)] * MOST_ROWS),
+        (PREDICT, [dict.fromkeys(IRIS_ROW, 1)] * 30_000),
         (INVOCATIONS, {"inputs": ONES}),
-        (INVOCATIONS, {"dataframe_split": {"columns": [*ONES], "data": [[1] * 4] * MOST_ROWS}}),
+        (INVOCATIONS, {"dataframe_split": {"columns": [*ONES], "data": [[1] * 4] * 30_000}}),
         (TENSORS[0], {"inputs": [TENSOR | {"data": [1] * 4 * MOST_ROWS}]}),
     ],
     ids=["columns", "rows", "MLflow's columns", "MLflow's table", "a tensor"],

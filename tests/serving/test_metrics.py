@@ -9,7 +9,7 @@ def test_requests_are_counted_by_route_method_and_status_with_their_latency(clie
     for body in (SETOSA, SETOSA, {}):
         client.post("/predict", json=body)
     client.get("/v2/models/iris/versions/1")
-    client("PUT", "/predict")
+    client.request("PUT", "/predict")
     client.get("/nowhere")
 
     found = client.samples()

@@ -18,6 +18,7 @@ from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.keys import KeyFile
 from mlops_for_mle.serving.page import FOLDER
 from tests.releases import iris_release, trained_iris_release
+from tests.servers import eventually
 from tests.serving.conftest import (
     IRIS_ROW,
     Database,
@@ -81,12 +82,8 @@ class Browser(webdriver.Chrome):
         return str(self.execute_script(script, selector))
 
     def until(self, selector: str, words: str) -> None:
-        try:
-            wait_until(lambda: words in self.text(selector))
-        except AssertionError:
-            raise AssertionError(
-                f"{selector} says {self.text(selector)!r}, not {words!r}"
-            ) from None
+        said = eventually(lambda: words in self.text(selector))
+        assert said, f"{selector} says {self.text(selector)!r}, not {words!r}"
 
     def type(self, selector: str, words: str) -> None:
         field = self.find(selector)
@@ -148,7 +145,7 @@ def test_the_form_predicts_while_somebody_types_says_why_and_keeps_only_what_is_
     browse, server
 ):
     def posts(path: str) -> int:
-        return server.output().count(f"POST {path} answered")
+        return server.output.count(f"POST {path} answered")
 
     page = browse()
     page.open(server)
@@ -230,7 +227,7 @@ def test_a_person_rolls_back_with_an_admin_key_and_then_gives_a_key_to_go_on(
     newest = database.history()[0]
     assert (newest.event, newest.release) == ("rollback", iris.manifest.release)
     assert admin not in page.execute_script("return JSON.stringify(sessionStorage)")
-    assert admin not in server.output()
+    assert admin not in server.output
 
     page.execute_script("sessionStorage.clear()")
     page.refresh()

@@ -1,5 +1,8 @@
 """``POST /predict`` and what the routes beside it say of the release in service."""
 
+import codecs
+import json
+import math
 from unittest.mock import Mock
 from uuid import UUID
 
@@ -9,6 +12,7 @@ import pytest
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.serving import openapi
+from tests.mixed import MIXED_REQUIRED, MIXED_ROW
 from tests.releases import trained_iris_release
 from tests.serving.conftest import IRIS_ROW, Client
 
@@ -98,7 +102,7 @@ def test_wrong_methods_and_paths_are_problem_documents(empty):
         ("GET", "/model/", 404),
         ("PUT", "/predict", 405),
     ):
-        answer = empty(method, path)
+        answer = empty.request(method, path)
         assert answer.status_code == answer.json()["status"] == status
         assert answer.headers["content-type"] == "application/problem+json"
         assert status == 404 or answer.headers["allow"] == "POST"
@@ -190,3 +194,23 @@ def test_a_class_that_the_contract_does_not_have_is_never_answered_or_recorded(
         detail = answer.json().get("detail") or answer.json()["message"]
         assert "predicted 2, which is none of the classes of contract iris" in detail
     assert not client.kept()
+
+
+def test_nan_is_null_and_a_byte_order_mark_is_nothing_for_every_protocol(settings, mixed):
+    client = Client(settings, mixed)
+    expected, json_type = client.predict(MIXED_REQUIRED), {"content-type": "application/json"}
+    for missing in (None, math.nan):
+        row = dict.fromkeys(MIXED_ROW, missing) | MIXED_REQUIRED
+        tensors = [
+            {"name": name, "datatype": "BYTES", "shape": [1], "data": [value]}
+            for name, value in row.items()
+        ]
+        for path, body in (
+            ("/predict", row),
+            ("/invocations", {"inputs": [row]}),
+            ("/v2/models/churn/infer", {"inputs": tensors}),
+        ):
+            content = codecs.BOM_UTF8 + json.dumps(body).encode()
+            answer = client.post(path, content=content, headers=json_type)
+            assert answer.status_code == 200, answer.text
+            assert json.dumps(expected["churn"]) in answer.text

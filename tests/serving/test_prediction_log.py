@@ -11,11 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.serving import prediction_log
-from tests.releases import IRIS_CONTRACT
 from tests.servers import waiting_for_a_lock
 from tests.serving.conftest import IRIS_ROW, NOWHERE, Client, limited, wait_until
 
@@ -54,16 +51,6 @@ def test_a_prediction_is_in_the_table_with_all_that_is_known_of_it(start_client,
     assert row.request_id == "order:17"
 
 
-def of_odd_names(iris: Release) -> Release:
-    raw = IRIS_CONTRACT.model_dump()
-    names = ('100% "of" it\'s\\ a field,{0} %s', "b", "c", "d")
-    raw["features"] = dict(zip(names, raw["features"].values(), strict=True))
-    raw["target"]["response_name"] = "answer %"
-    raw["target"]["classes"][2]["label"] = "50%\n'x' \\. \x01\x02\t"
-    manifest = iris.manifest.model_copy(update={"contract": Contract.model_validate(raw)})
-    return Release(manifest=manifest, model=iris.model)
-
-
 def by_rows(answer: dict[str, Any]) -> list[dict[str, Any]]:
     """An answer by columns as those to a list."""
     columns = answer["columns"]
@@ -77,14 +64,14 @@ def by_rows(answer: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("kind", ["iris", "houses", "mixed", "odd names"])
+@pytest.mark.parametrize("kind", ["iris", "houses", "mixed", "odd"])
 def test_each_row_is_in_the_table_as_it_was_given_and_answered(
-    start_client, database, iris, houses, mixed, kind
+    start_client, database, kind, request
 ):
-    releases = {"iris": iris, "houses": houses, "mixed": mixed, "odd names": of_odd_names(iris)}
-    client, contract = start_client(releases[kind]), releases[kind].manifest.contract
+    release = request.getfixturevalue(kind)
+    client, contract = start_client(release), release.manifest.contract
     names, target = list(contract.features), contract.target
-    examples = [dict(zip(names, row, strict=True)) for row in releases[kind].manifest.example.rows]
+    examples = [dict(zip(names, row, strict=True)) for row in release.manifest.example.rows]
     if kind == "mixed":
         examples[0]["channel"] = 'a\\b\tc\n"d" \u20ac'
     # More than the model answers at once.
@@ -98,6 +85,7 @@ def test_each_row_is_in_the_table_as_it_was_given_and_answered(
 
     found = shipped(client, database, 2 * len(rows) + 2)
     assert found[other.headers["x-prediction-id"]].features == rows[0]
+    assert other.json()["predictions"] == [one[target.response_name]]
     answers = [one, *listed, *by_rows(columns)]
     for given, answer in zip([rows[0], *rows, *rows], answers, strict=True):
         row, value = found[answer["prediction_id"]], answer[target.response_name]
