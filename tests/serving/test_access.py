@@ -74,7 +74,7 @@ def test_a_scope_allows_its_own_routes_and_admin_all(settings, iris, monkeypatch
             "POST /invocations",
             "POST /v2/models/x/infer",
         ],
-        "write": ["POST /feedback", "GET /observations", "DELETE /observations/1"],
+        "write": ["POST /feedback", "GET /predictions/recent", "DELETE /observations/1"],
         "admin": ["POST /", "POST /deployments/rollback", "PUT /something/new"],
     }.items():
         for method, path in map(str.split, requests):

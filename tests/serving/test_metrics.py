@@ -28,7 +28,9 @@ def test_requests_are_counted_by_route_method_and_status_with_their_latency(clie
         assert 0 < found[f"{name}_sum", *labels] < 60
 
 
-def test_predictions_are_counted_by_class_and_version(client, iris_second, houses):
+def test_predictions_are_counted_by_class_and_version_beside_the_state_of_other_parts(
+    client, settings, iris_second, houses
+):
     client.predict(SETOSA)
     client.predict([SETOSA, IRIS_ROW, IRIS_ROW])
     client.post("/explain", json=SETOSA)
@@ -50,16 +52,14 @@ def test_predictions_are_counted_by_class_and_version(client, iris_second, house
     assert found[("mlops_release_swaps_total",)] == 2
     served = [name for name in found if name[0] == "mlops_model_info" and found[name]]
     assert [dict(name[1:])["release"] for name in served] == [houses.manifest.release]
-
-
-def test_other_parts_tell_their_numbers(client, settings):
-    client.predict()
-
-    found = client.samples()
-
-    assert found[("mlops_release_failures_total",)] == found[("mlops_deployment_failed",)] == 0
-    assert found[("mlops_ready",)] == 1
-    assert found[("mlops_database_available",)] == 0
-    assert found[("mlops_spool_bytes",)] == client.services.log.stored_bytes > 0
-    assert found[("mlops_spool_limit_bytes",)] == settings.spool_max_bytes
-    assert found[("mlops_spool_shipped_total",)] == 0
+    for name, value in {
+        "release_failures_total": 0,
+        "deployment_failed": 0,
+        "ready": 1,
+        "database_available": 0,
+        "spool_bytes": client.services.log.stored_bytes,
+        "spool_limit_bytes": settings.spool_max_bytes,
+        "spool_shipped_total": 0,
+    }.items():
+        assert found[f"mlops_{name}",] == value, name
+    assert client.services.log.stored_bytes > 0
