@@ -158,22 +158,20 @@ def test_a_deployment_and_a_rollback_reach_all_replicas_and_their_logs_do_not_mi
     start_server, settings, database, store, tmp_path: Path, deploy, iris, iris_second
 ):
     admin = make_key(settings, "admin")
+    deploy(iris)
 
-    def start_replica(number: int) -> ServerProcess:
-        """The first has a folder of its own, the others have one."""
-        folder = tmp_path / ("own" if number == 0 else "shared")
+    def start_replica(folder: str) -> ServerProcess:
         server = start_server(
             DATABASE_URL=database.url,
             MLOPS_RELEASE_STORE=store.url,
-            MLOPS_SPOOL=str(folder / "spool"),
-            MLOPS_CACHE=str(folder / "cache"),
+            MLOPS_SPOOL=str(tmp_path / folder / "spool"),
+            MLOPS_CACHE=str(tmp_path / folder / "cache"),
         )
         server.headers = admin
         return server
 
-    deploy(iris)
     first, second = iris.manifest.release, iris_second.manifest.release
-    replicas = [start_replica(number) for number in range(3)]
+    replicas = [start_replica(folder) for folder in ("own", "shared", "shared")]
     answered: list[tuple[str, str, float]] = []
 
     def ask_all(release: str) -> None:
@@ -195,7 +193,7 @@ def test_a_deployment_and_a_rollback_reach_all_replicas_and_their_logs_do_not_mi
     killed = replicas.pop()
     killed.remove()
     ask_all(first)
-    replicas.append(start_replica(2))
+    replicas.append(start_replica("shared"))
     replicas[2].wait_until_ready(first)
 
     for server in replicas:
