@@ -143,6 +143,10 @@ def test_the_openapi_document_follows_the_release_in_service_and_is_made_once_fo
         content = document["paths"]["/predict"]["post"]["requestBody"]["content"]
         first = content["application/json"]["schema"]["oneOf"][0]
         assert first == {"$ref": "#/components/schemas/Row"}
+        health = document["paths"]["/health/ready"]["get"]["responses"]
+        for status in ("200", "503"):
+            told = health[status]["content"]["application/json"]["schema"]
+            assert told == {"$ref": "#/components/schemas/Readiness"}
         return found["Row"], found["Answer"]
 
     row, answer = schemas()
