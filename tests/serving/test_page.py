@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -18,7 +17,7 @@ from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.keys import KeyFile
 from mlops_for_mle.serving.page import FOLDER
 from tests.releases import iris_release, trained_iris_release
-from tests.servers import eventually
+from tests.servers import eventually, free_port
 from tests.serving.conftest import (
     IRIS_ROW,
     Database,
@@ -59,13 +58,8 @@ class Browser(webdriver.Chrome):
         if width < 500:
             metrics = {"width": width, "height": 900, "pixelRatio": 2, "touch": True}
             options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
-        try:
-            super().__init__(options=options, service=Service(DRIVER))
-        except WebDriverException as error:
-            # Another process may take the port that was chosen for the driver before it does.
-            if "unexpectedly exited" not in str(error):
-                raise
-            super().__init__(options=options, service=Service(DRIVER))
+        # One that the driver chooses by itself may be taken before it listens.
+        super().__init__(options=options, service=Service(DRIVER, port=free_port()))
 
     def open(self, server: ServerProcess, path: str = "/") -> None:
         self.get(server.url + path)
