@@ -188,15 +188,19 @@ def test_a_stop_ends_the_rests_of_a_busy_process(start_client, iris, monkeypatch
     assert counted(client, "shipped") == 10_000
 
 
-def test_several_threads_record_at_once(start_client, database, iris):
-    client = start_client(iris)
-    requests = [[IRIS_ROW] * (1 + place % 3) for place in range(100)]
+def test_several_threads_record_at_once_in_one_segment_after_the_other(
+    settings, start_client, database, iris, monkeypatch
+):
+    monkeypatch.setattr(prediction_log, "_SEGMENT_BYTES", 2000)
+    writer, requests = Client(settings, iris), [[IRIS_ROW] * (1 + at % 3) for at in range(100)]
 
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(client.predict, requests))
+        list(threads.map(writer.predict, requests))
 
+    assert len(list(writer.services.log.root.glob("*.log"))) > 10
+    writer.services.log.end_segment()
     count = sum(map(len, requests))
-    assert len(shipped(client, database, count)) == count
+    assert len(shipped(start_client(iris), database, count)) == count
 
 
 def test_what_another_process_still_writes_to_is_left_to_it(settings, start_client, database, iris):

@@ -193,7 +193,8 @@ def test_neither_forty_slow_requests_nor_a_stuck_database_hold_up_anything_else(
 ):
     database.run("DROP TABLE IF EXISTS iris_data")
     ensure_observations(database.url, IRIS_CONTRACT)
-    server = start_serving(iris, MLOPS_SHIP_SECONDS="0.1", MLOPS_SHUTDOWN_SECONDS="2")
+    times = {"SHIP": "0.1", "SHUTDOWN": "2", "REQUEST_TIMEOUT": "600"}
+    server = start_serving(iris, **{f"MLOPS_{name}_SECONDS": one for name, one in times.items()})
     paths = ("/observations", "/predictions/recent", "/deployments", "/metrics")
     answers: list[int] = []
 
