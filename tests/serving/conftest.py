@@ -312,6 +312,7 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
         env=os.environ | variables,
+        timeout=90,
     )
 
 
