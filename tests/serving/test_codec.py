@@ -18,7 +18,7 @@ from mlops_for_mle.serving.request import Request, current_request
 from tests.contract.strategies import any_values, contracts
 from tests.mixed import MIXED_CONTRACT, MIXED_ROW
 from tests.releases import HOUSE_CONTRACT, IRIS_CONTRACT, iris_release
-from tests.serving.conftest import IRIS_ROW, peak_of
+from tests.serving.conftest import IRIS_ROW
 
 MANIFEST = iris_release(1).manifest
 
@@ -189,40 +189,6 @@ def test_a_fault_in_a_long_body_is_found_where_it_is(place):
     ):
         (error,) = refusal(codec(MIXED_CONTRACT), json.dumps(document)).errors
         assert (error.path, error.message, error.given) == (path, "is no number", '"three"')
-
-
-MEGABYTES = 1 << 20
-ROW = json.dumps(IRIS_ROW)[1:-1]
-
-
-READERS = {
-    "predict": IRIS.read,
-    "invocations": lambda body: mlflow.read_body(IRIS, body),
-}
-
-
-@pytest.mark.parametrize(
-    ("reader", "body"),
-    [
-        ("predict", b"[" + b"{}," * (MEGABYTES // 3) + b"{}]"),
-        ("predict", b'{"columns": {"sepal_length": [' + b"[]," * (MEGABYTES // 3) + b"1]}}"),
-        ("invocations", b'{"instances": [' + b"{}," * (MEGABYTES // 3) + b"{}]}"),
-        ("invocations", b'{"dataframe_split": {"columns": ["a"], "data": [' + b"[]," * 300_000),
-        ("invocations", b'{"inputs": {"a": [' + b"[]," * (MEGABYTES // 3) + b"1]}}"),
-        ("predict", b"[" + (b"{" + ROW.encode() + b"},") * (MEGABYTES // 80) + b"{}]"),
-        ("predict", b"[" + b"NaN," * (MEGABYTES // 4) + b"NaN]"),
-        ("predict", b'[NaN,"' + b'\\"' * (MEGABYTES // 4)),
-    ],
-    ids=lambda one: one if isinstance(one, str) else one[:40].decode() + "…",
-)
-def test_no_long_body_that_is_refused_takes_much_memory(reader, body):
-    def read() -> None:
-        with pytest.raises((ProblemError, *documents.REFUSALS)):
-            READERS[reader](body)
-
-    _, peak = peak_of(read)
-
-    assert peak < 7 * len(body)
 
 
 def test_nobody_reads_on_for_a_client_that_has_left():
