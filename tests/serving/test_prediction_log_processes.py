@@ -10,25 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from mlops_for_mle.database import embedded
-from mlops_for_mle.database.engine import normalise_url
 from mlops_for_mle.database.schema import upgrade
-from tests.servers import remove_embedded
+from tests.servers import ExternalPostgres
 from tests.serving.conftest import IRIS_ROW, Database, Load, wait_until
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def own_home(tmp_path_factory) -> Iterator[Path]:
+def own_postgres() -> Iterator[ExternalPostgres]:
     """A database server that the test may stop."""
-    home = tmp_path_factory.mktemp("own_postgres")
-    yield home
-    remove_embedded(home)
-
-
-def start_postgres(home: Path) -> str:
-    return normalise_url(embedded.acquire(home, ("mlops",)).url("mlops"), "test")
+    server = ExternalPostgres()
+    yield server
+    server.remove()
 
 
 def wait_until_logged(database: Database, answered: Collection[str]) -> list[str]:
@@ -42,9 +36,9 @@ def wait_until_logged(database: Database, answered: Collection[str]) -> list[str
 
 
 def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_under_load(
-    start_server, own_home, settings, store, iris
+    start_server, own_postgres, settings, store, iris
 ):
-    url = start_postgres(own_home)
+    url = own_postgres.url
     upgrade(url)
     store.publish(iris)
     Database(url).deploy(iris)
@@ -52,7 +46,7 @@ def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_unde
     server.wait_until_ready()
     load = Load(server, pause=0.005)
     load.wait_for(200)
-    embedded.stop(own_home)
+    own_postgres.stop()
     load.wait_for(200)
     load.is_ending = True
     server.remove()
@@ -64,7 +58,7 @@ def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_unde
     wait_until(lambda: second.get("/health/ready").json()["database"]["available"] is False)
     load = Load(second, pause=0.005)
     load.wait_for(100)
-    assert start_postgres(own_home) == url
+    own_postgres.start()
     load.wait_for(100)
     answered |= load.stop()
     rows = wait_until_logged(Database(url), answered)
