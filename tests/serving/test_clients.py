@@ -155,8 +155,8 @@ def test_a_tensor_of_each_type_is_taken(settings, mixed, binary):
     kinds |= {"select": "INT64", "region code": "INT64"}
     tensors = []
     for name, value in MIXED_ROW.items():
-        tensors.append(triton.InferInput(name, [1], kinds[name]))
-        values = np.array([value], triton_to_np_dtype(kinds[name]))
+        tensors.append(triton.InferInput(name, [2], kinds[name]))
+        values = np.array([value] * 2, triton_to_np_dtype(kinds[name]))
         tensors[-1].set_data_from_numpy(values, binary_data=binary)
 
     wanted = [triton.InferRequestedOutput(one, binary_data=False) for one in ("churn", "label")]
@@ -167,4 +167,4 @@ def test_a_tensor_of_each_type_is_taken(settings, mixed, binary):
     assert answer.status_code == 200, answer.text
     found = {output["name"]: output["data"] for output in answer.json()["outputs"]}
     one = client.predict(MIXED_ROW)
-    assert (found["churn"], found["label"]) == ([one["churn"]], [one["label"]])
+    assert (found["churn"], found["label"]) == ([one["churn"]] * 2, [one["label"]] * 2)

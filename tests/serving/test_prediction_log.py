@@ -96,7 +96,9 @@ def test_each_row_is_in_the_table_as_it_was_given_and_answered(
         assert row.probabilities == (chances and list(chances.values()))
 
 
-def test_a_full_spool_refuses_predictions(start_client, iris, monkeypatch, caplog):
+def test_a_full_spool_refuses_predictions_until_the_database_is_back(
+    start_client, database, iris, monkeypatch, caplog
+):
     monkeypatch.setenv("DATABASE_URL", NOWHERE)
     client = start_client(iris, spool_max_bytes=65536)
     answers = [client.post("/predict", json=[IRIS_ROW] * 10) for _ in range(120)]
@@ -112,6 +114,10 @@ def test_a_full_spool_refuses_predictions(start_client, iris, monkeypatch, caplo
     assert ready.status_code == client.get("/ping").status_code == 503
     assert "prediction log" in ready.json()["detail"]
     assert all("retry-after" in one.headers for one in answers if one.status_code == 503)
+    monkeypatch.setenv("DATABASE_URL", database.url)
+    wait_until(lambda: database.count("predictions") == 10 * spooled)
+    wait_until(lambda: "shipped to the database again" in caplog.text)
+    client.predict()
 
 
 def test_a_disk_that_takes_no_more_refuses_until_it_does_again_and_is_emptied_meanwhile(
