@@ -114,6 +114,8 @@ FIELDS = b"{" + b",".join(b'"%d":0' % number for number in range(300_000)) + b"}
     [
         ("/feedback", FIELDS),
         ("/observations", FIELDS),
+        ("/predict", b'{"columns": ' + FIELDS + b"}"),
+        ("/invocations", b'{"inputs": ' + FIELDS + b"}"),
         ("/predict", b"[" + b"{}," * 300_000 + b"{}]"),
         ("/predict", b'{"columns": {"sepal_length": [' + b"[]," * 300_000 + b"1]}}"),
         ("/predict", b"[" + (json.dumps(IRIS_ROW).encode() + b",") * 13_000 + b"{}]"),
