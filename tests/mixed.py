@@ -46,6 +46,7 @@ MIXED_ROW: dict[str, Any] = {
     "가입일": "2025-03-01",
     "last seen": "2025-12-31T22:10:00+09:00",
 }
+MIXED_REQUIRED = {name: MIXED_ROW[name] for name in ('the "plan"', "가입일")}
 MIXED_REGRESSION = Contract.model_validate(
     MIXED_CONTRACT.model_dump()
     | {

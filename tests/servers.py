@@ -174,14 +174,12 @@ def connection_to(url: str | URL) -> Iterator[Any]:
         yield connection
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 90.0) -> bool:
-    """Whether a condition comes true in time, of which a loaded machine may need much."""
+def eventually(condition: Callable[[], Any], seconds: float = 90.0) -> Any:
+    """What a condition gives as soon as that is true, or at last; a loaded machine needs time."""
     deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
+    while not (found := condition()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return True
+    return found
 
 
 def waiting_for_a_lock(url: str | URL) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.end_to_end.api import predict, served
+from tests.end_to_end.conftest import served
 from tests.mixed_rows import TARGET, mixed_rows
 
 pytestmark = pytest.mark.end_to_end
@@ -37,7 +37,7 @@ def test_an_unseen_file_becomes_a_model_that_has_learned_something(project):
     assert "orders-v1-" in said
     with served(project, "--env", "new") as client:
         contract = client.get("/model").json()["contract"]
-        answer = predict(client, row_of(rows, contract))
+        answer = client.predict(row_of(rows, contract))
     (manifest,) = project.folder.glob("data/releases/orders/*/manifest.json")
     trained = json.loads(manifest.read_bytes())
     assert trained["metrics"]["validation_roc_auc"] > 0.75

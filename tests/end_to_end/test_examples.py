@@ -9,15 +9,15 @@ import subprocess
 import sys
 from typing import Any
 
-import httpx
 import pandas as pd
 import pytest
 import yaml
 
 from mlops_for_mle.contract import Contract
 from tests.conftest import PROJECT
-from tests.end_to_end.api import predict, served
 from tests.end_to_end.commands import Project
+from tests.end_to_end.conftest import served
+from tests.serving.conftest import ServerProcess
 
 pytestmark = pytest.mark.end_to_end
 
@@ -141,41 +141,41 @@ def test_clean_removes_all_that_was_written_and_nothing_of_a_person(project, bef
     assert not (project.folder / "data/diabetes").exists()
 
 
-def _give_true_labels(client: httpx.Client, project: Project, env: str) -> None:
+def _give_true_labels(client: ServerProcess, project: Project, env: str) -> None:
     """Have rows of the table predicted, and tell what they really were."""
     text = (project.folder / f"conf/{env}/contract.yml").read_text("utf-8")
     contract = Contract.model_validate(yaml.safe_load(text)["contract"])
     rows = client.get("/observations", params={"limit": 120}).json()["observations"]
     given = [{name: row[name] for name in contract.features} for row in rows]
-    for row, answer in zip(rows, predict(client, given), strict=True):
+    for row, answer in zip(rows, client.predict(given), strict=True):
         label = row[contract.target.column]
         told = {"prediction_id": answer["prediction_id"], "label": label}
         assert client.post("/feedback", json=told).status_code < 300
 
 
-def _ask_for_a_wine(client: httpx.Client) -> None:
+def _ask_for_a_wine(client: ServerProcess) -> None:
     """The first of scikit-learn's table."""
     (row,) = client.get("/observations", params={"limit": 1}).json()["observations"]
     features = client.get("/model").json()["contract"]["features"]
-    found = predict(client, {name: row[name] for name in features})
+    found = client.predict({name: row[name] for name in features})
     assert (found["grower"], found["label"]) == (0, "first")
     assert sum(found["probabilities"].values()) == pytest.approx(1)
 
 
-def _ask_for_the_course_of_a_disease(client: httpx.Client) -> None:
-    usual = predict(client, PERSON)["progression"]
-    heavy = predict(client, PERSON | {"bmi": 0.15})["progression"]
+def _ask_for_the_course_of_a_disease(client: ServerProcess) -> None:
+    usual = client.predict(PERSON)["progression"]
+    heavy = client.predict(PERSON | {"bmi": 0.15})["progression"]
     assert 140 < usual < 165
     assert heavy > usual + 40
 
 
-def _ask_for_subscribers(client: httpx.Client) -> None:
+def _ask_for_subscribers(client: ServerProcess) -> None:
     for changes, answer, label in (
         ({}, "아니오", "유지"),
         (IDLE, "예", "해지"),
         (UNKNOWN, "아니오", "유지"),
     ):
-        found = predict(client, SUBSCRIBER | changes)
+        found = client.predict(SUBSCRIBER | changes)
         assert (found["해지"], found["label"]) == (answer, label)
         assert sum(found["probabilities"].values()) == pytest.approx(1)
     refused = client.post("/predict", json=SUBSCRIBER | {"요금제": "골드"})

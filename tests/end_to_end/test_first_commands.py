@@ -1,12 +1,10 @@
 """What people see first, in an empty project and on a database of somebody else's."""
 
-import os
-import pty
 import subprocess
 import sys
 import time
-from contextlib import suppress
 
+import pexpect
 import pytest
 from sqlalchemy.engine import make_url
 
@@ -49,34 +47,25 @@ def test_the_embedded_server_is_started_looked_into_and_stopped(project):
 
 def test_ctrl_c_in_psql_cancels_a_query_and_not_psql(project):
     waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    command = ["-m", "kedro", "db", "psql", "--", "-XP", "pager=off"]
+    environment = {**project.environment, "PSQL_HISTORY": "/dev/null"}
     with project.held() as url:
         # A terminal, in which a Ctrl-C reaches everything that was started there.
-        process, terminal = pty.fork()
-        if process == 0:
-            os.chdir(project.folder)
-            command = [sys.executable, "-m", "kedro", "db", "psql", "--", "-XP", "pager=off"]
-            os.execve(sys.executable, command, {**project.environment, "PSQL_HISTORY": "/dev/null"})
-        os.set_blocking(terminal, False)
-        said = b""
-
-        def says(words: bytes) -> bool:
-            nonlocal said
-            with suppress(BlockingIOError):
-                said += os.read(terminal, 10_000)
-            return words in said
-
-        assert eventually(lambda: says(b"mlops=")), said
-        os.write(terminal, b"SELECT pg_sleep(90);\n")
+        psql = pexpect.spawn(
+            sys.executable, command, cwd=project.folder, env=environment, timeout=90
+        )
+        psql.expect_exact("mlops=")
+        psql.sendline("SELECT pg_sleep(90);")
         assert eventually(lambda: scalar(url, waits) == 1)
-        os.write(terminal, b"\x03")
-        assert eventually(lambda: says(b"canceling statement due to user request")), said
+        psql.sendintr()
+        psql.expect_exact("canceling statement due to user request")
         # As long as Python lets a child live that it takes for interrupted, too.
         time.sleep(0.5)
-        os.write(terminal, b"SELECT 6 * 7 AS answer;\n")
-        assert eventually(lambda: says(b"42")), said
-        os.write(terminal, b"\\q\n")
-        _, status = os.waitpid(process, 0)
-    assert status == 0
+        psql.sendline("SELECT 6 * 7 AS answer;")
+        psql.expect_exact("42")
+        psql.sendline("\\q")
+        psql.expect_exact(pexpect.EOF)
+        assert psql.wait() == 0
 
 
 def test_destroying_deletes_the_data_but_not_while_a_process_uses_it(project):

@@ -9,10 +9,10 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property, partialmethod
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
+from course.conftest import Program
+from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for, normalise_url
 from mlops_for_mle.database.schema import upgrade
 from mlops_for_mle.releases import deployments
@@ -31,8 +33,9 @@ from mlops_for_mle.serving.keys import KeyFile, Scope
 from mlops_for_mle.serving.releases import Served
 from mlops_for_mle.serving.services import Services
 from mlops_for_mle.serving.settings import ServingSettings
-from tests.releases import house_release, iris_release, mixed_release
-from tests.servers import DatabaseServer
+from tests.end_to_end.commands import Project
+from tests.releases import IRIS_CONTRACT, house_release, iris_release, mixed_release
+from tests.servers import DatabaseServer, eventually
 
 IRIS_ROW = {"sepal_length": 6.7, "sepal_width": 3.3, "petal_length": 5.7, "petal_width": 2.1}
 NOWHERE = "postgresql://nobody:hidden@127.0.0.1:1/nothing"
@@ -43,6 +46,19 @@ iris = _release(lambda: iris_release(1))
 iris_second = _release(lambda: iris_release(2))
 houses = _release(lambda: house_release(1))
 mixed = _release(lambda: mixed_release(1))
+
+
+@pytest.fixture(scope="session")
+def odd(iris: Release) -> Release:
+    """That of iris under names which SQL, COPY, JSON or a template could take for their own."""
+    raw = IRIS_CONTRACT.model_dump()
+    names = ("a b", "a_b", ":x", '100% "of" it\'s\\ a field,{0} %s')
+    raw["features"] = dict(zip(names, raw["features"].values(), strict=True))
+    raw["table"], raw["target"]["column"] = '50% of "it" {row}', "order"
+    raw["target"]["response_name"] = "answer %"
+    raw["target"]["classes"][2]["label"] = "50%\n'x' \\. \x01\x02\t"
+    manifest = iris.manifest.model_copy(update={"contract": Contract.model_validate(raw)})
+    return Release(manifest=manifest, model=iris.model)
 
 
 @pytest.fixture(scope="session")
@@ -179,10 +195,15 @@ def ask(application: Any, method: str, path: str, **options: Any) -> httpx.Respo
 
 
 class Asking:
-    """What clients of an application and of a server process can do alike."""
+    """What clients of an application, of a server process and of a whole stack can do alike."""
 
-    get: Callable[..., Any]
-    post: Callable[..., httpx.Response]
+    request: Callable[..., httpx.Response]
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("POST", path, **options)
 
     def predict(self, body: Any = IRIS_ROW, **options: Any) -> Any:
         answer = self.post("/predict", json=body, **options)
@@ -196,6 +217,17 @@ class Asking:
             for family in text_string_to_metric_families(self.get("/metrics").text)
             for sample in family.samples
         }
+
+
+class Serving(Asking):
+    """Asks what listens at a URL, with headers such as that of a key."""
+
+    url: str
+    headers: Mapping[str, str]
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        headers = {**self.headers, **options.pop("headers", {})}
+        return httpx.request(method, self.url + path, headers=headers, timeout=60, **options)
 
 
 class Client(Asking):
@@ -215,13 +247,8 @@ class Client(Asking):
         self.services.releases.serve(served)
         return served
 
-    def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         return ask(self.application, method, path, **options)
-
-    get = partialmethod(__call__, "GET")
-    post = partialmethod(__call__, "POST")
-    patch = partialmethod(__call__, "PATCH")
-    delete = partialmethod(__call__, "DELETE")
 
     def counted(self, name: str) -> float:
         """What a counter or gauge of this process says."""
@@ -252,14 +279,9 @@ def error_paths(answer: httpx.Response) -> list[str]:
 def wait_until(
     condition: Callable[[], Any], timeout: float = 90.0, what: str = "the condition"
 ) -> Any:
-    deadline = time.monotonic() + timeout
-    while True:
-        found = condition()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come true within {timeout} s")
-        time.sleep(0.02)
+    found = eventually(condition, timeout)
+    assert found, f"{what} did not come true within {timeout} s"
+    return found
 
 
 def peak_of(task: Callable[[], Any]) -> tuple[Any, int]:
@@ -290,70 +312,45 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
         env=os.environ | variables,
+        timeout=90,
     )
 
 
-class ServerProcess(Asking):
-    """``python -m mlops_for_mle.serving`` as a person runs it."""
+class ServerProcess(Program, Serving):
+    """A server in a process of its own, by default ``python -m mlops_for_mle.serving``."""
 
-    def __init__(self, folder: Path, *options: str, **variables: str) -> None:
-        self.log = folder / f"server-{time.monotonic_ns()}.log"
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("MLOPS_") and name != "DATABASE_URL"
-        }
-        environment |= {"MLOPS_PROJECT_PATH": str(folder), "MLOPS_POLL_SECONDS": "0.1"} | variables
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlops_for_mle.serving", "--port", "0", *options],
-                env=environment,
-                cwd=folder,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+    def __init__(
+        self, folder: Path, *options: str, command: str = "mlops_for_mle.serving", **variables: str
+    ) -> None:
+        environment = Project(folder, {"MLOPS_POLL_SECONDS": "0.1"} | variables).environment
+        line = [sys.executable, "-m", *command.split(), "--port", "0", *options]
+        super().__init__(line, folder, folder / f"server-{time.monotonic_ns()}.log", environment)
         self.headers: dict[str, str] = {}
 
     @cached_property
     def url(self) -> str:
-        def announced() -> re.Match[str] | None:
-            assert self.process.poll() is None, self.output()
-            return re.search(r"Listening on (http://\S+)", self.output())
-
-        found: re.Match[str] = wait_until(announced, what="the announcement")
-        return found[1]
+        self.until(lambda: "Listening on" in self.output, 90)
+        return re.search(r"Listening on (http://\S+)", self.output)[1]
 
     @property
     def address(self) -> tuple[str, int]:
         host, port = self.url.removeprefix("http://").split(":")
         return host, int(port)
 
-    def output(self) -> str:
-        return self.log.read_text("utf-8")
-
-    def get(self, path: str) -> httpx.Response | None:
-        """None where nobody answers."""
-        try:
-            return httpx.get(self.url + path, headers=self.headers, timeout=60)
-        except httpx.TransportError:
-            return None
-
-    def post(self, path: str, json: Any) -> httpx.Response:
-        return httpx.post(self.url + path, json=json, headers=self.headers, timeout=60)
-
     def wait_until_ready(self, release: str | None = None) -> dict[str, Any]:
         def ready() -> dict[str, Any] | None:
             answer = self.get("/health/ready")
-            if answer is None or answer.status_code != 200:
+            if answer.status_code != 200:
                 return None
             found: dict[str, Any] = answer.json()
             return found if release in (None, found["release"]) else None
 
         return wait_until(ready, what=f"readiness with {release or 'any release'}")
 
-    def stop(self) -> int:
-        self.process.terminate()
-        return self.process.wait(timeout=90)
+    def end(self) -> None:
+        """Have it end, which it must do in order."""
+        self.stop()
+        assert self.ends(90) == 0, self.output
 
 
 @contextmanager
@@ -369,10 +366,9 @@ def server_processes(folder: Path) -> Iterator[Callable[..., ServerProcess]]:
         yield start
     finally:
         for one in started:
-            one.process.kill()
-            one.process.wait()
+            one.remove()
             # Shown beside a test that fails.
-            print(one.output())  # noqa: T201
+            print(one.output)  # noqa: T201
 
 
 class Load:

@@ -1,11 +1,13 @@
-"""The server's protocol on a real socket, in the test's own event loop, and requests as bytes."""
+"""The server's protocol on a real socket, in a thread beside the test, and requests as bytes."""
 
 import asyncio
 import json
 import re
 import socket
-from collections.abc import Awaitable, Callable
-from typing import Any
+import threading
+import time
+from itertools import takewhile
+from typing import Any, BinaryIO, Self
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
@@ -17,80 +19,79 @@ ROW = json.dumps(IRIS_ROW).encode()
 
 
 class Server(Client):
-    """An application that is asked through the protocol on a real socket."""
+    """An application that is asked through the protocol on a real socket, within ``with``."""
 
-    keep_alive_seconds: float = 75
-    protocol_class = ServingProtocol
+    keep_alive_seconds = 75.0
 
-    def run(self, ask: Callable[[], Awaitable[Any]]) -> Any:
-        """What is found while the server listens."""
+    def __enter__(self) -> Self:
+        self.loop, self.state = asyncio.new_event_loop(), ServerState()
+        self._thread = threading.Thread(target=self.loop.run_forever)
+        self._thread.start()
+        config = Config(
+            self.application,
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            ws="none",
+            timeout_keep_alive=self.keep_alive_seconds,
+        )
+        config.load()
+        self.state.default_headers = [(b"date", b"today")]
+        begins = self.loop.create_server(
+            lambda: ServingProtocol(config, self.state, {}), "127.0.0.1", 0
+        )
+        self._listening = asyncio.run_coroutine_threadsafe(begins, self.loop).result()
+        self.address = self._listening.sockets[0].getsockname()
+        return self
 
-        async def running() -> Any:
-            loop = asyncio.get_running_loop()
-            config = Config(
-                self.application,
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                ws="none",
-                timeout_keep_alive=self.keep_alive_seconds,
-            )
-            config.load()
-            self.state = ServerState()
-            self.state.default_headers = [(b"date", b"today")]
-            listening = await loop.create_server(
-                lambda: self.protocol_class(config, self.state, {}), "127.0.0.1", 0
-            )
-            self.address = listening.sockets[0].getsockname()
-            async with listening:
-                return await ask()
+    def __exit__(self, *_: object) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self._listening.close()
 
-        return asyncio.run(running())
+    @property
+    def url(self) -> str:
+        return "http://{}:{}".format(*self.address)
 
-    def ask(self, *parts: bytes, answers: int = 1) -> list[bytes]:
-        """What is answered on one connection, as ``exchange`` has it."""
-        return self.run(lambda: self.exchange(*parts, answers=answers))
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.address, timeout=90)
+
+    def exchange(self, *parts: bytes, answers: int = 1) -> list[bytes]:
+        """Send the parts with a pause between them; gives the answers."""
+        with self.connect() as channel:
+            for index, part in enumerate(parts):
+                time.sleep(0.02 if index else 0)
+                channel.sendall(part)
+            stream = channel.makefile("rb")
+            return [_read_answer(stream) for _ in range(answers)]
 
     def ask_in_one_turn(self, *requests: bytes) -> list[bytes]:
         """Each request on a connection of its own; all are there when the server looks."""
+        channels = [self.connect() for _ in requests]
+        time.sleep(0.05)
 
-        async def ask() -> list[bytes]:
-            channels = [socket.create_connection(self.address) for _ in requests]
-            await asyncio.sleep(0.05)
+        def send() -> None:
             for channel, content in zip(channels, requests, strict=True):
                 channel.sendall(content)
-            found = []
-            for channel in channels:
-                channel.setblocking(False)
-                reader, writer = await asyncio.open_connection(sock=channel)
-                found.append(await _read_answer(reader))
-                writer.close()
-            return found
 
-        return self.run(ask)
-
-    async def exchange(self, *parts: bytes, answers: int = 1) -> list[bytes]:
-        """Send the parts with a pause between them; gives the answers."""
-        reader, writer = await asyncio.open_connection(*self.address)
-        for index, part in enumerate(parts):
-            if index:
-                await asyncio.sleep(0.02)
-            writer.write(part)
-        found = [await _read_answer(reader) for _ in range(answers)]
-        writer.close()
+        self.loop.call_soon_threadsafe(send)
+        found = [_read_answer(one.makefile("rb")) for one in channels]
+        for channel in channels:
+            channel.close()
         return found
 
-    async def say(self, content: bytes) -> bytes:
+    def say(self, content: bytes) -> bytes:
         """Send something; gives all that comes until the server ends the connection."""
-        reader, writer = await asyncio.open_connection(*self.address)
-        writer.write(content)
-        return await asyncio.wait_for(reader.read(), 90)
+        with self.connect() as channel:
+            channel.sendall(content)
+            return channel.makefile("rb").read()
 
 
-async def _read_answer(reader: asyncio.StreamReader) -> bytes:
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 90)
+def _read_answer(stream: BinaryIO) -> bytes:
+    lines = iter(stream.readline, b"")
+    head = b"".join(takewhile(lambda line: line != b"\r\n", lines))
     length = int(re.search(rb"content-length: (\d+)", head)[1])
-    return head + await reader.readexactly(length)
+    return head + b"\r\n" + stream.read(length)
 
 
 def parts_of(

@@ -1,12 +1,21 @@
 """Who is answered: this machine, keys and their scopes, and no page of another site."""
 
+import json
 import resource
+import stat
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
+import pytest
+from click.testing import CliRunner, Result
+from pydantic import ValidationError
+
+from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.serving.errors import ProblemError
-from mlops_for_mle.serving.keys import KeyFile, needed
+from mlops_for_mle.serving.keys import KeyFile, commands
 from mlops_for_mle.serving.releases import LoadFailure
-from tests.serving.conftest import IRIS_ROW, Client, limited, make_key, run, wait_until
+from tests.serving.conftest import IRIS_ROW, NOWHERE, Client, limited, make_key, run, wait_until
 
 
 def status(client: Client, **headers: str) -> int:
@@ -50,30 +59,33 @@ def test_with_keys_a_request_needs_one_and_health_does_not(settings, iris):
     assert client.get("/metrics", headers={"Host": "api.example"}).status_code == 401
 
 
-def test_a_scope_allows_its_own_routes_and_admin_all(settings, iris):
-    routes = {"predict": "/predict", "write": "/feedback", "admin": "/deployments/rollback"}
-    keys = {scope: make_key(settings, scope, name=scope) for scope in ("read", *routes)}
+def test_a_scope_allows_its_own_routes_and_admin_all(settings, iris, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", NOWHERE)
+    scopes = ("read", "predict", "write", "admin")
+    keys = {scope: make_key(settings, scope, name=scope) for scope in scopes}
     client = Client(settings, iris)
 
-    for scope, key in keys.items():
-        assert client.get("/model", headers=key).status_code == 200
-        for needed_scope, path in routes.items():
-            answer = client.post(path, content=b"{", headers=key)
-            is_allowed = scope in {needed_scope, "admin"}
-            assert (answer.status_code != 403) is is_allowed, (scope, path)
-            assert answer.status_code != 401
-            assert is_allowed or f"needs the scope {needed_scope}" in answer.json()["detail"]
-
-
-def test_what_a_request_needs():
     for need, requests in {
-        "nothing": ["GET /", "GET /page/main.js", "GET /v2/health/ready"],
-        "predict": ["POST /invocations", "POST /explain", "POST /v2/models/iris/infer"],
-        "write": ["GET /observations", "DELETE /observations/1", "GET /predictions/recent"],
-        "any key": ["GET /deployments"],
+        "nothing": ["GET /", "GET /page/main.js", "GET /v2/health/ready", "GET /openapi.json"],
+        "any key": ["GET /model", "GET /deployments", "GET /metrics"],
+        "predict": [
+            "POST /predict",
+            "POST /explain",
+            "POST /invocations",
+            "POST /v2/models/x/infer",
+        ],
+        "write": ["POST /feedback", "GET /predictions/recent", "DELETE /observations/1"],
         "admin": ["POST /", "POST /deployments/rollback", "PUT /something/new"],
     }.items():
-        assert {needed(*one.split()) for one in requests} == {need}
+        for method, path in map(str.split, requests):
+            answer = client.request(method, path, content=b"{")
+            assert (answer.status_code == 401) is (need != "nothing"), path
+            for scope, key in keys.items():
+                answer = client.request(method, path, content=b"{", headers=key)
+                is_allowed = need in {"nothing", "any key", scope} or scope == "admin"
+                assert (answer.status_code != 403) is is_allowed, (scope, path)
+                assert answer.status_code != 401
+                assert is_allowed or f"needs the scope {need}" in answer.text
 
 
 def test_a_revoked_key_and_a_file_that_is_spoilt_or_lost_are_noticed_while_running(
@@ -113,19 +125,6 @@ def test_a_revoked_key_is_refused_also_where_the_file_could_not_be_read_at_first
     wait_until(lambda: not is_known(), timeout=10)
 
 
-def test_a_public_address_without_keys_is_refused_in_one_sentence(tmp_path):
-    options = ("--host", "0.0.0.0", "--port", "0")
-    ended = run("-m", "mlops_for_mle.serving", *options, MLOPS_PROJECT_PATH=str(tmp_path))
-
-    assert ended.returncode == 2
-    assert ended.stderr.strip() == (
-        "MLOPS_HOST: 0.0.0.0 can be reached by others, and there is no API key in "
-        f"{tmp_path}/conf/local/api_keys.json. Create one with "
-        "`python -m mlops_for_mle.serving.keys create NAME --scope predict`, "
-        "or listen on 127.0.0.1."
-    )
-
-
 def test_a_page_of_another_site_changes_nothing(client):
     for foreign in (
         {"Origin": "https://evil.example"},
@@ -136,8 +135,8 @@ def test_a_page_of_another_site_changes_nothing(client):
         {"Sec-Fetch-Site": "same-site"},
     ):
         assert status(client, **foreign) == 403, foreign
-        assert client.delete("/observations/1", headers=foreign).status_code == 403
-        assert client.patch("/observations/1", headers=foreign).status_code == 403
+        assert client.request("DELETE", "/observations/1", headers=foreign).status_code == 403
+        assert client.request("PATCH", "/observations/1", headers=foreign).status_code == 403
         told = client.get("/model", headers=foreign)
         assert told.status_code == 200
         assert "access-control-allow-origin" not in told.headers
@@ -153,8 +152,8 @@ def test_what_a_page_can_send_without_asking_is_no_json(client):
     for headers in ({}, {"Content-Type": "text/plain"}):
         for path in ("/predict", "/explain", "/invocations", "/feedback", "/observations"):
             assert client.post(path, content=b"{}", headers=headers).status_code == 415, path
-        changed = client.patch(
-            "/observations/1", content=b"{}", headers={"If-Match": "*"} | headers
+        changed = client.request(
+            "PATCH", "/observations/1", content=b"{}", headers={"If-Match": "*"} | headers
         )
         assert changed.status_code == 415
 
@@ -173,9 +172,58 @@ def test_a_stranger_is_told_nothing_of_people_hosts_and_paths(settings, iris):
         assert "db.internal" in client.get("/health/ready", headers=key).text
 
 
-def test_the_api_document_holds_no_data(client, iris):
-    document = client.get("/openapi.json").json()
+def keys(path: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(commands, arguments, env={"MLOPS_API_KEYS_FILE": str(path)})
 
-    schema = document["components"]["schemas"]["Row"]
-    assert list(schema["properties"]) == list(IRIS_ROW)
-    assert not {"example", "examples"} & schema.keys()
+
+def test_a_key_is_printed_once_kept_as_a_digest_for_its_owner_alone_and_revoked(tmp_path):
+    path = tmp_path / "new" / "keys.json"
+
+    made = keys(path, "create", "web-shop", "--scope", "predict")
+
+    key = made.stdout.strip()
+    assert key.startswith("mlops_")
+    assert len(key) == 49
+    assert key not in path.read_text()
+    assert key not in made.stderr
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    (kept,) = json.loads(path.read_text())["keys"]
+    assert (kept["name"], kept["scopes"]) == ("web-shop", ["predict"])
+    KeyFile(path).create("two", ["write"])
+    assert keys(path, "revoke", "web-shop").exit_code == 0
+    assert [one.name for one in KeyFile(path).read()] == ["two"]
+    with pytest.raises(UserError, match="There is a key named two already"):
+        KeyFile(path).create("two", ["predict"])
+
+
+def test_a_mistake_is_one_sentence_and_status_1(tmp_path):
+    path = str(tmp_path / "keys.json")
+    arguments = ("-m", "mlops_for_mle.serving.keys", "revoke", "two")
+
+    ended = run(*arguments, MLOPS_API_KEYS_FILE=path)
+
+    assert ended.returncode == 1
+    assert ended.stderr.strip() == "There is no key named 'two'; there are: none."
+    with pytest.raises(ValidationError, match="Kim Lee"):
+        KeyFile(tmp_path / "keys.json").create("Kim Lee", ["predict"])
+
+
+def test_a_file_that_is_not_valid_is_named_and_its_content_is_not_shown(tmp_path):
+    path = tmp_path / "keys.json"
+    path.write_text('{"keys": [{"name": "a", "scopes": ["root"], "sha256": "mlops_secret"}]}')
+
+    with pytest.raises(ConfigurationError) as caught:
+        KeyFile(path).read()
+
+    assert str(path) in str(caught.value)
+    assert "keys.0.scopes.0" in str(caught.value)
+    assert "mlops_secret" not in str(caught.value)
+
+
+def test_keys_made_at_the_same_time_are_all_kept(tmp_path):
+    file = KeyFile(tmp_path / "keys.json")
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda n: file.create(f"key-{n}", ["predict"]), range(40)))
+
+    assert {one.name for one in file.read()} == {f"key-{n}" for n in range(40)}

@@ -9,15 +9,16 @@ import pandas as pd
 import pytest
 import tritonclient.http as triton
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.conftest import PROJECT
+from tests.mixed import MIXED_ROW
 from tests.releases import IRIS_CONTRACT
-from tests.serving.conftest import IRIS_ROW, Database, ServerProcess, server_processes
+from tests.serving.conftest import IRIS_ROW, Client, Database, ServerProcess, server_processes
 
 pytestmark = pytest.mark.integration
 
@@ -143,3 +144,27 @@ def test_what_is_not_there_or_not_allowed_is_named(client, model, version, more,
         client.infer(model, [matrix(ROWS + more)], version)
 
     assert caught.value.status() == status
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_tensor_of_each_type_is_taken(settings, mixed, binary):
+    client, path = Client(settings, mixed), "/v2/models/churn"
+    kinds = {one["name"]: one["datatype"] for one in client.get(path).json()["inputs"]}
+    assert (kinds["월 요금"], kinds["is new"], kinds['the "plan"']) == ("FP64", "BOOL", "BYTES")
+    # Whole numbers may be missing, so the model says FP64, and takes both.
+    kinds |= {"select": "INT64", "region code": "INT64"}
+    tensors = []
+    for name, value in MIXED_ROW.items():
+        tensors.append(triton.InferInput(name, [2], kinds[name]))
+        values = np.array([value] * 2, triton_to_np_dtype(kinds[name]))
+        tensors[-1].set_data_from_numpy(values, binary_data=binary)
+
+    wanted = [triton.InferRequestedOutput(one, binary_data=False) for one in ("churn", "label")]
+    content, length = triton.InferenceServerClient.generate_request_body(tensors, wanted)
+    headers = {"Inference-Header-Content-Length": str(length)} if length else {}
+    answer = client.post(f"{path}/infer", content=content, headers=headers)
+
+    assert answer.status_code == 200, answer.text
+    found = {output["name"]: output["data"] for output in answer.json()["outputs"]}
+    one = client.predict(MIXED_ROW)
+    assert (found["churn"], found["label"]) == ([one["churn"]] * 2, [one["label"]] * 2)

@@ -18,7 +18,7 @@ from mlops_for_mle.serving.request import Request, current_request
 from tests.contract.strategies import any_values, contracts
 from tests.mixed import MIXED_CONTRACT, MIXED_ROW
 from tests.releases import HOUSE_CONTRACT, IRIS_CONTRACT, iris_release
-from tests.serving.conftest import IRIS_ROW, peak_of
+from tests.serving.conftest import IRIS_ROW
 
 MANIFEST = iris_release(1).manifest
 
@@ -28,6 +28,7 @@ def codec(contract: Contract, precision: str = "float32") -> Codec:
     return Codec(MANIFEST.model_copy(update=changes))
 
 
+NAMES = list(IRIS_ROW)
 IRIS = codec(IRIS_CONTRACT)
 HOUSES = codec(HOUSE_CONTRACT)
 
@@ -60,62 +61,57 @@ def test_a_wrong_value_is_named_with_what_was_given_and_what_is_allowed(literal,
     assert error == FieldError("petal_length", message, given, "a number from 0 to 10")
 
 
-def test_every_wrong_field_is_named_at_once():
-    errors = refusal(IRIS, '{"sepal_length": "a", "sepal_width": 3, "petal": 1}').errors
+def columns(**changes: Any) -> bytes:
+    lists = {name: [value] * 3 for name, value in IRIS_ROW.items()}
+    return json.dumps({"columns": lists | changes}).encode()
 
-    assert [(error.path, error.message) for error in errors] == [
-        ("sepal_length", "is no number"),
-        ("petal_length", "is missing"),
-        ("petal_width", "is missing"),
-        ("petal", "is an unknown field"),
-    ]
+
+@pytest.mark.parametrize(
+    ("body", "messages"),
+    [
+        (b"", ["Input data was truncated"]),
+        (b"{", ["Input data was truncated"]),
+        (b"[" * 100_000, ["maximum recursion depth"]),
+        (b'{"sepal_length": ' * 50_000, ["is wrong, or longer than"]),
+        (b'{"sepal_length\xff": 1}', ["'utf-8' codec can't decode"]),
+        (json.dumps(IRIS_ROW).encode("utf-16"), ["JSON is malformed"]),
+        (b"[]", ["has no rows"]),
+        (b"[3]", ["[0] is no object"]),
+        (b"3", ["is no object"]),
+        (b'{"sepal_length": -Infinity}', ["JSON is malformed"]),
+        (b'{"sepal_length": 1e999}', ["Number out of range"]),
+        (b"1" * 5000, ["Integer value out of range"]),
+        (b'"\\ud800 and more"', ["JSON is malformed"]),
+        (
+            b'{"sepal_length": "a", "sepal_width": 3, "petal": 1}',
+            [
+                "sepal_length is no number",
+                "petal_length is missing",
+                "petal_width is missing",
+                "petal is an unknown field",
+            ],
+        ),
+        (columns(petal_width=[1]), ["columns differ in length"]),
+        (columns(**{name: [] for name in IRIS_ROW}), ["columns has no rows"]),
+        (columns(petal_width=1), ["columns.petal_width is no list"]),
+        (columns(other=[1, 2, 3]), ["columns.other is an unknown field"]),
+        (b'{"columns": {"petal_width": [1]}}', [f"columns.{one} is missing" for one in NAMES[:3]]),
+        (b'{"columns": [1]}', [*(f"{one} is missing" for one in NAMES), "columns is an unknown"]),
+        (columns(**{name: [1] * (MOST_ROWS + 1) for name in NAMES}), ["columns has too many rows"]),
+        (json.dumps([IRIS_ROW] * (MOST_ROWS + 1)).encode(), ["has too many rows"]),
+    ],
+    ids=lambda one: one[:40] if isinstance(one, bytes) else None,
+)
+def test_all_that_is_wrong_with_a_body_is_named(body, messages):
+    errors = refusal(IRIS, body).errors
+
+    found = [f"{error.path} {error.message}".strip() for error in errors]
+    assert all(one.startswith(told) for one, told in zip(found, messages, strict=True)), found
+    assert all(one.given is None or one.given.encode() for one in errors)
 
 
 def test_what_a_float32_model_cannot_hold_is_refused():
     assert refusal(HOUSES, '{"방 수": 2, "area m2": 1e39}').errors[0].message == "is too large"
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        (b"", "Input data was truncated"),
-        (b"{", "Input data was truncated"),
-        (b"[" * 100_000, "maximum recursion depth"),
-        (b'{"sepal_length": ' * 50_000, "is wrong, or longer than"),
-        (b'{"sepal_length\xff": 1}', "'utf-8' codec can't decode"),
-        (json.dumps(IRIS_ROW).encode("utf-16"), "JSON is malformed"),
-        (b"[]", "has no rows"),
-        (b"[3]", "is no object"),
-        (b"3", "is no object"),
-        (b'{"sepal_length": -Infinity}', "JSON is malformed"),
-        (b'{"sepal_length": 1e999}', "Number out of range"),
-        (b"1" * 5000, "Integer value out of range"),
-        (b'"\\ud800 and more"', "JSON is malformed"),
-    ],
-)
-def test_a_body_that_is_no_object_is_refused_in_one_sentence(body, message):
-    problem = refusal(IRIS, body)
-
-    assert problem.errors[0].message.startswith(message)
-    assert all(one.given is None or one.given.encode() for one in problem.errors)
-
-
-COLUMNS = {name: [value] * 3 for name, value in IRIS_ROW.items()}
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        (COLUMNS | {"petal_width": [1]}, "differ in length"),
-        ({name: [] for name in IRIS_ROW}, "has no rows"),
-        (COLUMNS | {"petal_width": 1}, "is no list"),
-        (COLUMNS | {"other": [1, 2, 3]}, "is an unknown field"),
-        ({"petal_width": [1]}, "is missing"),
-        ([1], "is missing"),
-    ],
-)
-def test_columns_that_do_not_fit_are_refused(columns, message):
-    assert refusal(IRIS, json.dumps({"columns": columns})).errors[0].message == message
 
 
 def test_one_feature_may_be_named_columns():
@@ -193,60 +189,6 @@ def test_a_fault_in_a_long_body_is_found_where_it_is(place):
     ):
         (error,) = refusal(codec(MIXED_CONTRACT), json.dumps(document)).errors
         assert (error.path, error.message, error.given) == (path, "is no number", '"three"')
-
-
-MEGABYTES = 1 << 20
-ROW = json.dumps(IRIS_ROW)[1:-1]
-
-
-READERS = {
-    "predict": IRIS.read,
-    "invocations": lambda body: mlflow.read_body(IRIS, body),
-}
-
-
-@pytest.mark.parametrize(
-    ("reader", "body"),
-    [
-        ("predict", b"[" + b"{}," * (MEGABYTES // 3) + b"{}]"),
-        ("predict", b'{"columns": {"sepal_length": [' + b"[]," * (MEGABYTES // 3) + b"1]}}"),
-        ("invocations", b'{"instances": [' + b"{}," * (MEGABYTES // 3) + b"{}]}"),
-        ("invocations", b'{"dataframe_split": {"columns": ["a"], "data": [' + b"[]," * 300_000),
-        ("invocations", b'{"inputs": {"a": [' + b"[]," * (MEGABYTES // 3) + b"1]}}"),
-        ("predict", b"[" + (b"{" + ROW.encode() + b"},") * (MEGABYTES // 80) + b"{}]"),
-        ("predict", b"[" + b"NaN," * (MEGABYTES // 4) + b"NaN]"),
-        ("predict", b'[NaN,"' + b'\\"' * (MEGABYTES // 4)),
-    ],
-    ids=lambda one: one if isinstance(one, str) else one[:40].decode() + "…",
-)
-def test_no_long_body_that_is_refused_takes_much_memory(reader, body):
-    def read() -> None:
-        with pytest.raises((ProblemError, *documents.REFUSALS)):
-            READERS[reader](body)
-
-    _, peak = peak_of(read)
-
-    assert peak < 7 * len(body)
-
-
-@pytest.mark.parametrize("lenient", [False, True])
-def test_columns_of_short_numbers_take_little_more_than_their_rows_and_their_matrix(lenient):
-    columns = {name: [5] * MOST_ROWS for name in IRIS_ROW}
-    body = json.dumps({"inputs" if lenient else "columns": columns}, separators=(",", ":")).encode()
-    read = READERS["invocations" if lenient else "predict"]
-
-    found, peak = peak_of(lambda: IRIS.matrix(read(body)))
-
-    assert found.tolist() == [[5] * 4] * MOST_ROWS
-    # The encoded columns and the matrix that is put together of them; and the text for the log.
-    assert peak < (2.2 + 2 * lenient) * found.nbytes
-
-
-def test_the_rows_of_a_request_are_bounded():
-    columns = {"columns": {name: [1] * (MOST_ROWS + 1) for name in IRIS_ROW}}
-
-    for document in (columns, [IRIS_ROW] * (MOST_ROWS + 1)):
-        assert refusal(IRIS, json.dumps(document)).errors[0].message == "has too many rows"
 
 
 def test_nobody_reads_on_for_a_client_that_has_left():

@@ -1,4 +1,5 @@
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import pytest
 
 from mlops_for_mle.database.engine import engine_for, lock
 from tests.servers import waiting_for_a_lock
-from tests.serving.conftest import Client, make_key, wait_until
+from tests.serving.conftest import IRIS_ROW, Client, Load, ServerProcess, make_key, wait_until
 
 pytestmark = pytest.mark.integration
+
+CHANGES = 20
 
 
 class Admin(Client):
@@ -117,3 +120,84 @@ def test_a_store_that_does_not_answer_is_told(admin, database, store):
     assert all("cannot be read" in one["problem"] for one in admin.history()["releases"])
     assert "cannot be read" in admin.refusal()
     assert len(database.history()) == 2
+
+
+def test_twenty_deployments_and_rollbacks_and_sigterm_fail_no_request_and_lose_no_prediction(
+    start_serving, settings, database, iris, iris_second
+):
+    server = start_serving(iris_second, iris, MLOPS_SHIP_SECONDS="60")
+    key = make_key(settings, "admin")
+    # Who has no key is answered until the server has read the file.
+    wait_until(lambda: server.get("/deployments").status_code == 401)
+    server.headers = key
+    load = Load(server, pause=0.02)
+    try:
+        for number in range(CHANGES):
+            wanted = (iris_second, iris)[number % 2]
+            if number % 4 < 2:
+                database.deploy(wanted)
+            else:
+                body = {"reason": f"change {number}", "release": wanted.manifest.release}
+                answer = server.post("/deployments/rollback", json=body)
+                assert answer.status_code == 201, answer.text
+            server.wait_until_ready(wanted.manifest.release)
+    finally:
+        load.is_ending = True
+        server.end()
+        answered = load.stop()
+
+    assert set(answered.values()) == {iris.manifest.release, iris_second.manifest.release}
+    rows = database.rows("SELECT prediction_id, release FROM predictions")
+    assert len(rows) == len(answered) > CHANGES
+    assert {row.prediction_id: row.release for row in rows} == answered
+    assert not list(settings.spool.iterdir())
+    assert len(database.history()) == CHANGES + 2
+
+
+def test_a_deployment_and_a_rollback_reach_all_replicas_and_their_logs_do_not_mix(
+    start_server, settings, database, store, tmp_path: Path, deploy, iris, iris_second
+):
+    admin = make_key(settings, "admin")
+    deploy(iris)
+
+    def start_replica(folder: str) -> ServerProcess:
+        server = start_server(
+            DATABASE_URL=database.url,
+            MLOPS_RELEASE_STORE=store.url,
+            MLOPS_SPOOL=str(tmp_path / folder / "spool"),
+            MLOPS_CACHE=str(tmp_path / folder / "cache"),
+        )
+        server.headers = admin
+        return server
+
+    first, second = iris.manifest.release, iris_second.manifest.release
+    replicas = [start_replica(folder) for folder in ("own", "shared", "shared")]
+    answered: list[tuple[str, str, float]] = []
+
+    def ask_all(release: str) -> None:
+        for server in replicas:
+            server.wait_until_ready(release)
+        for _ in range(10):
+            for number, server in enumerate(replicas):
+                sent = 5 + number / 10
+                found = server.predict(IRIS_ROW | {"sepal_length": sent})
+                answered.append((found["prediction_id"], found["release"], sent))
+
+    ask_all(first)
+    deploy(iris_second)
+    ask_all(second)
+    told = replicas[1].post("/deployments/rollback", json={"reason": "looks worse"})
+    assert told.status_code == 201, told.text
+    ask_all(first)
+    # One is killed; the others go on, and what it has not shipped is shipped when it comes back.
+    killed = replicas.pop()
+    killed.remove()
+    ask_all(first)
+    replicas.append(start_replica("shared"))
+    replicas[2].wait_until_ready(first)
+
+    for server in replicas:
+        server.end()
+    logged = "SELECT prediction_id, release, (features -> 'sepal_length')::float FROM predictions"
+    assert sorted(map(tuple, database.rows(logged))) == sorted(answered)
+    assert Counter(one[1] for one in answered) == {first: 30 + 30 + 20, second: 30}

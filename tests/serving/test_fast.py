@@ -1,6 +1,14 @@
-"""The short way: the same answers as the ordinary way, in order, each request on its own."""
+"""HTTP/1.1 as the server speaks it: its short way, and its edges.
+
+The short way gives the same answers as the ordinary way, in order, each request on its own.
+"""
 
 import json
+import logging
+import re
+import socket
+import time
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -8,9 +16,11 @@ import pytest
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 
+from mlops_for_mle.serving import fast
 from mlops_for_mle.serving.context import RequestContext
+from mlops_for_mle.serving.request import current_request
 from tests.releases import HOUSE_CONTRACT, make_release
-from tests.serving.conftest import IRIS_ROW, make_key
+from tests.serving.conftest import IRIS_ROW, make_key, wait_until
 from tests.serving.raw import ROW, Server, masked, parts_of, request, status_of
 
 INFER = "/v2/models/iris/infer"
@@ -34,30 +44,43 @@ REQUESTS = {
     "a query": parts_of(path="/predict?x=1"),
     "an escaped path": parts_of(path="/%70redict"),
 }
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
+LAST = LIVE + b"Connection: close\r\n\r\n"
+CHUNKED = (
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n" % (len(ROW), ROW)
+)
+
+
+def is_cut(channel: socket.socket, content: bytes) -> bool:
+    """Whether a client that sends something more finds that the server has ended the connection."""
+    try:
+        channel.sendall(content)
+    except ConnectionError:
+        return True
+    return False
 
 
 @pytest.fixture
-def server(settings, iris) -> Server:
-    return Server(settings, iris)
+def server(settings, iris):
+    with Server(settings, iris) as listening:
+        yield listening
 
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_what_arrives_whole_is_answered_as_what_arrives_in_parts(server, name):
     head, body = REQUESTS[name]
 
-    (whole,), (parts,) = server.ask(head + body), server.ask(head, body)
+    (whole,), (parts,) = server.exchange(head + body), server.exchange(head, body)
 
     assert masked(whole) == masked(parts)
-
-
-CHUNKED = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(
     "content",
     [
         request(Content_Encoding="gzip"),
-        CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(ROW), ROW),
+        CHUNKED + b"\r\n",
         request(Expect="100-continue"),
         request(Connection="close"),
         request(ROW + b" " * 40_000),
@@ -70,15 +93,15 @@ def test_everything_else_goes_the_ordinary_way(server, content, caplog, monkeypa
 
     monkeypatch.setattr(RequestContext, "__call__", staticmethod(refuse))
 
-    assert status_of(server.run(lambda: server.say(content))) == 500
+    assert status_of(server.say(content)) == 500
     assert any("ordinary way" in str(one.exc_info[1]) for one in caplog.records)
 
 
 def test_requests_on_one_connection_are_answered_in_their_order(server):
     good, bad, other = request(), request(b"{}"), request(path="/explain")
-    live = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    live = LIVE + b"\r\n"
 
-    answers = server.ask(good + live + bad + other + good + bad + live, answers=7)
+    answers = server.exchange(good + live + bad + other + good + bad + live, answers=7)
 
     assert [status_of(one) for one in answers] == [200, 200, 422, 200, 200, 422, 200]
     assert b"live" in answers[1]
@@ -91,25 +114,22 @@ def test_what_arrives_together_is_answered_and_recorded_each_for_itself(server):
 
     answers = server.ask_in_one_turn(*map(request, rows))
 
-    served = server.services.releases.current
     documents = [json.loads(one.partition(b"\r\n\r\n")[2]) for one in answers]
-    for row, document in zip(rows, documents, strict=True):
-        read = served.codec.read(json.dumps(row).encode())
-        alone = served.predictor.predict(served.codec.matrix(read))
-        assert document["iris_class"] == alone.values.item()
-        probabilities = list(document["probabilities"].values())
-        assert probabilities == pytest.approx(alone.probabilities[0].tolist(), abs=1e-6)
     lines = {line[3]: json.loads(line[-2]) for line in server.kept()}
     assert lines == {one["prediction_id"]: row for one, row in zip(documents, rows, strict=True)}
+    for row, document in zip(rows, documents, strict=True):
+        alone = server.predict(row)
+        assert document["iris_class"] == alone["iris_class"]
+        assert document["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-6)
 
 
 def test_what_is_wrong_with_one_request_is_not_the_fault_of_the_others(settings):
     rows = np.array([[1, 10], [2, 30], [4, 20.0]])
     model = Pipeline([("model", LinearRegression().fit(rows, rows @ [10, 20]))])
-    server = Server(settings, make_release(model, HOUSE_CONTRACT, rows))
     areas = [100, 3e38, 120, "large", 140]
 
-    answers = server.ask_in_one_turn(*(request({"방 수": 3, "area m2": one}) for one in areas))
+    with Server(settings, make_release(model, HOUSE_CONTRACT, rows)) as server:
+        answers = server.ask_in_one_turn(*(request({"방 수": 3, "area m2": one}) for one in areas))
 
     assert [status_of(one) for one in answers] == [200, 422, 200, 422, 200]
     assert b"no finite answer" in answers[1]
@@ -127,9 +147,8 @@ def test_a_failure_of_ours_is_logged_with_the_request_and_answered(server, caplo
 
 
 def test_a_full_log_refuses_all_that_arrived_together_and_counts_each(settings, iris):
-    server = Server(settings, iris, spool_max_bytes=100)
-
-    answers = server.ask_in_one_turn(*[request()] * 3)
+    with Server(settings, iris, spool_max_bytes=100) as server:
+        answers = server.ask_in_one_turn(*[request()] * 3)
 
     assert [status_of(one) for one in answers] == [503] * 3
     assert server.counted("spool_refused_total") == 3
@@ -138,10 +157,129 @@ def test_a_full_log_refuses_all_that_arrived_together_and_counts_each(settings, 
 
 def test_keys_are_asked_for_on_the_short_way_too(settings, iris):
     known, other = make_key(settings, "predict"), make_key(settings, "write", name="writer")
-    server = Server(settings, iris)
 
-    answers = server.ask_in_one_turn(
-        request(**known), request(), request(**other), request(X_API_Key="guessed")
-    )
+    with Server(settings, iris) as server:
+        answers = server.ask_in_one_turn(
+            request(**known), request(), request(**other), request(X_API_Key="guessed")
+        )
 
     assert [status_of(one) for one in answers] == [200, 401, 403, 401]
+
+
+@pytest.mark.parametrize("upgrade", ["h2c", "websocket"])
+@pytest.mark.parametrize("cut", [0, 200])
+def test_a_request_that_would_rather_speak_another_protocol_is_answered_in_this_one(
+    server, upgrade, cut
+):
+    headers = {"Connection": "Upgrade, HTTP2-Settings", "HTTP2-Settings": "AAMAAABk"}
+    content = request(Upgrade=upgrade, **headers)
+
+    (answer,) = server.exchange(*filter(None, (content[:cut], content[cut:])))
+
+    assert status_of(answer) == 200
+    assert b"upgrade" not in answer.lower()
+
+
+def test_any_number_of_them_may_stand_behind_each_other(server):
+    polite = LIVE + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+
+    assert server.say(polite * 1_500 + LAST).count(b"HTTP/1.1 200 ") == 1_501
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+        request(path="http://localhost"),
+        request(path="http://localhost:999999/predict"),
+        request(path="http://"),
+        request().replace(b"Host: ", b"Host: evil.example\r\nHost: ", 1),
+    ],
+    ids=["a proxy's", "an address alone", "a port that is none", "half a URL", "two hosts"],
+)
+def test_what_is_no_request_is_refused(server, content, caplog):
+    for parts in ((content,), (content[:-5], content[-5:])):
+        (answer,) = server.exchange(*parts)
+
+        assert status_of(answer) == 400
+    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nX-Endless: "])
+def test_a_head_without_end_is_refused(server, start):
+    # A client that goes on sending may see a reset before it has read the answer.
+    with suppress(ConnectionError):
+        assert status_of(server.say(start + b"a" * 2_000_000)) == 400
+
+
+def test_a_head_that_does_not_end_in_time_is_given_up(settings, iris, monkeypatch):
+    monkeypatch.setattr(Server, "keep_alive_seconds", 0.3)
+
+    with Server(settings, iris) as server, server.connect() as channel:
+        channel.sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
+
+        assert wait_until(lambda: is_cut(channel, b"a"))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_valid_requests_are_answered_before_what_follows_them_is_refused(server, count):
+    answers = server.exchange(request() * count + b"\x00garbage\r\n\r\n", answers=count + 1)
+
+    assert [status_of(one) for one in answers] == [200] * count + [400]
+
+
+@pytest.mark.parametrize("body", [ROW, b"{}"])
+def test_the_log_gives_no_request_the_id_of_the_one_before(server, body, caplog):
+    named = []
+    caplog.handler.addFilter(lambda record: named.append(current_request.get(None)) or True)
+
+    server.exchange(request(body) + b"\x00garbage\r\n\r\n", answers=2)
+
+    assert named
+    assert set(named) == {None}
+
+
+def test_what_comes_behind_a_chunked_body_is_no_header(server):
+    (answer,) = server.exchange(CHUNKED + b"Content-Encoding: gzip\r\n\r\n")
+
+    assert status_of(answer) == 200
+
+
+def test_who_never_reads_is_cut(server, monkeypatch):
+    monkeypatch.setattr(fast, "_UNREAD_SECONDS", 0.2)
+
+    with server.connect() as channel:
+        # Until no more answers fit into what lies between, and nothing more is read.
+        assert wait_until(lambda: is_cut(channel, request([IRIS_ROW] * 300)))
+
+
+def test_a_new_connection_takes_the_place_of_an_idle_one_where_there_are_too_many(
+    server, monkeypatch
+):
+    monkeypatch.setattr(fast, "_most_connections", lambda: 5)
+    # The server finds them all when it looks again.
+    server.loop.call_soon_threadsafe(time.sleep, 0.2)
+    idle = [server.connect() for _ in range(8)]
+
+    for _ in range(3):
+        (answer,) = server.exchange(request())
+
+        assert status_of(answer) == 200
+        # Before those that are idle end by themselves.
+        wait_until(lambda: len(server.state.connections) <= 5, timeout=30)
+    for channel in idle:
+        channel.close()
+
+
+@pytest.mark.parametrize(
+    "path", ["/health/ready", "/model", "/openapi.json", "/", "/page/main.js", "/v2"]
+)
+def test_head_is_answered_as_get_without_the_body(server, path):
+    closing = b"%b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % path.encode()
+
+    head, got = (server.say(b"%b %b" % (method, closing)) for method in (b"HEAD", b"GET"))
+
+    length = rb"content-length: (\d+)"
+    assert status_of(head) == status_of(got) == 200
+    assert head.endswith(b"\r\n\r\n")
+    assert re.search(length, head)[1] == re.search(length, got)[1]

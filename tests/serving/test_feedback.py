@@ -6,6 +6,7 @@ import httpx
 import pytest
 from uuid_utils import uuid7
 
+from tests.mixed import MIXED_ROW
 from tests.serving.conftest import IRIS_ROW, NOWHERE, Client, error_paths, wait_until
 
 pytestmark = pytest.mark.integration
@@ -150,3 +151,17 @@ def test_without_the_database_it_is_503_and_predictions_go_on(client, monkeypatc
 
     assert tell(client, str(uuid7()), 2).status_code == 503
     client.predict()
+
+
+def test_feedback_takes_the_classes_text_or_name(start_client, mixed, database):
+    client = start_client(mixed)
+    first, second = (one["prediction_id"] for one in client.predict([MIXED_ROW, MIXED_ROW]))
+    wait_until(lambda: database.count("predictions") == 2)
+
+    for name, label in ((first, "leaves"), (second, "해지")):
+        answer = client.post("/feedback", json={"prediction_id": name, "label": label})
+        assert answer.status_code == 201, answer.text
+        assert (answer.json()["value"], answer.json()["label"]) == ("leaves", "해지")
+    wrong = client.post("/feedback", json={"prediction_id": second, "label": 1})
+    assert error_paths(wrong) == ["label"]
+    assert database.rows("SELECT DISTINCT target, label FROM feedback") == [(1.0, "해지")]

@@ -3,15 +3,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
-from sklearn.linear_model import LinearRegression
-from sklearn.pipeline import Pipeline
 
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import ensure_observations
-from tests.releases import IRIS_CONTRACT, make_release
+from tests.mixed import MIXED_CONTRACT, MIXED_REQUIRED, MIXED_ROW
+from tests.releases import IRIS_CONTRACT
 from tests.servers import waiting_for_a_lock
 from tests.serving.conftest import IRIS_ROW, NOWHERE, Client, error_paths, wait_until
 
@@ -28,7 +25,7 @@ class Rows(Client):
         return self.post("/observations", json=body, headers=headers)
 
     def change(self, path: str, body: Any, tag: str = "*") -> httpx.Response:
-        return self.patch(path, json=body, headers={"If-Match": tag})
+        return self.request("PATCH", path, json=body, headers={"If-Match": tag})
 
 
 @pytest.fixture
@@ -107,7 +104,7 @@ def test_pages_give_every_row_once_even_while_rows_come_and_go(rows):
         seen += [one["id"] for one in page["observations"]]
         path = page["next"]
         if len(seen) == 3:
-            rows.delete("/observations/2")
+            rows.request("DELETE", "/observations/2")
 
     assert seen == [1, 2, 3, 4, 5, 6, 7]
     newest = rows.get("/observations?limit=2&order=desc").json()
@@ -121,7 +118,7 @@ def test_a_label_is_corrected_only_by_whom_has_seen_the_last_state(rows):
     created = rows.create()
     tag, path = created.headers["etag"], created.headers["location"]
 
-    assert rows.patch(path, json={"target": 1}).status_code == 428
+    assert rows.request("PATCH", path, json={"target": 1}).status_code == 428
     changed = rows.change(path, {"target": "versicolor"}, tag)
     assert changed.status_code == 200
     assert changed.json() == created.json() | {"target": 1}
@@ -151,10 +148,10 @@ def test_of_two_changes_at_once_one_is_refused(rows, database):
 def test_a_deleted_observation_is_gone(rows):
     path = rows.create().headers["location"]
 
-    assert rows.delete(path, headers={"If-Match": '"other"'}).status_code == 412
-    deleted = rows.delete(path)
+    assert rows.request("DELETE", path, headers={"If-Match": '"other"'}).status_code == 412
+    deleted = rows.request("DELETE", path)
     assert (deleted.status_code, deleted.content) == (204, b"")
-    for answer in (rows.get(path), rows.delete(path), rows.change(path, {"target": 1})):
+    for answer in (rows.get(path), rows.request("DELETE", path), rows.change(path, {"target": 1})):
         assert answer.status_code == 404
 
 
@@ -172,34 +169,28 @@ def test_what_the_database_refuses_is_told(rows, database, monkeypatch):
     assert "INSERT INTO" not in answer.text
 
     monkeypatch.setenv("DATABASE_URL", NOWHERE)
-    for answer in (rows.get("/observations"), rows.create(), rows.delete("/observations/1")):
+    for answer in (
+        rows.get("/observations"),
+        rows.create(),
+        rows.request("DELETE", "/observations/1"),
+    ):
         assert answer.status_code == 503
         assert answer.headers["retry-after"]
         assert "hidden" not in answer.text
 
 
-def test_names_that_look_alike_keep_their_values_apart(rows, database):
-    names = ("a b", "a_b", "a.b", "a%b", ":x", "%s", "(y)", "{z}", "A B", "select")
-    contract = Contract.model_validate(
-        {
-            "name": "awkward",
-            "table": '50% of "it" {row}',
-            "features": {name: {} for name in names},
-            "target": {"column": "order", "task": "regression", "response_name": "order"},
-        }
-    )
+def test_names_that_look_alike_keep_their_values_apart(rows, database, odd):
+    contract = odd.manifest.contract
     database.run('DROP TABLE IF EXISTS "50% of ""it"" {row}"')
     ensure_observations(database.url, contract)
-    matrix = np.eye(len(names))
-    model = Pipeline([("model", LinearRegression())]).fit(matrix, matrix[0])
-    rows.serve(make_release(model, contract, matrix[:2]))
-    values = {name: float(place) for place, name in enumerate(contract.columns)}
+    rows.serve(odd)
+    values = {name: place for place, name in enumerate(contract.features)} | {"order": 2}
 
     created = rows.create(values)
-    changed = rows.change(created.headers["location"], {"a b": 70, "a_b": 80}).json()
+    changed = rows.change(created.headers["location"], {"a b": 7, "a_b": 8}).json()
 
     assert {name: created.json()[name] for name in values} == values
-    assert {name: changed[name] for name in values} == values | {"a b": 70, "a_b": 80}
+    assert {name: changed[name] for name in values} == values | {"a b": 7, "a_b": 8}
     assert rows.get("/observations").json()["observations"] == [changed]
 
 
@@ -236,7 +227,7 @@ def test_a_row_that_another_program_wrote_under_a_large_key_is_shown_and_changed
         assert rows.change(path, {"target": 2}).json()["target"] == 2
     following = rows.get(rows.get("/observations?limit=1").json()["next"])
     assert [one["id"] for one in following.json()["observations"]] == [5_000_000_000]
-    assert rows.delete("/observations/5000000000").status_code == 204
+    assert rows.request("DELETE", "/observations/5000000000").status_code == 204
     assert database.count("iris_data") == 1
 
 
@@ -252,3 +243,24 @@ def test_times_that_python_cannot_hold_are_shown_as_missing_and_hide_no_other_ro
     assert [one["timestamp"] for one in page] == [None] * len(odd)
     changed = rows.change(path, {"target": 0}, rows.get(path).headers["etag"])
     assert (changed.status_code, changed.json()["timestamp"]) == (200, None)
+
+
+def test_every_type_of_value_is_written_changed_and_read(settings, mixed, database):
+    client = Client(settings, mixed)
+    database.run(f'DROP TABLE IF EXISTS "{MIXED_CONTRACT.table}"')
+    ensure_observations(database.url, MIXED_CONTRACT)
+
+    created = client.post("/observations", json=MIXED_ROW | {"left?": "해지"})
+    sparse = client.post("/observations", json=MIXED_REQUIRED | {"left?": "stays"})
+
+    assert (created.status_code, sparse.status_code) == (201, 201), created.text + sparse.text
+    expected = MIXED_ROW | {"left?": "leaves", "last seen": "2025-12-31T13:10:00Z"}
+    assert created.json() == created.json() | expected
+    assert sparse.json()["월 요금"] is None
+    change = {"is new": None, "가입일": "2024-01-01", "월 요금": 1.5}
+    location = created.headers["location"]
+    changed = client.request("PATCH", location, json=change, headers={"If-Match": "*"})
+    assert changed.status_code == 200, changed.text
+    assert changed.json() == created.json() | change
+    wrong = MIXED_ROW | {"left?": "?", "가입일": "x", "is new": "no"}
+    assert error_paths(client.post("/observations", json=wrong)) == ["is new", "가입일", "left?"]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -18,6 +17,7 @@ from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.keys import KeyFile
 from mlops_for_mle.serving.page import FOLDER
 from tests.releases import iris_release, trained_iris_release
+from tests.servers import eventually, free_port
 from tests.serving.conftest import (
     IRIS_ROW,
     Database,
@@ -58,13 +58,8 @@ class Browser(webdriver.Chrome):
         if width < 500:
             metrics = {"width": width, "height": 900, "pixelRatio": 2, "touch": True}
             options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
-        try:
-            super().__init__(options=options, service=Service(DRIVER))
-        except WebDriverException as error:
-            # Another process may take the port that was chosen for the driver before it does.
-            if "unexpectedly exited" not in str(error):
-                raise
-            super().__init__(options=options, service=Service(DRIVER))
+        # One that the driver chooses by itself may be taken before it listens.
+        super().__init__(options=options, service=Service(DRIVER, port=free_port()))
 
     def open(self, server: ServerProcess, path: str = "/") -> None:
         self.get(server.url + path)
@@ -81,12 +76,8 @@ class Browser(webdriver.Chrome):
         return str(self.execute_script(script, selector))
 
     def until(self, selector: str, words: str) -> None:
-        try:
-            wait_until(lambda: words in self.text(selector))
-        except AssertionError:
-            raise AssertionError(
-                f"{selector} says {self.text(selector)!r}, not {words!r}"
-            ) from None
+        said = eventually(lambda: words in self.text(selector))
+        assert said, f"{selector} says {self.text(selector)!r}, not {words!r}"
 
     def type(self, selector: str, words: str) -> None:
         field = self.find(selector)
@@ -148,7 +139,7 @@ def test_the_form_predicts_while_somebody_types_says_why_and_keeps_only_what_is_
     browse, server
 ):
     def posts(path: str) -> int:
-        return server.output().count(f"POST {path} answered")
+        return server.output.count(f"POST {path} answered")
 
     page = browse()
     page.open(server)
@@ -230,7 +221,7 @@ def test_a_person_rolls_back_with_an_admin_key_and_then_gives_a_key_to_go_on(
     newest = database.history()[0]
     assert (newest.event, newest.release) == ("rollback", iris.manifest.release)
     assert admin not in page.execute_script("return JSON.stringify(sessionStorage)")
-    assert admin not in server.output()
+    assert admin not in server.output
 
     page.execute_script("sessionStorage.clear()")
     page.refresh()
@@ -243,23 +234,6 @@ def test_a_person_rolls_back_with_an_admin_key_and_then_gives_a_key_to_go_on(
     page.until("#prediction", "virginica")
     page.until("#recent", "No prediction")
     page.until("#notices", "")
-
-
-def test_the_page_speaks_the_browsers_language_can_be_switched_and_fits_on_a_phone(browse, server):
-    page = browse("ko-KR", 360)
-    page.open(server)
-    page.until("#status", "준비됨")
-    page.until("#explanation h3", "이렇게 예측한 이유")
-    assert page.find("html").get_attribute("lang") == "ko"
-
-    page.find("#language").click()
-
-    assert page.text("#try-title") == "Try it"
-    page.refresh()
-    page.until("#status", "Ready")
-    page.until("#prediction", "virginica")
-    page.until("#versions", "0.97")
-    assert page.execute_script("return document.documentElement.scrollWidth") == 360
 
 
 def test_a_regression_gets_its_own_form_and_chart(browse, start_serving, houses):
@@ -280,11 +254,16 @@ def test_a_regression_gets_its_own_form_and_chart(browse, start_serving, houses)
     assert page.complaints() == []
 
 
-def test_each_type_has_its_own_field_and_what_is_empty_is_missing(browse, start_serving, mixed):
+def test_each_type_has_its_own_field_in_the_browsers_language_also_on_a_phone(
+    browse, start_serving, mixed
+):
     server = start_serving(mixed)
     page = browse("ko-KR", 360)
     page.open(server)
     wait_until(lambda: page.text("#prediction") in ("유지", "해지"))
+    page.until("#status", "준비됨")
+    page.until("#explanation h3", "이렇게 예측한 이유")
+    assert page.find("html").get_attribute("lang") == "ko"
     plan, channel, region = (page.find(f"#field-{place}") for place in (4, 5, 6))
     is_new, joined, seen = (page.find(f"#field-{place}") for place in (3, 7, 8))
 
@@ -313,6 +292,12 @@ def test_each_type_has_its_own_field_and_what_is_empty_is_missing(browse, start_
     assert features == features | expected
     page.until("#recent", "fax")
     page.until("#legend", kept["label"])
+    page.find("#language").click()
+    assert page.text("#try-title") == "Try it"
+    page.refresh()
+    page.until("#status", "Ready")
+    page.until("#versions", "0.97")
+    assert page.execute_script("return document.documentElement.scrollWidth") == 360
     assert page.complaints() == []
 
 

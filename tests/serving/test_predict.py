@@ -1,14 +1,19 @@
 """``POST /predict`` and what the routes beside it say of the release in service."""
 
+import codecs
+import json
+import math
 from unittest.mock import Mock
 from uuid import UUID
 
 import numpy as np
 import pytest
+from mlflow.protos.databricks_pb2 import ErrorCode
 
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.serving import openapi
+from tests.mixed import MIXED_REQUIRED, MIXED_ROW
 from tests.releases import trained_iris_release
 from tests.serving.conftest import IRIS_ROW, Client
 
@@ -98,7 +103,7 @@ def test_wrong_methods_and_paths_are_problem_documents(empty):
         ("GET", "/model/", 404),
         ("PUT", "/predict", 405),
     ):
-        answer = empty(method, path)
+        answer = empty.request(method, path)
         assert answer.status_code == answer.json()["status"] == status
         assert answer.headers["content-type"] == "application/problem+json"
         assert status == 404 or answer.headers["allow"] == "POST"
@@ -112,16 +117,7 @@ def test_without_a_release_the_process_is_live_and_not_ready(empty):
     for path, answer in answers.items():
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), path
         assert path == "/ping" or "has not asked the database yet" in answer.text, path
-
-
-def test_the_openapi_document_says_what_readiness_answers(client):
-    answer, document = client.get("/health/ready").json(), client.get("/openapi.json").json()
-
-    told = document["paths"]["/health/ready"]["get"]["responses"]
-    reference = {"$ref": "#/components/schemas/Readiness"}
-    for status in ("200", "503"):
-        assert told[status]["content"]["application/json"]["schema"] == reference
-    assert list(document["components"]["schemas"]["Readiness"]["properties"]) == list(answer)
+    assert ErrorCode.Value(answers["/invocations"].json()["error_code"])
 
 
 def test_the_model_in_service_is_described(client, iris):
@@ -147,10 +143,16 @@ def test_the_openapi_document_follows_the_release_in_service_and_is_made_once_fo
         content = document["paths"]["/predict"]["post"]["requestBody"]["content"]
         first = content["application/json"]["schema"]["oneOf"][0]
         assert first == {"$ref": "#/components/schemas/Row"}
+        health = document["paths"]["/health/ready"]["get"]["responses"]
+        for status in ("200", "503"):
+            told = health[status]["content"]["application/json"]["schema"]
+            assert told == {"$ref": "#/components/schemas/Readiness"}
         return found["Row"], found["Answer"]
 
     row, answer = schemas()
-    assert row["required"] == list(IRIS_ROW)
+    assert row["required"] == list(row["properties"]) == list(IRIS_ROW)
+    # Whoever reads the document needs no key, so it holds no data.
+    assert not {"example", "examples"} & row.keys()
     assert row["properties"]["petal_width"]["maximum"] == 10
     assert answer["properties"]["iris_class"]["enum"] == [0, 1, 2]
 
@@ -188,3 +190,23 @@ def test_a_class_that_the_contract_does_not_have_is_never_answered_or_recorded(
         detail = answer.json().get("detail") or answer.json()["message"]
         assert "predicted 2, which is none of the classes of contract iris" in detail
     assert not client.kept()
+
+
+def test_nan_is_null_and_a_byte_order_mark_is_nothing_for_every_protocol(settings, mixed):
+    client = Client(settings, mixed)
+    expected, json_type = client.predict(MIXED_REQUIRED), {"content-type": "application/json"}
+    for missing in (None, math.nan):
+        row = dict.fromkeys(MIXED_ROW, missing) | MIXED_REQUIRED
+        tensors = [
+            {"name": name, "datatype": "BYTES", "shape": [1], "data": [value]}
+            for name, value in row.items()
+        ]
+        for path, body in (
+            ("/predict", row),
+            ("/invocations", {"inputs": [row]}),
+            ("/v2/models/churn/infer", {"inputs": tensors}),
+        ):
+            content = codecs.BOM_UTF8 + json.dumps(body).encode()
+            answer = client.post(path, content=content, headers=json_type)
+            assert answer.status_code == 200, answer.text
+            assert json.dumps(expected["churn"]) in answer.text

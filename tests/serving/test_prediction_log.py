@@ -11,11 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.serving import prediction_log
-from tests.releases import IRIS_CONTRACT
 from tests.servers import waiting_for_a_lock
 from tests.serving.conftest import IRIS_ROW, NOWHERE, Client, limited, wait_until
 
@@ -54,82 +51,54 @@ def test_a_prediction_is_in_the_table_with_all_that_is_known_of_it(start_client,
     assert row.request_id == "order:17"
 
 
-@pytest.mark.parametrize("form", ["columns", "list"])
-def test_each_row_of_a_request_has_its_own_id(start_client, database, iris, form):
-    client = start_client(iris)
-    rows = [IRIS_ROW | {"petal_length": place % 100 / 10} for place in range(3000)]
+def by_rows(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """An answer by columns as those to a list."""
+    columns = answer["columns"]
+    if chances := columns.get("probabilities"):
+        rows = zip(*chances.values(), strict=True)
+        columns["probabilities"] = [dict(zip(chances, row, strict=True)) for row in rows]
+    found = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    return [
+        one | {"prediction_id": f"{answer['prediction_id']}-{place}"}
+        for place, one in enumerate(found)
+    ]
 
-    if form == "list":
-        answers = client.predict(rows)
-    else:
-        body = client.predict({"columns": {name: [row[name] for row in rows] for name in IRIS_ROW}})
-        lists, names = body["columns"], list(body["columns"]["probabilities"])
-        columns = (lists["iris_class"], lists["label"], *lists["probabilities"].values())
-        answers = [
-            {
-                "prediction_id": f"{body['prediction_id']}-{place}",
-                "iris_class": value,
-                "label": label,
-                "probabilities": dict(zip(names, chances, strict=True)),
-            }
-            for place, (value, label, *chances) in enumerate(zip(*columns, strict=True))
-        ]
 
-    found = shipped(client, database, 3000)
-    for given, answer in zip(rows, answers, strict=True):
-        row = found[answer["prediction_id"]]
+@pytest.mark.parametrize("kind", ["iris", "houses", "mixed", "odd"])
+def test_each_row_is_in_the_table_as_it_was_given_and_answered(
+    start_client, database, kind, request
+):
+    release = request.getfixturevalue(kind)
+    client, contract = start_client(release), release.manifest.contract
+    names, target = list(contract.features), contract.target
+    examples = [dict(zip(names, row, strict=True)) for row in release.manifest.example.rows]
+    if kind == "mixed":
+        examples[0]["channel"] = 'a\\b\tc\n"d" \u20ac'
+    # More than the model answers at once.
+    rows = examples * 700
+    indented, headers = json.dumps(rows[0], indent=2), {"content-type": "application/json"}
+
+    one = client.post("/predict", content=indented, headers=headers).json()
+    listed = client.predict(rows)
+    columns = client.predict({"columns": {name: [row[name] for row in rows] for name in names}})
+    other = client.post("/invocations", json={"dataframe_records": rows[:1]})
+
+    found = shipped(client, database, 2 * len(rows) + 2)
+    assert found[other.headers["x-prediction-id"]].features == rows[0]
+    assert other.json()["predictions"] == [one[target.response_name]]
+    answers = [one, *listed, *by_rows(columns)]
+    for given, answer in zip([rows[0], *rows, *rows], answers, strict=True):
+        row, value = found[answer["prediction_id"]], answer[target.response_name]
+        code, chances = target.codes.get(value, value), answer.get("probabilities")
         assert (row.features, row.request_id) == (given, None)
-        assert (row.prediction, row.label) == (answer["iris_class"], answer["label"])
-        assert row.probabilities == list(answer["probabilities"].values())
+        assert (row.prediction, row.label) == (code, answer.get("label"))
+        assert row.label == target.labels.get(code)
+        assert row.probabilities == (chances and list(chances.values()))
 
 
-def test_a_regression_has_neither_labels_nor_probabilities(start_client, database, houses):
-    client = start_client(houses)
-
-    one = client.predict({"방 수": 3, "area m2": 100})
-    many = client.predict({"columns": {"방 수": [3, 1], "area m2": [100, 50]}})
-
-    rows = shipped(client, database, 3)
-    assert rows[one["prediction_id"]].prediction == one["price"]
-    second = rows[f"{many['prediction_id']}-1"]
-    assert second.prediction == many["columns"]["price"][1]
-    assert second.features == {"방 수": 1, "area m2": 50}
-    assert {(row.label, row.probabilities) for row in rows.values()} == {(None, None)}
-
-
-def test_every_type_of_value_is_logged_as_it_was_given(start_client, database, mixed):
-    client, contract = start_client(mixed), mixed.manifest.contract
-    row = dict(zip(contract.features, mixed.manifest.example.rows[0], strict=True))
-    row["channel"] = 'a\\b\tc\n"d" \u20ac'
-    indented, headers = json.dumps(row, indent=2).encode(), {"content-type": "application/json"}
-
-    assert client.post("/predict", content=indented, headers=headers).status_code == 200
-    client.predict([row, row])
-    assert client.post("/invocations", json={"dataframe_records": [row]}).status_code == 200
-
-    assert [one.features for one in shipped(client, database, 4).values()] == [row] * 4
-
-
-def test_names_and_labels_may_be_any_text(start_client, database, iris):
-    name, label = '100% "of" it\'s\\ a field,{0} %s', "50%\n'x' \\. \x01\x02\t"
-    raw = IRIS_CONTRACT.model_dump()
-    raw["features"] = dict(zip((name, "b", "c", "d"), raw["features"].values(), strict=True))
-    raw["target"]["response_name"], raw["target"]["classes"][2]["label"] = "answer %", label
-    manifest = iris.manifest.model_copy(update={"contract": Contract.model_validate(raw)})
-    client = start_client(Release(manifest=manifest, model=iris.model))
-    row = dict(zip(raw["features"], IRIS_ROW.values(), strict=True))
-
-    one, (first, second) = client.predict(row), client.predict([row, row])
-    columns = client.predict({"columns": {name: [one] for name, one in row.items()}})["columns"]
-
-    assert one["label"] == first["label"] == second["label"] == columns["label"][0] == label
-    assert {one["answer %"], first["answer %"], *columns["answer %"]} == {2}
-    assert columns["probabilities"][label] == [pytest.approx(one["probabilities"][label])]
-    rows = shipped(client, database, 4).values()
-    assert [(one.features, one.label) for one in rows] == [(row, label)] * 4
-
-
-def test_a_full_spool_refuses_predictions(start_client, iris, monkeypatch, caplog):
+def test_a_full_spool_refuses_predictions_until_the_database_is_back(
+    start_client, database, iris, monkeypatch, caplog
+):
     monkeypatch.setenv("DATABASE_URL", NOWHERE)
     client = start_client(iris, spool_max_bytes=65536)
     answers = [client.post("/predict", json=[IRIS_ROW] * 10) for _ in range(120)]
@@ -145,6 +114,10 @@ def test_a_full_spool_refuses_predictions(start_client, iris, monkeypatch, caplo
     assert ready.status_code == client.get("/ping").status_code == 503
     assert "prediction log" in ready.json()["detail"]
     assert all("retry-after" in one.headers for one in answers if one.status_code == 503)
+    monkeypatch.setenv("DATABASE_URL", database.url)
+    wait_until(lambda: database.count("predictions") == 10 * spooled)
+    wait_until(lambda: "shipped to the database again" in caplog.text)
+    client.predict()
 
 
 def test_a_disk_that_takes_no_more_refuses_until_it_does_again_and_is_emptied_meanwhile(
@@ -221,15 +194,19 @@ def test_a_stop_ends_the_rests_of_a_busy_process(start_client, iris, monkeypatch
     assert counted(client, "shipped") == 10_000
 
 
-def test_several_threads_record_at_once(start_client, database, iris):
-    client = start_client(iris)
-    requests = [[IRIS_ROW] * (1 + place % 3) for place in range(100)]
+def test_several_threads_record_at_once_in_one_segment_after_the_other(
+    settings, start_client, database, iris, monkeypatch
+):
+    monkeypatch.setattr(prediction_log, "_SEGMENT_BYTES", 2000)
+    writer, requests = Client(settings, iris), [[IRIS_ROW] * (1 + at % 3) for at in range(100)]
 
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(client.predict, requests))
+        list(threads.map(writer.predict, requests))
 
+    assert len(list(writer.services.log.root.glob("*.log"))) > 10
+    writer.services.log.end_segment()
     count = sum(map(len, requests))
-    assert len(shipped(client, database, count)) == count
+    assert len(shipped(start_client(iris), database, count)) == count
 
 
 def test_what_another_process_still_writes_to_is_left_to_it(settings, start_client, database, iris):

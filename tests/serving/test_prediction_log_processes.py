@@ -10,25 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from mlops_for_mle.database import embedded
-from mlops_for_mle.database.engine import normalise_url
 from mlops_for_mle.database.schema import upgrade
-from tests.servers import remove_embedded
+from tests.servers import ExternalPostgres
 from tests.serving.conftest import IRIS_ROW, Database, Load, wait_until
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def own_home(tmp_path_factory) -> Iterator[Path]:
+def own_postgres() -> Iterator[ExternalPostgres]:
     """A database server that the test may stop."""
-    home = tmp_path_factory.mktemp("own_postgres")
-    yield home
-    remove_embedded(home)
-
-
-def start_postgres(home: Path) -> str:
-    return normalise_url(embedded.acquire(home, ("mlops",)).url("mlops"), "test")
+    server = ExternalPostgres()
+    yield server
+    server.remove()
 
 
 def wait_until_logged(database: Database, answered: Collection[str]) -> list[str]:
@@ -42,9 +36,9 @@ def wait_until_logged(database: Database, answered: Collection[str]) -> list[str
 
 
 def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_under_load(
-    start_server, own_home, settings, store, iris
+    start_server, own_postgres, settings, store, iris
 ):
-    url = start_postgres(own_home)
+    url = own_postgres.url
     upgrade(url)
     store.publish(iris)
     Database(url).deploy(iris)
@@ -52,11 +46,10 @@ def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_unde
     server.wait_until_ready()
     load = Load(server, pause=0.005)
     load.wait_for(200)
-    embedded.stop(own_home)
+    own_postgres.stop()
     load.wait_for(200)
     load.is_ending = True
-    os.kill(server.process.pid, signal.SIGKILL)
-    server.process.wait()
+    server.remove()
     answered = load.stop()
 
     # The next process serves from its cache while the database is still away.
@@ -65,11 +58,11 @@ def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_unde
     wait_until(lambda: second.get("/health/ready").json()["database"]["available"] is False)
     load = Load(second, pause=0.005)
     load.wait_for(100)
-    assert start_postgres(own_home) == url
+    own_postgres.start()
     load.wait_for(100)
     answered |= load.stop()
     rows = wait_until_logged(Database(url), answered)
-    assert second.stop() == 0
+    second.end()
 
     # A request whose answer the kill has cut off may be logged too: one for each client.
     assert len(set(rows) - set(answered)) <= 4
@@ -81,10 +74,10 @@ def test_two_workers_count_as_one_follow_alike_and_ship_what_a_killed_one_left(
 ):
     server = start_serving(iris, options=("--workers", "2"), MLOPS_SHIP_SECONDS="2")
     took_over = f"Serving release {iris.manifest.release}"
-    wait_until(lambda: server.output().count(took_over) == 2)
+    wait_until(lambda: server.output.count(took_over) == 2)
     for body in (*[IRIS_ROW] * 60, {}):
         # A new connection each time, so that both processes take some.
-        server.post("/predict", body)
+        server.post("/predict", json=body)
     count = ("mlops_request_duration_seconds_count", ("method", "POST"), ("route", "/predict"))
     classes = (("class", "virginica"), ("contract", "iris"), ("model_version", "1"))
     for _ in range(10):
@@ -96,7 +89,7 @@ def test_two_workers_count_as_one_follow_alike_and_ship_what_a_killed_one_left(
 
     deploy(iris_second)
     took_over = f"Serving release {iris_second.manifest.release}"
-    wait_until(lambda: server.output().count(took_over) == 2)
+    wait_until(lambda: server.output.count(took_over) == 2)
 
     def worker_with_segments() -> int | None:
         found = [path.name for path in settings.spool.glob("*.log") if path.stat().st_size]
@@ -113,7 +106,7 @@ def test_two_workers_count_as_one_follow_alike_and_ship_what_a_killed_one_left(
 
     wait_until_logged(database, answered)
     assert set(answered.values()) == {iris_second.manifest.release}
-    assert server.stop() == 0
+    server.end()
 
 
 @pytest.fixture
@@ -133,18 +126,18 @@ def test_workers_outlive_a_full_disk_and_ship_what_fills_it(
 ):
     variables = {"MLOPS_SPOOL": str(small_disk / "spool"), "MLOPS_SHIP_SECONDS": "5"}
     server = start_serving(iris, options=("--workers", "2"), **variables)
-    wait_until(lambda: server.output().count("Serving release") == 2)
+    wait_until(lambda: server.output.count("Serving release") == 2)
 
     # Rows of an answer until no more fit, and then what takes the rest.
-    statuses = [server.post("/predict", [IRIS_ROW] * 100).status_code for _ in range(200)]
+    statuses = [server.post("/predict", json=[IRIS_ROW] * 100).status_code for _ in range(200)]
     with (small_disk / "rest").open("wb", buffering=0) as rest, suppress(OSError):
         while True:
             rest.write(bytes(4096))
     for path in ("/predict", "/invocations", "/explain"):
-        statuses.append(server.post(path, []).status_code)
+        statuses.append(server.post(path, json=[]).status_code)
 
     assert {200, 503} <= set(statuses)
     wait_until(lambda: database.count("predictions") == 100 * statuses.count(200))
-    assert "died" not in server.output()
+    assert "died" not in server.output
     (small_disk / "rest").unlink()
     wait_until(lambda: server.predict()["release"])

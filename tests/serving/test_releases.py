@@ -28,7 +28,7 @@ def services(settings, database) -> Iterator[Services]:
 def wait_for_release(services: Services, release: Release) -> None:
     def is_served() -> bool:
         current = services.releases.current
-        return current is not None and current.manifest.release == release.manifest.release
+        return current is not None and current.manifest == release.manifest
 
     wait_until(is_served, what="the swap")
 
@@ -36,10 +36,11 @@ def wait_for_release(services: Services, release: Release) -> None:
 def wait_for_failure(services: Services, deployment: int, after: Any = None) -> LoadFailure:
     def failure() -> LoadFailure | None:
         found = services.releases.failure
-        is_new = found and found.deployment == deployment and found is not after
-        return found if is_new else None
+        return None if found is after else found
 
-    return wait_until(failure, what="the failure")
+    found = wait_until(failure, what="the failure")
+    assert found.deployment == deployment
+    return found
 
 
 def test_with_several_contracts_the_choice_is_asked_for(services, deploy, iris, houses):

@@ -12,15 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from mlops_for_mle.database.engine import engine_for
+from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.serving.server import MEMORY
 from mlops_for_mle.serving.settings import ServingSettings
+from tests.releases import IRIS_CONTRACT
 from tests.serving.conftest import NOWHERE, run, wait_until
 from tests.serving.raw import request
-
-FORBIDDEN = (
-    *("kedro", "mlflow", "pandas", "sklearn", "mlops_for_mle.pipelines"),
-    *("sqlalchemy", "psycopg2"),
-)
 
 
 def test_serving_loads_nothing_of_the_pipelines_and_no_database_before_the_first_answer():
@@ -33,8 +31,7 @@ def test_serving_loads_nothing_of_the_pipelines_and_no_database_before_the_first
     loaded = run("-c", program).stdout.split()
 
     assert "mlops_for_mle.serving.app" in loaded
-    for name in loaded:
-        assert not any(name == one or name.startswith(f"{one}.") for one in FORBIDDEN), name
+    assert not {"kedro", "mlflow", "pandas", "sklearn", "sqlalchemy", "psycopg2"} & set(loaded)
 
 
 def test_options_come_before_variables_and_both_before_folders_of_the_project(
@@ -50,19 +47,55 @@ def test_options_come_before_variables_and_both_before_folders_of_the_project(
     assert ServingSettings.load().port == 9000
 
 
-def test_wrong_values_are_named_with_what_is_allowed_and_end_the_program_with_status_2():
-    ended = run("-m", "mlops_for_mle.serving", "--port", "99999", MLOPS_LOG_LEVEL="loud")
+@pytest.mark.parametrize(
+    ("options", "variables", "status", "told"),
+    [
+        (
+            ("--port", "99999"),
+            {"MLOPS_LOG_LEVEL": "loud"},
+            2,
+            "MLOPS_PORT: .*65535.*'99999'.*\nMLOPS_LOG_LEVEL: .*warning.*'loud'.*",
+        ),
+        (
+            ("--host", "0.0.0.0"),
+            {},
+            2,
+            "MLOPS_HOST: 0.0.0.0 can be reached by others, and there is no API key in "
+            "{folder}/conf/local/api_keys.json. Create one with "
+            "`python -m mlops_for_mle.serving.keys create NAME --scope predict`, "
+            "or listen on 127.0.0.1.",
+        ),
+        (
+            ("--port", "{taken}"),
+            {},
+            1,
+            "Cannot listen on .* port {taken}: Address .* in use.*--port.*",
+        ),
+        # Whether there are any keys cannot be seen: that must let nobody in.
+        ((), {"MLOPS_API_KEYS_FILE": "{folder}/loop"}, 1, ".*: '{folder}/loop'"),
+        (("--workers", "2"), {"MLOPS_SPOOL": "{folder}/loop"}, 1, ".*: '{folder}/loop'"),
+    ],
+    ids=["wrong values", "a public address", "a taken address", "unknown keys", "no spool"],
+)
+def test_what_cannot_be_served_ends_with_a_sentence(tmp_path, options, variables, status, told):
+    (tmp_path / "loop").symlink_to("loop")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        places = {"folder": tmp_path, "taken": taken.getsockname()[1]}
+        given = {"MLOPS_PORT": "0", "MLOPS_PROJECT_PATH": "{folder}"} | variables
+        ended = run(
+            *("-m", "mlops_for_mle.serving"),
+            *(one.format(**places) for one in options),
+            **{name: value.format(**places) for name, value in given.items()},
+        )
 
-    assert ended.returncode == 2
-    port, level = ended.stderr.splitlines()
-    assert re.match("MLOPS_PORT: .*65535.*'99999'", port)
-    assert re.match("MLOPS_LOG_LEVEL: .*warning.*'loud'", level)
+    assert ended.returncode == status
+    assert re.fullmatch(told.format(**places) + "\n", ended.stderr), ended.stderr
 
 
 def test_without_cache_and_database_the_server_is_live_and_not_ready(start_server):
     server = start_server(DATABASE_URL=NOWHERE)
 
-    assert wait_until(lambda: server.get("/health/live")).status_code == 200
+    assert server.get("/health/live").status_code == 200
 
     def obstacle() -> str | None:
         answer = server.get("/health/ready")
@@ -71,32 +104,8 @@ def test_without_cache_and_database_the_server_is_live_and_not_ready(start_serve
         return detail if "127.0.0.1" in detail else None
 
     assert "refused" in wait_until(obstacle)
-    assert server.stop() == 0
-    assert "hidden" not in server.output()
-
-
-def test_an_address_that_is_taken_is_one_sentence(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        options = ("--port", str(port), "--project-path", str(tmp_path))
-        ended = run("-m", "mlops_for_mle.serving", *options)
-
-    assert ended.returncode == 1
-    assert f"Cannot listen on 127.0.0.1 port {port}: Address already in use" in ended.stderr
-    assert "--port" in ended.stderr
-    assert "Traceback" not in ended.stderr
-
-
-@pytest.mark.parametrize(("variable", "workers"), [("API_KEYS_FILE", 1), ("SPOOL", 2)])
-def test_a_path_that_cannot_be_used_is_one_sentence(tmp_path, variable, workers):
-    """Also keys of which it cannot be seen whether there are any: that must let nobody in."""
-    (path := tmp_path / "loop").symlink_to("loop")
-    options = ("--port", "0", "--workers", str(workers))
-
-    ended = run("-m", "mlops_for_mle.serving", *options, **{f"MLOPS_{variable}": str(path)})
-
-    assert ended.returncode == 1
-    assert re.fullmatch(f".*: '{path}'\n", ended.stderr)
+    server.end()
+    assert "hidden" not in server.output
 
 
 @pytest.mark.parametrize(
@@ -133,17 +142,6 @@ def test_nothing_of_the_metrics_stays_after_a_kill(start_serving, iris):
 
 
 @pytest.mark.integration
-def test_a_client_that_never_finishes_does_not_hold_up_the_end(start_serving, iris):
-    server = start_serving(iris, MLOPS_SHUTDOWN_SECONDS="1")
-    with socket.create_connection(server.address) as stuck:
-        stuck.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
-        # Answered after the server has read what came before.
-        assert server.get("/health/live")
-
-        assert server.stop() == 0
-
-
-@pytest.mark.integration
 def test_clients_that_connect_anew_for_each_request_are_answered_or_refused(start_serving, iris):
     server = start_serving(iris, MLOPS_SHUTDOWN_SECONDS="60")
     statuses: Counter[str] = Counter()
@@ -165,7 +163,7 @@ def test_clients_that_connect_anew_for_each_request_are_answered_or_refused(star
         asking = [threads.submit(ask) for _ in range(24)]
         wait_until(lambda: statuses["200"] > 100)
 
-        assert server.stop() == 0
+        server.end()
 
         for one in asking:
             one.result(90)
@@ -173,3 +171,74 @@ def test_clients_that_connect_anew_for_each_request_are_answered_or_refused(star
     # Who was not taken yet is refused, and may ask again; nobody gets half of an answer.
     assert set(statuses) <= {"ConnectionResetError", "BrokenPipeError"}, statuses
     assert sum(statuses.values()) <= len(asking)
+
+
+def test_an_embedded_server_that_cannot_start_is_a_database_that_is_away(
+    client, settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("MLOPS_PROJECT_PATH", str(settings.project_path))
+    (settings.project_path / "data").mkdir(exist_ok=True)
+    (settings.project_path / "data/postgres").write_text("a file")
+
+    answer = client.get("/deployments")
+
+    assert answer.status_code == 503
+    assert "postgres" in answer.json()["detail"]
+
+
+@pytest.mark.integration
+def test_neither_forty_slow_requests_nor_a_stuck_database_hold_up_anything_else(
+    start_serving, database, deploy, iris, iris_second
+):
+    database.run("DROP TABLE IF EXISTS iris_data")
+    ensure_observations(database.url, IRIS_CONTRACT)
+    times = {"SHIP": "0.1", "SHUTDOWN": "2", "REQUEST_TIMEOUT": "600"}
+    server = start_serving(iris, **{f"MLOPS_{name}_SECONDS": one for name, one in times.items()})
+    paths = ("/observations", "/predictions/recent", "/deployments", "/metrics")
+    answers: list[int] = []
+
+    def ask(_: int) -> None:
+        answers.append(server.get("/observations").status_code)
+
+    with ThreadPoolExecutor(40) as asking, engine_for(database.url).begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE iris_data IN ACCESS EXCLUSIVE MODE")
+        asking.map(ask, range(40))
+        wait_until(lambda: answers.count(429) == 8, what="more than may wait")
+        predicted = server.predict()
+        wait_until(lambda: database.count("predictions"), what="the shipped prediction")
+        label = {"prediction_id": predicted["prediction_id"], "label": 2}
+        assert server.post("/feedback", json=label).status_code == 201
+        for path in (*paths[1:], "/monitoring"):
+            assert server.get(path).status_code == 200
+        deploy(iris_second)
+        server.wait_until_ready(iris_second.manifest.release)
+        assert set(answers) == {429}, "the others waited all the time"
+        connection.rollback()
+    assert server.get("/observations").status_code == 200
+
+    backends = database.rows(
+        "SELECT pid FROM pg_stat_activity "
+        "WHERE datname = current_database() AND application_name LIKE 'mlops-for-mle %'"
+    )
+    for (pid,) in backends:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(200) as asking:
+            for path in paths * 50:
+                asking.submit(server.get, path)
+            wait_until(
+                lambda: server.get("/health/ready").json()["database"]["available"] is False,
+                what="the truth",
+            )
+            server.predict()
+            assert server.get("/openapi.json").status_code == 200
+            assert server.get("/health/ready").status_code == 200
+            # Nor does a client that never finishes hold up the end.
+            with socket.create_connection(server.address) as stuck:
+                stuck.sendall(request()[:-5])
+                assert server.get("/health/live")
+                server.end()
+    finally:
+        for (pid,) in backends:
+            os.kill(pid, signal.SIGCONT)

@@ -9,14 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 from sqlalchemy.engine import make_url
 
 from course.conftest import Program
 from tests.servers import ExternalPostgres, eventually, free_port, installation, serve_s3, status_of
+from tests.serving.conftest import Serving
 from tests.stack.compose_file import PROJECT, SETTINGS, STRONG, services
 
-VIRGINICA = {"sepal_length": 6.7, "sepal_width": 3.3, "petal_length": 5.7, "petal_width": 2.1}
 BIN = PROJECT / "deploy/bin"
 # Where the images set variables and the tests' machine has none.
 IMAGE = {
@@ -27,7 +26,7 @@ IMAGE = {
 }
 
 
-class LocalStack:
+class LocalStack(Serving):
     """Postgres, S3, MLflow, pipelines and API on free ports of this machine, in one folder.
 
     Commands that end find the ``kedro`` in ``programs``; services find the one that is installed.
@@ -39,6 +38,8 @@ class LocalStack:
         self._places = {name: f"127.0.0.1:{free_port()}" for name in ("s3", "mlflow", "api")}
         self._server = ExternalPostgres("postgres")
         self._running: dict[str, Program] = {}
+        self.url = self.url_at("api")
+        self.headers = {"X-API-Key": STRONG["MLOPS_API_KEY"]}
 
     def environment(self, service: str) -> dict[str, str]:
         """The variables that the compose file gives to a service, with this machine's addresses."""
@@ -59,7 +60,7 @@ class LocalStack:
             **json.loads(found),
         }
 
-    def url(self, name: str) -> str:
+    def url_at(self, name: str) -> str:
         return f"http://{self._places[name]}"
 
     def url_of(self, database: str) -> str:
@@ -86,7 +87,7 @@ class LocalStack:
         place = ("--host", "127.0.0.1", "--port", self._places["mlflow"].partition(":")[2])
         command = ("mlflow", "server", *place, "--workers", "1")
         self.start("mlflow", *command, MLFLOW_EXPOSE_PROMETHEUS=f"{self.folder}/mlflow-metrics")
-        assert eventually(lambda: status_of(f"{self.url('mlflow')}/health") == 200)
+        assert eventually(lambda: status_of(f"{self.url_at('mlflow')}/health") == 200)
 
     def start_api(self) -> None:
         """The API; other than in a container it listens on this machine only."""
@@ -97,7 +98,7 @@ class LocalStack:
             MLOPS_PORT=self._places["api"].partition(":")[2],
             MLOPS_API_KEYS_FILE=f"{self.folder}/api_keys.json",
         )
-        assert eventually(lambda: status_of(f"{self.url('api')}/health/ready") == 200)
+        assert eventually(lambda: status_of(f"{self.url}/health/ready") == 200)
 
     def start(self, name: str, *command: Any, **changes: str) -> None:
         """Start a service, with changed variables."""
@@ -150,15 +151,3 @@ class LocalStack:
     def said(self) -> str:
         """What all services have said so far."""
         return "".join(log.read_text("utf-8", "replace") for log in self.folder.glob("*.log"))
-
-    def ask(self, method: str, path: str, key: str = "", **options: Any) -> httpx.Response:
-        """A request to the API, with the stack's own key."""
-        headers = {"X-API-Key": key or STRONG["MLOPS_API_KEY"]}
-        url = f"{self.url('api')}{path}"
-        return httpx.request(method, url, headers=headers, timeout=30, **options)
-
-    def predict(self) -> dict[str, Any]:
-        """What the API answers for a flower of the last kind."""
-        answer = self.ask("POST", "/predict", json=VIRGINICA)
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())

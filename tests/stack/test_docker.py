@@ -17,6 +17,7 @@ from dotenv import set_key
 
 from tests.expectations import succeed
 from tests.servers import eventually, free_port
+from tests.serving.conftest import IRIS_ROW, Serving
 from tests.stack.compose_file import (
     PROJECT,
     SECRETS,
@@ -25,7 +26,6 @@ from tests.stack.compose_file import (
     environment_file,
 )
 
-VIRGINICA = {"sepal_length": 6.7, "sepal_width": 3.3, "petal_length": 5.7, "petal_width": 2.1}
 LARGEST = {"api": 350 * 1000**2, "pipeline": 1100 * 1000**2}
 PORTS = ("API_PORT", "MLFLOW_PORT", "S3_CONSOLE_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")
 
@@ -46,7 +46,7 @@ def docker(*arguments: str) -> str:
     return succeed("docker", *arguments)
 
 
-class Clone:
+class Clone(Serving):
     """A copy of what git has, with ports of its own."""
 
     def __init__(self, folder: Path) -> None:
@@ -103,20 +103,13 @@ class Clone:
         (found,) = json.loads(docker("inspect", *self.compose("ps", "-aq", service).split()))
         return dict(found)
 
-    def ask(self, method: str, path: str, key: str = "", **options: Any) -> httpx.Response:
-        return httpx.request(
-            method,
-            f"http://127.0.0.1:{self.settings['API_PORT']}{path}",
-            headers={"X-API-Key": key or self.settings["MLOPS_API_KEY"]},
-            timeout=30,
-            **options,
-        )
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.settings['API_PORT']}"
 
-    def predict(self) -> str:
-        """Have a row predicted; gives the identity of the answer."""
-        answer = self.ask("POST", "/predict", json=VIRGINICA)
-        assert answer.status_code == 200, answer.text
-        return str(answer.json()["prediction_id"])
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"X-API-Key": self.settings["MLOPS_API_KEY"]}
 
     def predicts(self) -> bool:
         with suppress(httpx.TransportError, AssertionError):
@@ -168,7 +161,7 @@ def test_an_image_is_small_and_holds_what_it_needs(stack, image):
 
 def test_traffic_is_sent_with_a_key(stack):
     command = [sys.executable, "scripts/send_traffic.py", "--rows=3", "--url"]
-    command.append(f"http://127.0.0.1:{stack.settings['API_PORT']}")
+    command.append(stack.url)
     sent = stack.run("env", f"MLOPS_API_KEY={stack.settings['MLOPS_API_KEY']}", *command)
     assert sent.stdout == "3 rows were predicted, 3 true labels told.\n", sent.stderr
     assert "needs an API key" in stack.run(*command).stderr
@@ -179,7 +172,7 @@ def test_predictions_go_on_and_none_is_lost_while_a_server_is_killed(stack):
     for service in ("s3", "mlflow", "postgres"):
         stack.compose("kill", "--signal", "SIGKILL", service)
         for _ in range(20):
-            answered.append(stack.predict())
+            answered.append(stack.predict()["prediction_id"])
             time.sleep(0.05)
         stack.compose("up", "--detach", "--no-deps", "--wait", service)
     assert stack.keeps(answered)
@@ -198,7 +191,7 @@ def test_replicas_answer_at_one_address_while_one_of_them_ends(stack):
         ending = subprocess.Popen(["docker", "stop", replicas[0]], stdout=subprocess.DEVNULL)
         answered = []
         while ending.poll() is None or len(answered) < 100:
-            answered.append(stack.predict())
+            answered.append(stack.predict()["prediction_id"])
         assert stack.keeps(answered)
     finally:
         stack.succeed("up")
@@ -216,7 +209,7 @@ def test_addresses_that_people_are_told_lead_somewhere(stack):
     assert "http://mlflow:5000" not in logged
     # Of its health checks, nothing.
     assert "/health" not in stack.compose("logs", "mlflow")
-    report = stack.ask("GET", "/monitoring/report")
+    report = stack.get("/monitoring/report")
     assert report.status_code == 200
     assert report.text.lstrip().lower().startswith("<!doctype html>")
 
@@ -290,7 +283,7 @@ def test_a_second_clone_runs_beside_the_first(stack, tmp_path_factory):
         assert other.name != stack.name
         assert stack.inspect("api")["Id"] == before
         assert other.predicts()
-        assert other.ask("GET", "/model", key=stack.settings["MLOPS_API_KEY"]).status_code == 401
+        assert other.get("/model", headers=stack.headers).status_code == 401
         assert stack.predicts()
     finally:
         other.succeed("down", "VOLUMES=1")
@@ -352,7 +345,7 @@ def test_the_tutorial_has_its_addresses_and_logins(stack):
                 pytest.skip(f"port {port} is taken")
     try:
         stack.succeed("up", "PROFILE=tutorial")
-        answer = httpx.post("http://localhost:8000/predict", json=VIRGINICA)
+        answer = httpx.post("http://localhost:8000/predict", json=IRIS_ROW)
         assert answer.json()["iris_class"] == 2
         logs = docker("compose", "--project-name", "mlops-tutorial", "logs", "api")
         assert "Serving release" in logs

@@ -14,8 +14,9 @@ from mlops_for_mle.serving.keys import KeyFile
 from tests.end_to_end.shim import shim
 from tests.projects import copy_project
 from tests.servers import eventually, query, scalar
+from tests.serving.conftest import IRIS_ROW
 from tests.stack.compose_file import PROJECT, STRONG
-from tests.stack.processes import BIN, VIRGINICA, LocalStack
+from tests.stack.processes import BIN, LocalStack
 
 pytestmark = pytest.mark.end_to_end
 PIPELINE = {"PIPELINE_EVERY": "3s"}
@@ -23,7 +24,7 @@ PIPELINE = {"PIPELINE_EVERY": "3s"}
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
-    """Up, migrated, and the pipelines' service has deployed."""
+    """Up, migrated, deployed by the pipelines' service; the API has its release from S3."""
     folder = tmp_path_factory.mktemp("stack")
     copy_project(PROJECT, folder)
     with shim() as programs, closing(LocalStack(folder, programs)) as found:
@@ -59,7 +60,7 @@ def test_a_restart_trains_nothing_and_a_rollback_stays(stack):
     assert _deployed(stack) == ["deploy", "deploy"]
     admin = KeyFile(stack.folder / "api_keys.json").create("kim", ["admin"])
     why = {"reason": "looks worse"}
-    answer = stack.ask("POST", "/deployments/rollback", json=why, key=admin)
+    answer = stack.post("/deployments/rollback", json=why, headers={"X-API-Key": admin})
     assert answer.status_code == 201, answer.text
     assert stack.stop("pipeline") == 0
     before = _monitored(stack)
@@ -78,12 +79,12 @@ def test_the_generator_is_healthy_while_its_batches_are_new(stack):
 
 
 def test_the_api_writes_what_its_routes_write(stack):
-    made = stack.ask("POST", "/observations", json={**VIRGINICA, "target": 2})
+    made = stack.post("/observations", json={**IRIS_ROW, "target": 2})
     assert made.status_code == 201, made.text
-    assert stack.ask("DELETE", made.headers["location"]).status_code == 204
+    assert stack.request("DELETE", made.headers["location"]).status_code == 204
     told = {"prediction_id": stack.predict()["prediction_id"], "label": "virginica"}
     # The label may be there before its prediction is, and then is answered with 200 as well.
-    assert eventually(lambda: stack.ask("POST", "/feedback", json=told).status_code in {200, 201})
+    assert eventually(lambda: stack.post("/feedback", json=told).status_code in {200, 201})
     assert eventually(lambda: scalar(stack.url_of("mlops"), "SELECT count(*) FROM predictions"))
 
 
@@ -116,19 +117,11 @@ def test_the_pipelines_make_the_table_of_another_contract_for_the_api(stack):
     assert scalar(url, allowed, table=scalar(url, made))
 
 
-def test_the_api_answers_by_a_release_that_it_read_from_s3(stack):
-    assert stack.predict()["iris_class"] == 2
-    # Nothing but the store has ever given it to the API, whose cache was empty at its start.
-    name = stack.ask("GET", "/health/ready").json()["release"]
-    release = stack.folder / "s3/releases/iris" / name
-    assert {path.name for path in release.iterdir()} == {"model.onnx", "manifest.json"}
-
-
 def test_the_api_wants_a_key_and_prometheus_one_only_reads(stack):
-    predict, metrics = (f"{stack.url('api')}/{name}" for name in ("predict", "metrics"))
+    predict, metrics = (f"{stack.url}/{name}" for name in ("predict", "metrics"))
     key = {"Authorization": f"Bearer {STRONG['METRICS_API_KEY']}"}
-    assert httpx.post(predict, json=VIRGINICA).status_code == 401
-    assert httpx.post(predict, json=VIRGINICA, headers=key).status_code == 403
+    assert httpx.post(predict, json=IRIS_ROW).status_code == 401
+    assert httpx.post(predict, json=IRIS_ROW, headers=key).status_code == 403
     assert httpx.get(metrics).status_code == 401
     assert httpx.get(metrics, headers=key).status_code == 200
 
@@ -158,9 +151,9 @@ def test_the_champion_can_be_downloaded_and_nothing_is_kept_beside_the_servers(s
 
 
 def test_mlflow_counts_its_requests_and_answers_under_no_foreign_name(stack):
-    counted = httpx.get(f"{stack.url('mlflow')}/metrics").text
+    counted = httpx.get(f"{stack.url_at('mlflow')}/metrics").text
     assert 'mlflow_http_request_total{method="GET",status="200"}' in counted
-    url = f"{stack.url('mlflow')}/api/2.0/mlflow/experiments/search?max_results=1"
+    url = f"{stack.url_at('mlflow')}/api/2.0/mlflow/experiments/search?max_results=1"
     for host, status in (("evil.example", 403), ("mlflow:5000", 200)):
         assert httpx.get(url, headers={"Host": host}).status_code == status
 
@@ -169,18 +162,6 @@ def test_no_log_holds_a_secret(stack):
     said = stack.said()
     assert "Serving release" in said
     assert not [secret for secret in STRONG.values() if secret in said]
-
-
-def test_predictions_go_on_and_are_kept_while_s3_and_mlflow_are_gone(stack):
-    stack.s3.kill()
-    stack.stop("mlflow")
-    identity = stack.predict()["prediction_id"]
-    assert stack.stop("api") == 0
-    stack.start_api()
-    assert stack.ask("GET", "/health/ready").json()["origin"] == "cache"
-    assert stack.predict()["iris_class"] == 2
-    kept = "SELECT count(*) FROM predictions WHERE prediction_id = :id"
-    assert eventually(lambda: scalar(stack.url_of("mlops"), kept, id=identity))
 
 
 def _deployed(stack: LocalStack) -> list[str]:

@@ -202,7 +202,9 @@ class ServingProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         if len(self.connections) > _most_connections():
             others = (cast(ServingProtocol, one) for one in self.connections if one is not self)
-            idle = next((one for one in others if not one.is_busy), self)
+            # One that was ended in this turn is among them until the next.
+            open_ones = (one for one in others if not one.transport.is_closing())
+            idle = next((one for one in open_ones if not one.is_busy), self)
             idle.transport.abort()
         self.await_head()
 
