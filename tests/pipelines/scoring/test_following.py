@@ -2,19 +2,15 @@
 
 import math
 
-import numpy as np
 import pytest
-from sklearn.linear_model import LinearRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.schema import ensure_predictions
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.scoring.following import enqueue_unscored, install, uninstall
 from mlops_for_mle.releases.manifest import Release
-from tests.pipelines.scoring.stage import Stage, following, staged
-from tests.releases import iris_release, make_release
+from tests.pipelines.scoring.stage import Stage, following
+from tests.releases import iris_release
 from tests.servers import connection_to, eventually, query, scalar
 
 pytestmark = pytest.mark.integration
@@ -95,23 +91,6 @@ def test_a_row_that_commits_after_younger_ones_were_scored_is_scored_too(stage):
         assert eventually(lambda: stage.scored() == 100)
         writer.commit()
         assert eventually(lambda: stage.scored() == 101)
-
-
-def test_poison_rows_are_kept_with_their_reasons_and_the_queue_goes_on(stage, release):
-    stage.insert(5)
-    bad = {stage.insert_row(5.1, one, 1.4, 0.2): one for one in (math.nan, -math.inf, 1e300)}
-    stage.insert(5)
-
-    totals = stage.score(size=3)
-
-    assert (totals.scored, totals.rejected, stage.waiting()) == (10, 3, 0)
-    facts = "contract, source, model_version, release"
-    found = query(stage.url, f"SELECT DISTINCT {facts} FROM scoring_rejects")
-    assert found == [("iris", "iris_data", 1, release.manifest.release)]
-    given = "source_id, reason, row_data->>'sepal_width'"
-    rejects = query(stage.url, f"SELECT {given} FROM scoring_rejects")
-    assert {key: float(value) for key, _, value in rejects} == pytest.approx(bad, nan_ok=True)
-    assert all(reason.startswith("sepal_width: is ") for _, reason, _ in rejects)
 
 
 def test_a_row_is_scored_by_the_values_that_it_has_when_its_turn_comes_and_then_no_more(stage):
@@ -198,29 +177,3 @@ def test_the_table_that_the_tutorial_made_is_completed_and_its_program_still_wri
         query(empty_database, insert)
         ensure_predictions(empty_database, contract)
     assert scalar(empty_database, "SELECT count(*) FROM iris_prediction") == 3
-
-
-def test_names_that_need_quoting_are_scored(database_url, tmp_path, monkeypatch):
-    raw = {
-        "name": "odd",
-        "table": "Odd 표",
-        "key": "Key's",
-        "timestamp": "when",
-        "features": {'50 % "off"': {}, "방 수": {"type": "integer"}, "select": {}},
-        "target": {"column": "y", "task": "regression", "response_name": "Price %"},
-    }
-    contract = Contract.model_validate(raw)
-    rows = np.random.default_rng(1).integers(1, 9, (50, 3)).astype(float)
-    model = make_pipeline(StandardScaler(), LinearRegression()).fit(rows, rows.sum(axis=1))
-    stage = staged(database_url, contract, tmp_path, monkeypatch)
-    stage.prepare()
-    stage.deploy(make_release(model, contract, rows[:3]))
-    columns = '"50 % ""off""", "방 수", "select", y'
-    values = "(1, 2, 3, 0), (1, 2, 'NaN', 0)"
-    query(database_url, f'INSERT INTO "Odd 표" ({columns}) VALUES {values}')
-
-    totals = stage.score()
-
-    assert (totals.scored, totals.rejected) == (1, 1)
-    found = scalar(database_url, 'SELECT "Price %" FROM odd_prediction')
-    assert found == pytest.approx(6, rel=1e-3)

@@ -1,9 +1,8 @@
 """Rows with every type of column: streamed and in batches, the same predictions and rejects."""
 
-from typing import Any
-
 import pytest
 
+from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import load
@@ -14,8 +13,11 @@ from tests.servers import connection_to, query
 
 pytestmark = pytest.mark.integration
 
-ROWS = mixed_rows(120, seed=5)
-TABLE = MIXED_CONTRACT.table
+# Names that have to be quoted, of whatever a contract names.
+RAW = MIXED_CONTRACT.model_dump() | {"key": "Key's", "timestamp": "when 100 %"}
+CONTRACT = Contract.model_validate(RAW | {"target": RAW["target"] | {"response_name": "Is it %s?"}})
+TABLE = CONTRACT.table
+ROWS = mixed_rows(120, seed=5)[list(CONTRACT.columns)]
 FAULTS = {
     10: ("가입일", "0044-03-15 BC", "is no date"),
     20: ("last seen", "-infinity", "is no time"),
@@ -26,74 +28,56 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def release():
-    return mixed_release(1)
+    given = mixed_release(1)
+    return Release.checked(given.manifest.model_copy(update={"contract": CONTRACT}), given.model)
 
 
 @pytest.fixture
 def stage(module_database_url, release_store, release, monkeypatch):
     """All rows wait in the table."""
-    stage = staged(module_database_url, MIXED_CONTRACT, release_store, monkeypatch)
+    stage = staged(module_database_url, CONTRACT, release_store, monkeypatch)
     stage.clear()
     stage.deploy(release)
     stage.prepare()
     with connection_to(stage.url) as connection:
-        columns = list(MIXED_CONTRACT.columns)
-        ROWS[columns].to_sql(TABLE, connection, if_exists="append", index=False)
+        ROWS.to_sql(TABLE, connection, if_exists="append", index=False)
         connection.commit()
     return stage
 
 
-def expected(release: Release) -> list[Any]:
-    codes = load(release).predict(encode_rows(ROWS, MIXED_CONTRACT)).values.tolist()
-    return [MIXED_CONTRACT.target.values[code] for code in codes]
-
-
-@pytest.mark.parametrize(
-    ("source", "output"), [(None, "scores"), ("{folder}/rows.parquet", "{folder}/out.parquet")]
-)
-def test_all_ways_give_the_same_predictions(stage, release, tmp_path, source, output):
-    ROWS.to_parquet(tmp_path / "rows.parquet")
-
-    streamed = stage.score(size=50)
-    found = stage.batch(
-        chunk_rows=33,
-        source=source and source.format(folder=tmp_path),
-        output=output.format(folder=tmp_path),
-    )
-
-    answers = expected(release)
-    assert set(answers) == {"stays", "leaves"}
-    assert (streamed.scored, streamed.rejected) == (len(ROWS), 0)
-    values = query(stage.url, "SELECT churn FROM churn_prediction ORDER BY source_id")
-    assert [value for (value,) in values] == answers
-    assert found.churn.tolist() == answers
-    assert found.label.tolist() == [{"stays": "유지", "leaves": "해지"}[one] for one in answers]
-    assert [len(one) for one in found.probabilities] == [2] * len(ROWS)
-
-
-def test_rows_that_do_not_fit_are_rejected_and_the_others_are_scored(stage):
+def test_all_ways_give_the_same_predictions_and_reject_the_same_rows(stage, release, tmp_path):
     for key, (column, value, _) in FAULTS.items():
         quoted = '"' + column.replace('"', '""') + '"'
-        query(stage.url, f"UPDATE \"{TABLE}\" SET {quoted} = '{value}' WHERE id = {key}")
+        query(stage.url, f'UPDATE "{TABLE}" SET {quoted} = \'{value}\' WHERE "Key\'s" = {key}')
+    # What no file can hold.
+    query(stage.url, f'UPDATE "{TABLE}" SET "when 100 %" = \'infinity\' WHERE "Key\'s" < 3')
+    good = ROWS.drop(index=[key - 1 for key in FAULTS])
+    good.to_parquet(tmp_path / "rows.parquet")
 
     streamed = stage.score(size=50)
-    found = stage.batch(chunk_rows=50, output="scores")
+    into_table = stage.batch(chunk_rows=33, output="scores")
+    into_files = stage.batch(chunk_rows=33, output=str(tmp_path / "out.parquet"))
+    of_file = stage.batch(source=str(tmp_path / "rows.parquet"), output=str(tmp_path / "2.parquet"))
 
-    assert (streamed.scored, streamed.rejected) == (len(ROWS) - 4, 4)
-    assert len(found) == len(ROWS) - 4
+    codes = load(release).predict(encode_rows(good, CONTRACT)).values.tolist()
+    answers = [CONTRACT.target.values[code] for code in codes]
+    assert set(answers) == {"stays", "leaves"}
+    assert (streamed.scored, streamed.rejected, stage.waiting()) == (len(good), len(FAULTS), 0)
+    values = query(stage.url, 'SELECT "Is it %s?" FROM churn_prediction ORDER BY source_id')
+    assert [value for (value,) in values] == answers
+    for found in (into_table, into_files, of_file):
+        assert found["Is it %s?"].tolist() == answers
+        assert found.label.tolist() == [{"stays": "유지", "leaves": "해지"}[one] for one in answers]
+        assert [len(one) for one in found.probabilities] == [2] * len(good)
+    assert into_files["when 100 %"].isna().tolist() == [True, True] + [False] * (len(good) - 2)
     for table, number in (("scoring_rejects", "source_id"), ("scores_rejects", "row_number")):
         rejects = dict(query(stage.url, f"SELECT {number}, reason FROM {table}"))
         assert rejects.keys() == FAULTS.keys()
         for key, (column, _, fault) in FAULTS.items():
             assert rejects[key].startswith(f"{column}: {fault}")
-
-
-def test_what_no_file_can_hold_does_not_stop_a_batch(stage, tmp_path):
-    query(stage.url, f"UPDATE \"{TABLE}\" SET timestamp = 'infinity' WHERE id < 3")
-
-    found = stage.batch(output=str(tmp_path / "out.parquet"))
-
-    assert found.timestamp.isna().tolist() == [True, True] + [False] * (len(ROWS) - 2)
+    facts = query(stage.url, "SELECT DISTINCT contract, source, model_version, release "
+                  "FROM scoring_rejects")  # fmt: skip
+    assert facts == [("churn", TABLE, 1, release.manifest.release)]
 
 
 def test_a_batch_without_one_valid_row_of_text_and_dates_is_rejected_whole(stage):
