@@ -14,7 +14,7 @@ FEATURES = features().map(Feature.model_validate)
 
 
 @given(st.data())
-def test_columns_are_held_to_the_rule_of_one_value(data: st.DataObject) -> None:
+def test_columns_are_held_to_the_rule_of_one_value(data):
     feature = data.draw(FEATURES)
     values = data.draw(st.lists(any_values(feature), min_size=1, max_size=8))
     # What is of another kind is not read; this test is about values that are.
@@ -50,7 +50,7 @@ def _is_of_kind(value: Any, feature: Feature) -> bool:
         (5, None),
     ],
 )
-def test_a_number_is_told_what_is_wrong_with_it(value: Any, expected: str | None) -> None:
+def test_a_number_is_told_what_is_wrong_with_it(value, expected):
     assert fault(value, Feature(minimum=0, maximum=10)) == expected
     assert fault(3.5e38, Feature()) == "is too large"
 
@@ -68,5 +68,5 @@ def test_a_number_is_told_what_is_wrong_with_it(value: Any, expected: str | None
         ({"type": "category", "categories": ["b"], "unknown": "other"}, "text"),
     ],
 )
-def test_what_is_allowed_is_said_in_words(facts: dict[str, Any], words: str) -> None:
+def test_what_is_allowed_is_said_in_words(facts, words):
     assert words in describe(Feature.model_validate(facts))

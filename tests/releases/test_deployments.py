@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
@@ -26,19 +25,19 @@ Back = Callable[..., Deployment]
 
 
 @pytest.fixture
-def database_url(module_database_url: str) -> str:
+def database_url(module_database_url) -> str:
     query(module_database_url, "TRUNCATE deployments")
     return module_database_url
 
 
 @pytest.fixture
-def connection(database_url: str) -> Iterator[Connection]:
+def connection(database_url) -> Iterator[Connection]:
     with engine_for(database_url).connect() as connection:
         yield connection
 
 
 @pytest.fixture
-def releases(release: Release, tmp_path: Path) -> dict[str, Manifest]:
+def releases(release, tmp_path) -> dict[str, Manifest]:
     """Releases A to D of one contract, which lie in the store."""
     store = ReleaseStore(str(tmp_path))
     found = {}
@@ -53,7 +52,7 @@ def releases(release: Release, tmp_path: Path) -> dict[str, Manifest]:
 
 
 @pytest.fixture
-def back(connection: Connection, tmp_path: Path) -> Back:
+def back(connection, tmp_path) -> Back:
     store = ReleaseStore(str(tmp_path))
     return lambda **options: roll_back(
         connection, store, "iris", reason="worse", actor="ada", **options

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_for_mle.errors import ReleaseError
-from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import Predictor, load
 from tests.releases import IRIS_CONTRACT, iris_release
 
@@ -15,7 +14,7 @@ ROWS = st.lists(st.tuples(LENGTHS, LENGTHS, LENGTHS, LENGTHS), min_size=1, max_s
 
 
 @pytest.fixture(scope="module")
-def predictor(release: Release) -> Predictor:
+def predictor(release) -> Predictor:
     return load(release)
 
 

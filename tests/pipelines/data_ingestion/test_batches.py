@@ -25,7 +25,6 @@ from tests.pipelines.data_ingestion.observations import (
     write,
 )
 from tests.servers import (
-    ExternalPostgres,
     connection_to,
     eventually,
     query,
@@ -143,9 +142,7 @@ def test_rejects_keep_the_row_as_it_was_read_and_why(database_url, contract):
 
 
 @pytest.fixture(params=["timestamp", "timestamptz"])
-def seoul(
-    request: pytest.FixtureRequest, external_server: ExternalPostgres, contract: Contract
-) -> Iterator[str]:
+def seoul(request, external_server, contract) -> Iterator[str]:
     """A server of somebody else's in Korea, whose table may have a time zone."""
     url = external_server.create_database()
     prepare(url, contract)

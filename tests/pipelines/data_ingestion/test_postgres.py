@@ -16,7 +16,7 @@ from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.pipelines.data_ingestion.sources import PostgresSourceDataset
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.data_ingestion.observations import batch_of, write
-from tests.servers import ExternalPostgres, query
+from tests.servers import query
 
 pytestmark = pytest.mark.integration
 
@@ -58,7 +58,7 @@ _LEFT_OUT = {
 
 
 @pytest.fixture
-def shop(external_server: ExternalPostgres) -> Iterator[str]:
+def shop(external_server) -> Iterator[str]:
     """A database of somebody else's in Korea."""
     url = external_server.create_database()
     query(url, f"ALTER DATABASE {make_url(url).database} SET timezone TO 'Asia/Seoul'")

@@ -35,7 +35,7 @@ FROM ingestion_batches
 
 
 @pytest.fixture
-def folder(project_folder: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(project_folder, database_url, monkeypatch) -> Path:
     """A project on a database of its own."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (project_folder / "unused").as_uri())

@@ -1,7 +1,6 @@
 """From the champion to a release that servers follow."""
 
 import json
-from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -22,13 +21,7 @@ TRAIL = "SELECT event, release, model_version, run_id, reason, actor FROM deploy
 
 
 @pytest.fixture
-def project(
-    registry_project: RegistryProject,
-    good: str,
-    poor: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> RegistryProject:
+def project(registry_project, good, poor, tmp_path, monkeypatch) -> RegistryProject:
     """Each test begins with a good champion, an empty store and an empty audit trail."""
     del poor
     registry_project.forget()
@@ -44,8 +37,8 @@ def register(project: RegistryProject, run_id: str, **gates: float) -> None:
 
 
 def test_the_champion_becomes_a_release_that_answers_as_it_was_trained_once(
-    project: RegistryProject, good: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+    project, good, tmp_path, caplog
+):
     with caplog.at_level("INFO", "mlops_for_mle"):
         project.run("deployment")
         assert "published" in caplog.text
@@ -64,9 +57,7 @@ def test_the_champion_becomes_a_release_that_answers_as_it_was_trained_once(
     assert np.mean(answers == rows["target"]) == stored.manifest.metrics["validation_accuracy"]
 
 
-def test_without_a_champion_nothing_is_deployed_and_that_is_said(
-    project: RegistryProject, poor: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_a_champion_nothing_is_deployed_and_that_is_said(project, poor, tmp_path, caplog):
     project.forget()
     for prepare in (lambda: None, lambda: register(project, poor)):
         prepare()
@@ -82,8 +73,8 @@ def test_without_a_champion_nothing_is_deployed_and_that_is_said(
 
 @pytest.mark.parametrize("what", ["graph", "example"])
 def test_a_champion_that_is_not_what_was_trained_is_neither_published_nor_deployed(
-    project: RegistryProject, good: str, tmp_path: Path, what: str
-) -> None:
+    project, good, tmp_path, what
+):
     path = project.files(good) / ("model.onnx" if what == "graph" else "description.json")
     original = path.read_bytes()
     if what == "graph":
@@ -102,9 +93,7 @@ def test_a_champion_that_is_not_what_was_trained_is_neither_published_nor_deploy
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_new_database_beside_old_releases_gets_releases_of_its_own(
-    project: RegistryProject, good: str, tmp_path: Path
-) -> None:
+def test_a_new_database_beside_old_releases_gets_releases_of_its_own(project, good, tmp_path):
     """Versions begin at 1 again, and the same training gives the same graph."""
     project.run("deployment")
     project.forget()

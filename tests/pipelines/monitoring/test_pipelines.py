@@ -24,7 +24,7 @@ SWAPPED = {1: 2, 2: 1}
 
 
 @pytest.fixture(scope="module")
-def project(registry_project: RegistryProject) -> RegistryProject:
+def project(registry_project) -> RegistryProject:
     """A project that has run once, so that its champion is deployed."""
     with refused(UserError) as refusal:
         registry_project.run("monitoring")
@@ -34,7 +34,7 @@ def project(registry_project: RegistryProject) -> RegistryProject:
 
 
 @pytest.fixture(scope="module")
-def first(project: RegistryProject) -> Release:
+def first(project) -> Release:
     """The release that is served at first."""
     return served(project)
 

@@ -51,7 +51,7 @@ class Work:
 
 
 @pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def clock(monkeypatch) -> None:
     monkeypatch.setattr(Work, "now", 0.0)
     monkeypatch.setattr(watch, "time", Work)
 

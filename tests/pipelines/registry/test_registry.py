@@ -23,7 +23,7 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def project(registry_project: RegistryProject, good: str, poor: str) -> RegistryProject:
+def project(registry_project, good, poor) -> RegistryProject:
     """Each test begins with two logged candidates, the poor one newer, and no version."""
     del good, poor
     registry_project.forget()
@@ -40,9 +40,7 @@ def decide_on(project: RegistryProject, run_id: str, **gates: float) -> None:
         project.run("registry", gates=gates)
 
 
-def test_the_newest_candidate_is_registered_once_whatever_the_gates_say_later(
-    project: RegistryProject, poor: str
-) -> None:
+def test_the_newest_candidate_is_registered_once_whatever_the_gates_say_later(project, poor):
     project.run("registry")
 
     (version,) = project.versions().values()
@@ -56,9 +54,7 @@ def test_the_newest_candidate_is_registered_once_whatever_the_gates_say_later(
     assert project.champion() == poor
 
 
-def test_the_candidate_of_the_active_run_comes_before_a_newer_one(
-    project: RegistryProject, good: str, poor: str
-) -> None:
+def test_the_candidate_of_the_active_run_comes_before_a_newer_one(project, good, poor):
     assert candidates(project).load().run_id == poor
     with mlflow.start_run(good):
         assert candidates(project).load().run_id == good
@@ -71,9 +67,7 @@ def test_the_candidate_of_the_active_run_comes_before_a_newer_one(
     assert first in refusal.message
 
 
-def test_a_candidate_is_registered_once_by_several_at_once(
-    project: RegistryProject, good: str
-) -> None:
+def test_a_candidate_is_registered_once_by_several_at_once(project, good):
     decision = Decision(
         run_id=good,
         model_uri=project.client.get_run(good).data.tags["mlops.candidate_model"],
@@ -91,8 +85,8 @@ def test_a_candidate_is_registered_once_by_several_at_once(
 
 
 def test_a_good_candidate_becomes_champion_and_a_poor_one_does_not_for_reasons_that_are_recorded(
-    project: RegistryProject, good: str, poor: str, caplog: pytest.LogCaptureFixture
-) -> None:
+    project, good, poor, caplog
+):
     with caplog.at_level("INFO", "mlops_for_mle"):
         decide_on(project, good)
         decide_on(project, poor)

@@ -1,7 +1,5 @@
 """What is chosen by held-out rows: the estimator, the calibration and the threshold."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,9 +57,7 @@ def rare_rows(row_count: int = 900) -> pd.DataFrame:
     ],
     ids=["line", "bend", "curve"],
 )
-def test_the_simplest_that_is_not_shown_to_be_worse_is_chosen(
-    rows: pd.DataFrame, best: str, chosen: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_simplest_that_is_not_shown_to_be_worse_is_chosen(rows, best, chosen, monkeypatch):
     monkeypatch.setattr("mlops_for_mle.pipelines.training.estimators._has_lightgbm", lambda: False)
 
     description = assemble(rows, LINE_CONTRACT, estimator=AUTO).description
@@ -81,9 +77,7 @@ def test_the_simplest_that_is_not_shown_to_be_worse_is_chosen(
     ],
     ids=["classes by time", "numbers"],
 )
-def test_what_is_chosen_is_the_same_again_to_the_last_bit(
-    contract: Contract, options: dict[str, Any]
-) -> None:
+def test_what_is_chosen_is_the_same_again_to_the_last_bit(contract, options):
     rows = mixed_rows(160).assign(timestamp=pd.date_range("2026-01-01", periods=160, freq="h"))
 
     first = assemble(rows, contract, estimator=AUTO, **options)
@@ -98,7 +92,7 @@ def test_what_is_chosen_is_the_same_again_to_the_last_bit(
     [(BENT_ROWS[:160], LINE_CONTRACT), (rare_rows(200), SMALL_CONTRACT)],
     ids=["numbers", "classes"],
 )
-def test_voting_is_chosen_by_what_it_would_answer(rows: pd.DataFrame, contract: Contract) -> None:
+def test_voting_is_chosen_by_what_it_would_answer(rows, contract):
     learned, target = split(rows, contract).learned, contract.target
     folds = folds_of(learned, TrainingOptions(), 2)
 
@@ -114,7 +108,7 @@ def test_voting_is_chosen_by_what_it_would_answer(rows: pd.DataFrame, contract: 
         assert error == pytest.approx(measure_one(metric, given, learned.truth[judge], target))
 
 
-def test_auto_calibrates_and_decides_as_if_its_choice_had_been_named() -> None:
+def test_auto_calibrates_and_decides_as_if_its_choice_had_been_named():
     options = {"metric": "balanced_accuracy", "calibrate": True}
 
     auto = train(rare_rows(400), SMALL_CONTRACT, estimator=AUTO, **options)
@@ -125,7 +119,7 @@ def test_auto_calibrates_and_decides_as_if_its_choice_had_been_named() -> None:
     assert auto.predictor.threshold == named.predictor.threshold is not None
 
 
-def test_boosting_that_cannot_stop_early_on_so_few_rows_is_not_chosen() -> None:
+def test_boosting_that_cannot_stop_early_on_so_few_rows_is_not_chosen():
     description = assemble(iris_rows()[::8], IRIS_CONTRACT, estimator=AUTO).description
 
     assert description.estimator == "LogisticRegression"
@@ -133,7 +127,7 @@ def test_boosting_that_cannot_stop_early_on_so_few_rows_is_not_chosen() -> None:
     assert "boosting" not in str(description.candidates)
 
 
-def test_a_class_of_a_single_group_does_not_keep_auto_from_choosing() -> None:
+def test_a_class_of_a_single_group_does_not_keep_auto_from_choosing():
     shops = np.arange(900) % 9
     rows = rare_rows().assign(shop=shops)
     rows["kind"] = ((shops == 5) & (rows["width"] > -0.5)).astype(int)
@@ -146,7 +140,7 @@ def test_a_class_of_a_single_group_does_not_keep_auto_from_choosing() -> None:
     assert trained.trials.filter(like="fold").shape[1] == 4
 
 
-def test_auto_goes_with_no_parameters() -> None:
+def test_auto_goes_with_no_parameters():
     with pytest.raises(ValidationError, match="auto goes with no search"):
         TrainingOptions.model_validate({"estimator": AUTO | {"parameters": {"C": 1}}})
 
@@ -163,9 +157,7 @@ def test_auto_goes_with_no_parameters() -> None:
     ],
     ids=lambda one: one if isinstance(one, str) else "",
 )
-def test_a_calibrated_model_is_served_as_it_was_trained(
-    name: str, rows: pd.DataFrame, contract: Contract
-) -> None:
+def test_a_calibrated_model_is_served_as_it_was_trained(name, rows, contract):
     estimator = {"name": name, "parameters": SMALL.get(name, {})}
     if name == "lightgbm":
         pytest.importorskip("onnxmltools", exc_type=ImportError)
@@ -177,9 +169,7 @@ def test_a_calibrated_model_is_served_as_it_was_trained(
     assert trained.predictor.has_probabilities
 
 
-def test_what_cannot_be_calibrated_is_told_and_an_error_where_that_was_asked_for(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_what_cannot_be_calibrated_is_told_and_an_error_where_that_was_asked_for(caplog):
     # Of the third class one row is left to learn from, so no fold can judge it.
     rows = iris_rows()[:102]
 
@@ -203,9 +193,7 @@ def test_what_cannot_be_calibrated_is_told_and_an_error_where_that_was_asked_for
 
 
 @pytest.mark.parametrize("calibrate", [False, True, "auto"])
-def test_classes_need_not_count_from_zero_and_calibration_leaves_the_answers(
-    calibrate: Any,
-) -> None:
+def test_classes_need_not_count_from_zero_and_calibration_leaves_the_answers(calibrate):
     values = np.array([-3, 5, 70])
     classes = [{"value": value, "label": f"c{value}"} for value in values.tolist()]
     target = IRIS_CONTRACT.target.model_dump() | {"classes": classes}
@@ -226,7 +214,7 @@ def test_classes_need_not_count_from_zero_and_calibration_leaves_the_answers(
     np.testing.assert_array_equal(answers.probabilities, expected.probabilities)
 
 
-def test_overconfident_probabilities_are_calibrated_and_good_ones_left_alone() -> None:
+def test_overconfident_probabilities_are_calibrated_and_good_ones_left_alone():
     deep = {"name": "random_forest", "parameters": {"n_estimators": 10, "min_samples_leaf": 1}}
 
     forest = assemble(rare_rows(), SMALL_CONTRACT, estimator=deep).description
@@ -238,7 +226,7 @@ def test_overconfident_probabilities_are_calibrated_and_good_ones_left_alone() -
     assert "uncalibrated_brier" not in linear.metrics
 
 
-def test_a_rare_class_is_answered_from_a_threshold_on_that_the_release_carries() -> None:
+def test_a_rare_class_is_answered_from_a_threshold_on_that_the_release_carries():
     usual = assemble(rare_rows(), SMALL_CONTRACT, metric="log_loss").description
     candidate = assemble(rare_rows(), SMALL_CONTRACT, metric="balanced_accuracy")
 
@@ -254,7 +242,7 @@ def test_a_rare_class_is_answered_from_a_threshold_on_that_the_release_carries()
     assert answers.tolist() == (raw[:, 1] >= found.threshold).astype(int).tolist()
 
 
-def test_by_time_a_threshold_is_chosen_only_by_what_had_not_happened_yet() -> None:
+def test_by_time_a_threshold_is_chosen_only_by_what_had_not_happened_yet():
     times = pd.date_range("2026-01-01", periods=900, freq="h")
     rows = rare_rows().assign(timestamp=times)
     # What holds of the oldest rows holds of no others.
@@ -273,7 +261,7 @@ def test_by_time_a_threshold_is_chosen_only_by_what_had_not_happened_yet() -> No
     assert found == expected
 
 
-def test_a_date_beyond_the_training_rows_counts_as_the_last_of_them() -> None:
+def test_a_date_beyond_the_training_rows_counts_as_the_last_of_them():
     trained = train(mixed_rows(160), MIXED_CONTRACT, estimator={"name": "logistic"})
     features = trained.examples.features.head(1)
     day = "last seen.days_since_1970"

@@ -40,14 +40,14 @@ def check(
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_sound_table_passes_every_check() -> None:
+def test_a_sound_table_passes_every_check():
     found, wrong = check(table())
 
     assert wrong == []
     assert found["distinct_rows_by_class"].keys() == {"no", "yes"}
 
 
-def test_too_few_rows_are_told_and_repeated_ones_count_once() -> None:
+def test_too_few_rows_are_told_and_repeated_ones_count_once():
     rows = table()
     keep = (rows.kind == 0) | (rows.index < rows.index[rows.kind == 1][3])
 
@@ -72,7 +72,7 @@ def test_too_few_rows_are_told_and_repeated_ones_count_once() -> None:
     ],
     ids=["near copy", "copy", "zero in one class", "regression"],
 )
-def test_a_feature_that_holds_the_answer_is_leakage(contract: Contract, height: Any) -> None:
+def test_a_feature_that_holds_the_answer_is_leakage(contract, height):
     rows = table().assign(height=height)
 
     (problem,) = check(rows, contract)[1]
@@ -83,13 +83,13 @@ def test_a_feature_that_holds_the_answer_is_leakage(contract: Contract, height: 
     assert check(rows, contract, maximum_single_feature_score=None)[1] == []
 
 
-def test_a_column_of_identifiers_is_no_leakage() -> None:
+def test_a_column_of_identifiers_is_no_leakage():
     rows = table().assign(height=np.arange(400.0))
 
     assert check(rows)[0]["single_feature_scores"]["height"] < 0.7
 
 
-def test_rows_and_gates_that_do_not_fit_stop_the_training_before_anything_is_fitted() -> None:
+def test_rows_and_gates_that_do_not_fit_stop_the_training_before_anything_is_fitted():
     constant = snapshot(line_rows().assign(y=1.0), LINE_CONTRACT)
     options = TrainingOptions(), DataCheckOptions()
 
@@ -127,8 +127,8 @@ def held_back(rows: pd.DataFrame, contract: Contract, fraction: float, seed: int
 @pytest.mark.parametrize("by", ["hash", "time", "group"])
 @given(ROWS, st.floats(0.05, 0.95), SEEDS, st.randoms(use_true_random=False))
 def test_what_belongs_together_falls_on_one_side_in_whatever_order_and_so_in_folds(
-    by: Any, rows: list[Any], fraction: float, seed: int, random: Any
-) -> None:
+    by, rows, fraction, seed, random
+):
     options = {"split": {"by": by, "column": "shop" if by == "group" else None}, "seed": seed}
     options["validation_fraction"] = fraction
     order = random.sample(range(len(rows)), len(rows))
@@ -163,7 +163,7 @@ def test_what_belongs_together_falls_on_one_side_in_whatever_order_and_so_in_fol
 
 
 @given(st.sampled_from([0.1, 0.25, 0.3, 0.5, 0.9]), SEEDS)
-def test_the_share_of_each_class_is_held_back(fraction: float, seed: int) -> None:
+def test_the_share_of_each_class_is_held_back(fraction, seed):
     rows = iris_rows().drop_duplicates(ignore_index=True)
 
     validation = held_back(rows, IRIS_CONTRACT, fraction, seed)
@@ -172,7 +172,7 @@ def test_the_share_of_each_class_is_held_back(fraction: float, seed: int) -> Non
         assert (validation["target"] == value).sum() == pytest.approx(fraction * count, abs=0.5)
 
 
-def test_most_rows_keep_their_side_when_the_table_grows() -> None:
+def test_most_rows_keep_their_side_when_the_table_grows():
     rows = line_rows(400).assign(id=range(400))
 
     before, after = (
@@ -182,7 +182,7 @@ def test_most_rows_keep_their_side_when_the_table_grows() -> None:
     assert len(before & after) >= 0.85 * len(before)
 
 
-def test_the_split_is_the_same_in_every_revision_of_the_code() -> None:
+def test_the_split_is_the_same_in_every_revision_of_the_code():
     validation = held_back(iris_rows(with_key=True), IRIS_CONTRACT, 0.05, 42)
 
     assert validation["id"].tolist() == [18, 31, 41, 64, 69, 90, 116, 144]
@@ -197,7 +197,7 @@ def test_the_split_is_the_same_in_every_revision_of_the_code() -> None:
         ({"by": "time", "column": "shop"}, "shop holds no dates"),
     ],
 )
-def test_a_split_that_cannot_be_is_told(by: dict[str, str], message: str) -> None:
+def test_a_split_that_cannot_be_is_told(by, message):
     rows = [(0.0, day % 5, int(day > 7), day, "ab"[day % 2]) for day in range(9)]
 
     with pytest.raises(UserError, match=message):
@@ -206,7 +206,7 @@ def test_a_split_that_cannot_be_is_told(by: dict[str, str], message: str) -> Non
         split(pd.concat([line_rows(1)] * 5), LINE_CONTRACT)
 
 
-def test_the_group_is_that_of_the_contract_where_no_column_is_named() -> None:
+def test_the_group_is_that_of_the_contract_where_no_column_is_named():
     rows = shops([(0.5, at % 5, at % 2, at, "abcdef"[at % 6]) for at in range(60)])
     grouped = Contract.model_validate({**SMALL_CONTRACT.model_dump(), "group": "shop"})
 
