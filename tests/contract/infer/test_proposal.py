@@ -114,20 +114,6 @@ def test_ranges_have_a_margin_but_keep_their_sign():
     assert found == [limits for _, limits in ranges]
 
 
-def test_text_is_read_as_what_it_says():
-    columns = {
-        "boolean": ["true", "FALSE"],
-        "category": ["Y", "N"],
-        "integer": ["1", "2"],
-        "float": ["1.0", "2.5", ""],
-        "date": ["2024/01/02", "2024/03/04"],
-        "a timestamp": ["2024-01-02 10:00", "2024-03-04"],
-    }
-    features = infer(table(**columns)).contract().features
-
-    assert all(features[name].type == name.removeprefix("a ") for name in columns)
-
-
 @pytest.mark.parametrize(
     ("values", "task"),
     [

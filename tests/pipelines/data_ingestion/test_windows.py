@@ -62,14 +62,14 @@ def test_a_csv_file_is_trained_on_as_it_would_be_ingested(database_url, contract
     path = tmp_path / "rows.csv"
     path.write_text(
         "L;sepal_width;petal_length;petal_width;target;timestamp\n9 cm;1;1;1;1;\n"
-        "5,1 cm;3,5;?;0,2;0;2026-01-31\n;;;;;\n1;1;1;1;;\n"
+        "5,1 cm;3,5;?;0,2;0;2026-01-31\n;;;;;\n1;1;1;1;;\n1;1;1;1;-;\n"
     )
     ingestion = {
         "source": "csv",
         "rename": {"L": "sepal_length"},
         "decimal": "comma",
         "number_formats": {"sepal_length": {"decimal": ",", "unit": " cm"}},
-        "missing_marks": {"petal_length": ["?"]},
+        "missing_marks": {"petal_length": ["?"], "target": ["-"]},
         "drop_missing_target": True,
     }
     raw = contract.model_dump(mode="json")

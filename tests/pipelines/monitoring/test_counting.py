@@ -284,7 +284,7 @@ def test_predictions_of_the_future_are_a_finding_and_in_no_window(database_url, 
     traffic.serve(200)
     calm = look(database_url, iris, iris_rows())
     ahead = Traffic(database_url, iris, seed=32, start=datetime.now(UTC) + timedelta(days=3650))
-    ahead.serve(100, shift={"petal_length": 3.0}, flip_labels=0.9)
+    ahead.serve(100, shift={"petal_length": 3.0}, truth=lambda classes: (classes + 1) % 3)
 
     seen = look(database_url, iris, iris_rows())
     late = look(database_url, iris, iris_rows(), window={"until": ahead.now})

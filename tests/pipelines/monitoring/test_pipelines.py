@@ -1,9 +1,11 @@
 """The pipelines: what a run records, and the loop from a changed world to a new model."""
 
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pandas as pd
 import pytest
 from kedro.framework.session import KedroSession
 
@@ -15,12 +17,14 @@ from mlops_for_mle.releases.store import ReleaseStore
 from tests.candidates import RegistryProject
 from tests.expectations import refused
 from tests.pipelines.monitoring.traffic import Traffic, deployed_release
-from tests.servers import query
+from tests.servers import query, scalar
 
 pytestmark = pytest.mark.integration
 
-# Versicolor is called virginica from now on, and the other way round.
-SWAPPED = {1: 2, 2: 1}
+
+def swapped(classes: "pd.Series[int]") -> Any:
+    """Versicolor is called virginica from now on, and the other way round."""
+    return classes.replace({1: 2, 2: 1})
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +118,18 @@ def a_changed_world_is_noticed_learned_and_told_by_the_tables(
     assert "says none" in refusal.message
     assert len(mlflow_runs(project)) == before, "what was not called for leaves no run"
 
-    traffic.serve(500, noise=0.1, relabel=SWAPPED)
+    traffic.serve(500, noise=0.1, truth=swapped)
     assert monitor(project) == ("alarm", "none")
+    told = "SELECT reasons ->> 0 FROM retraining_decisions ORDER BY id DESC LIMIT 1"
+    assert re.fullmatch(
+        r"performance: alarm in 1 of the last 2 labelled windows \(runs \d+\); "
+        r"2 in 3 call for retrain\.",
+        scalar(project.url, told),
+    )
     # Labels that stay the newest count once.
     traffic.serve(600, noise=0.1, labelled=0)
     assert monitor(project) == ("alarm", "none")
-    traffic.serve(500, noise=0.1, relabel=SWAPPED)
+    traffic.serve(500, noise=0.1, truth=swapped)
     assert monitor(project) == ("alarm", "retrain")
     # Neither a part of the pipeline nor one that fails ends anything, and both let go.
     with KedroSession.create(project_path=project.folder) as session:
@@ -138,7 +148,7 @@ def a_changed_world_is_noticed_learned_and_told_by_the_tables(
     assert second.manifest.snapshot.source.startswith("labelled predictions since")
 
     traffic.release = second
-    traffic.serve(500, noise=0.1, relabel=SWAPPED)
+    traffic.serve(500, noise=0.1, truth=swapped)
     assert monitor(project) == ("healthy", "none")
 
     story = query(
@@ -162,11 +172,14 @@ def a_changed_world_is_noticed_learned_and_told_by_the_tables(
 
 
 def a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(project: RegistryProject) -> None:
+    def at_random(classes: "pd.Series[int]") -> Any:
+        return classes.sample(frac=1, random_state=1).to_numpy()
+
     def labels_at_random(hours_ago: int) -> str:
         begin = datetime.now(UTC) - timedelta(hours=hours_ago)
         traffic = Traffic(project.url, served(project), seed=hours_ago, start=begin)
         for _ in range(2):
-            traffic.serve(500, noise=0.1, flip_labels=0.6)
+            traffic.serve(500, noise=0.1, truth=at_random)
             decision = monitor(project)[1]
         return decision
 
