@@ -8,17 +8,14 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from click.testing import CliRunner
-from kedro.framework.startup import bootstrap_project
 
-from mlops_for_mle.cli import cli
 from mlops_for_mle.commands.project import read_project
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.data_ingestion.nodes import IngestionOptions, to_contract, validate
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from tests.conftest import PROJECT
 from tests.mixed_rows import TARGET, mixed_rows
-from tests.projects import copy_project
+from tests.projects import copy_project, invoke
 from tests.servers import query
 
 pytestmark = pytest.mark.integration
@@ -46,10 +43,7 @@ def infer(
     arguments = ["contract", "infer", f"--{kind}", place]
     for option, value in ({"target": TARGET, "name": "orders"} | changes).items():
         arguments += [f"--{option}"] if value is True else [f"--{option}", value]
-    result = CliRunner().invoke(cli, arguments, obj=bootstrap_project(folder))
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result.output
+    return invoke(folder, *arguments, code=code).output
 
 
 def globals_of(folder: Path, env: str = "orders") -> Any:

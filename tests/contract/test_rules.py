@@ -40,18 +40,10 @@ def _is_of_kind(value: Any, feature: Feature) -> bool:
     return isinstance(value, str) and not feature.has_integer_categories and bool(value.strip())
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (10**400, "is too large"),
-        (float("nan"), "is not finite"),
-        (-1, "is too small"),
-        (True, "is no number"),
-        (5, None),
-    ],
-)
-def test_a_number_is_told_what_is_wrong_with_it(value, expected):
-    assert fault(value, Feature(minimum=0, maximum=10)) == expected
+def test_a_number_is_told_what_is_wrong_with_it():
+    values = (10**400, float("nan"), -1, True, 5)
+    told = ["is too large", "is not finite", "is too small", "is no number", None]
+    assert [fault(one, Feature(minimum=0, maximum=10)) for one in values] == told
     assert fault(3.5e38, Feature()) == "is too large"
 
 

@@ -26,7 +26,6 @@ from mlops_for_mle.database.schema import (
 )
 from mlops_for_mle.database.tables import metadata
 from mlops_for_mle.errors import ConfigurationError, UserError
-from tests.expectations import refused
 from tests.mixed import MIXED_CONTRACT
 from tests.servers import connection_to, query, scalar
 
@@ -209,7 +208,7 @@ def test_every_usual_form_of_a_url_is_understood_and_another_refused_without_its
         "owner secret-word",
         "postgresql://owner:secret-word@db:port/rows",
     ):
-        with refused(ConfigurationError) as refusal:
+        with pytest.raises(ConfigurationError) as caught:
             normalise_url(raw, "DATABASE_URL")
         expected = "DATABASE_URL: expected postgresql://user:password@host:port/database"
-        assert refusal.message == expected
+        assert str(caught.value) == expected

@@ -15,8 +15,9 @@ from mlops_for_mle.releases.deployments import (
     history,
     roll_back,
 )
-from mlops_for_mle.releases.manifest import Manifest, Release, release_name
+from mlops_for_mle.releases.manifest import Manifest, release_name
 from mlops_for_mle.releases.store import ReleaseStore
+from tests.releases import changed
 from tests.servers import eventually, query, waiting_for_a_lock
 
 pytestmark = pytest.mark.integration
@@ -43,11 +44,10 @@ def releases(release, tmp_path) -> dict[str, Manifest]:
     found = {}
     for version, letter in enumerate("ABCD", 1):
         run_id = letter * 8
-        facts = {"version": version, "run_id": run_id}
-        facts["release"] = release_name("iris", version, run_id)
-        manifest = release.manifest.model_copy(update=facts)
-        store.publish(Release(manifest=manifest, model=release.model))
-        found[letter] = manifest
+        name = release_name("iris", version, run_id)
+        one = changed(release, version=version, run_id=run_id, release=name)
+        store.publish(one)
+        found[letter] = one.manifest
     return found
 
 

@@ -135,12 +135,6 @@ def test_what_stands_in_the_way_is_told_with_where_it_is(rows, wishes, said):
     assert said in complaint(rows, **wishes)
 
 
-def test_categories_that_look_partly_like_numbers_are_no_mixture():
-    features = infer(table(stage=["1", "2", "3+", "4+"])).contract().features
-
-    assert features["stage"].categories == ("1", "2", "3+", "4+")
-
-
 @pytest.mark.parametrize(
     ("column", "why"),
     [

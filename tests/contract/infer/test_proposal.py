@@ -141,12 +141,6 @@ def test_the_target_decides_the_task(values, task):
         assert set(map(str, target.codes)) == whole
 
 
-def test_the_task_can_be_wished():
-    rows = table(y=["1", "2", "3", "4", "5"])
-
-    assert infer(rows, task="regression").contract().target.task == "regression"
-
-
 @pytest.mark.parametrize("name", ["created_at", "Timestamp", "관측일시"])
 def test_a_column_named_like_the_time_of_an_observation_is_taken_for_it(name):
     times = pd.date_range("2024-01-01", periods=ROWS, freq="h")

@@ -20,8 +20,7 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
 )
 from mlops_for_mle.releases.manifest import Release
 from tests.pipelines.monitoring.examples import DECISION, LINE
-from tests.pipelines.monitoring.traffic import renamed
-from tests.releases import IRIS_CONTRACT, iris_release, iris_rows
+from tests.releases import IRIS_CONTRACT, changed, iris_release, iris_rows
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 OPEN = replace(DECISION, evidence_from=BEGIN, run_id="own", created_at=BEGIN + timedelta(hours=9))
@@ -91,7 +90,7 @@ def deployments(*rows: tuple[str, str, float, str]) -> pd.DataFrame:
 
 def trained_by(run_id: str) -> Release:
     """The champion that a run has trained."""
-    return renamed(iris_release(2), run_id=run_id)
+    return changed(iris_release(2), run_id=run_id)
 
 
 def test_only_the_own_champion_is_deployed_and_only_where_nobody_else_has_deployed():

@@ -25,7 +25,7 @@ from mlops_for_mle.releases.deployments import current
 from mlops_for_mle.releases.manifest import Release, SnapshotFacts
 from mlops_for_mle.releases.predictor import Predictor
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.releases import IRIS_CONTRACT, iris_rows
+from tests.releases import IRIS_CONTRACT, changed, iris_rows
 
 
 class Served(NamedTuple):
@@ -41,12 +41,7 @@ def trained_on(release: Release, snapshot: pd.DataFrame) -> Release:
     """The release as if its model had been trained on these rows."""
     facts = SnapshotFacts(source="test", sha256="", watermark=None, row_count=len(snapshot))
     metrics = {"validation_accuracy": 0.95, "validation_rmse": 5.5} | release.manifest.metrics
-    return renamed(release, snapshot=facts, metrics=metrics)
-
-
-def renamed(given: Release, **facts: Any) -> Release:
-    """The release with other facts in its manifest."""
-    return Release.checked(given.manifest.model_copy(update=facts), given.model)
+    return changed(release, snapshot=facts, metrics=metrics)
 
 
 def deployed_release(database_url: str, store: ReleaseStore, contract: str) -> Release:

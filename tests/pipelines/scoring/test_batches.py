@@ -337,6 +337,5 @@ def test_a_release_can_be_named_without_being_deployed(stage, release):
     named = stage.entry(ScoringReleaseDataset, release=release.manifest.release)
 
     assert named.load().manifest == release.manifest
-    with refused(UserError) as refusal:
+    with refused(UserError, "is deployed yet: run `kedro run` first"):
         stage.entry(ScoringReleaseDataset).load()
-    assert "is deployed yet: run `kedro run` first" in refusal.message

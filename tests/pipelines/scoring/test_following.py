@@ -1,16 +1,17 @@
-"""Rows of the table, scored as they arrive, within this process."""
+"""Rows of the table, scored as they arrive: within this process, and by `kedro score`."""
 
 import math
+import signal
 
 import pytest
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.database.schema import ensure_predictions
+from mlops_for_mle.database.schema import ensure_predictions, prepare
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.scoring.following import enqueue_unscored, install, uninstall
-from mlops_for_mle.releases.manifest import Release
-from tests.pipelines.scoring.stage import Stage, following
-from tests.releases import iris_release
+from tests.end_to_end.commands import finish
+from tests.pipelines.scoring.stage import INSERT, Stage, following
+from tests.releases import changed, iris_release
 from tests.servers import connection_to, eventually, query, scalar
 
 pytestmark = pytest.mark.integration
@@ -21,7 +22,7 @@ GOOD = (5.1, 3.5, 1.4, 0.2)
 @pytest.fixture
 def stage(stage):
     """New rows are queued."""
-    stage.prepare()
+    install(stage.contract)
     return stage
 
 
@@ -138,7 +139,7 @@ def test_rows_from_before_the_first_use_and_corrected_ones_are_scored_when_asked
 
 def test_it_waits_for_a_release_and_uses_a_new_one_from_the_next_batch_on(empty_stage, release):
     stage = empty_stage
-    stage.prepare()
+    install(stage.contract)
     stage.insert(3)
     with pytest.raises(UserError, match="is deployed yet: run `kedro run` first"):
         stage.score()
@@ -156,9 +157,9 @@ def test_it_waits_for_a_release_and_uses_a_new_one_from_the_next_batch_on(empty_
 def test_two_contracts_on_one_table_score_the_same_rows_each_for_itself(stage, release):
     raw = stage.contract.model_dump(mode="json") | {"name": "iris_two"}
     other = Stage(stage.url, Contract.model_validate(raw), stage.store)
-    other.prepare()
-    facts = release.manifest.model_dump(mode="json") | {"contract": raw, "release": "iris_two-v1"}
-    other.deploy(Release.checked(type(release.manifest).model_validate(facts), release.model))
+    ensure_predictions(stage.url, other.contract)
+    install(other.contract)
+    other.deploy(changed(release, contract=other.contract, release="iris_two-v1"))
     stage.insert(6)
 
     assert stage.score().scored == 6
@@ -177,3 +178,30 @@ def test_the_table_that_the_tutorial_made_is_completed_and_its_program_still_wri
         query(empty_database, insert)
         ensure_predictions(empty_database, contract)
     assert scalar(empty_database, "SELECT count(*) FROM iris_prediction") == 3
+
+
+@pytest.mark.end_to_end
+def test_a_first_use_from_nothing_to_predictions(project, contract):
+    with project.held() as url:
+        prepare(url, contract)
+        query(url, INSERT, count=5)
+        stage = Stage(url, contract, str(project.folder / "data/releases"))
+        refused = project.kedro("score")
+        assert refused.code == 1
+        assert "those that are there already are scored by `kedro score --from-s" in refused.output
+        assert "Error: Nothing of iris is deployed yet: run `kedro run` first" in refused.errors
+        stage.deploy(iris_release(1))
+        said = project.succeed("score", "--from-start").output
+        assert said == "Queued 5 row(s) that had no prediction.\nScored 5 row(s).\n"
+        query(url, "INSERT INTO iris_data VALUES (100, now(), 'NaN', 3, 1, 1, 0)")
+        query(url, INSERT, count=2)
+
+        process = project.start("score", "--follow")
+        assert eventually(lambda: stage.scored() == 7)
+        process.send_signal(signal.SIGINT)
+        finished = finish(process, seconds=60)
+
+        assert finished.code == 0, finished.text
+        assert "Traceback" not in finished.text
+        assert "Scored 2 row(s), rejected 1 (see scoring_rejects)." in finished.output
+        assert "queued no longer; 0 waited" in project.succeed("score", "--uninstall").output

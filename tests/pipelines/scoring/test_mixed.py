@@ -4,11 +4,11 @@ import pytest
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows
-from mlops_for_mle.releases.manifest import Release
+from mlops_for_mle.pipelines.scoring.following import install
 from mlops_for_mle.releases.predictor import load
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.scoring.stage import staged
-from tests.releases import mixed_release
+from tests.releases import changed, mixed_release
 from tests.servers import connection_to, query
 
 pytestmark = pytest.mark.integration
@@ -28,17 +28,14 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def release():
-    given = mixed_release(1)
-    return Release.checked(given.manifest.model_copy(update={"contract": CONTRACT}), given.model)
+    return changed(mixed_release(1), contract=CONTRACT)
 
 
 @pytest.fixture
 def stage(module_database_url, release_store, release, monkeypatch):
     """All rows wait in the table."""
-    stage = staged(module_database_url, CONTRACT, release_store, monkeypatch)
-    stage.clear()
-    stage.deploy(release)
-    stage.prepare()
+    stage = staged(module_database_url, CONTRACT, release_store, monkeypatch, release)
+    install(CONTRACT)
     with connection_to(stage.url) as connection:
         ROWS.to_sql(TABLE, connection, if_exists="append", index=False)
         connection.commit()

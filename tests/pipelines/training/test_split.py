@@ -9,11 +9,11 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.pipelines.training import checks, nodes
+from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.training import checks
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
 from mlops_for_mle.pipelines.training.split import folds as folds_of
-from tests.pipelines.training.examples import LINE_CONTRACT, line_rows, snapshot, split
+from tests.pipelines.training.examples import LINE_CONTRACT, line_rows, split
 from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT, encoded, iris_rows
 
 # Two numbers, for a test of classes or of numbers.
@@ -54,6 +54,10 @@ def test_too_few_rows_are_told_and_repeated_ones_count_once():
     assert check(pd.concat([table(20)] * 10, ignore_index=True), minimum_rows=30)[1] == [
         "it has 20 distinct rows, 30 are needed: ingest more, or lower data_checks.minimum_rows"
     ]
+    assert check(rows.assign(y=1.0), NUMBERS)[1] == [
+        "y has the same value in all 400 rows, so there is nothing to learn: ingest other rows, or "
+        "choose another target"
+    ]
     assert check(rows[keep].reset_index(drop=True))[1] == [
         "class yes has 3 distinct rows, 5 are needed: ingest more, or lower "
         "data_checks.minimum_rows_per_class"
@@ -87,16 +91,6 @@ def test_a_column_of_identifiers_is_no_leakage():
     rows = table().assign(height=np.arange(400.0))
 
     assert check(rows)[0]["single_feature_scores"]["height"] < 0.7
-
-
-def test_rows_and_gates_that_do_not_fit_stop_the_training_before_anything_is_fitted():
-    constant = snapshot(line_rows().assign(y=1.0), LINE_CONTRACT)
-    options = TrainingOptions(), DataCheckOptions()
-
-    with pytest.raises(UserError, match="a table is not fit to train on: y has the same value in"):
-        nodes.prepare_examples(constant, LINE_CONTRACT, *options, "rmse")
-    with pytest.raises(ConfigurationError, match=r"gates\.metric: accuracy .* one of rmse, mae"):
-        nodes.prepare_examples(constant, LINE_CONTRACT, *options, "accuracy")
 
 
 SEEDS = st.integers(0, 2**32 - 1)
