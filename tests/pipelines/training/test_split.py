@@ -156,6 +156,15 @@ def test_what_belongs_together_falls_on_one_side_in_whatever_order_and_so_in_fol
     assert len(set(judged)) == len(judged)
 
 
+def test_there_are_no_more_folds_than_rows_of_a_class():
+    # Of each class four rows are left to learn from.
+    examples = split(iris_rows().groupby("target").head(5), IRIS_CONTRACT)
+
+    assert len(folds_of(examples.learned, TrainingOptions())) == 4
+    with pytest.raises(UserError, match="rows of every class stand in too few folds"):
+        folds_of(examples.learned, TrainingOptions(), 5)
+
+
 @given(st.sampled_from([0.1, 0.25, 0.3, 0.5, 0.9]), SEEDS)
 def test_the_share_of_each_class_is_held_back(fraction, seed):
     rows = iris_rows().drop_duplicates(ignore_index=True)
