@@ -13,10 +13,8 @@ from mlops_for_mle.contract.encoding import (
     possible_codes,
 )
 from mlops_for_mle.contract.model import DatePart
-from tests.contract.strategies import allowed_values, contracts
+from tests.contract.strategies import CONTRACTS, allowed_values
 from tests.mixed import MIXED_CONTRACT
-
-CONTRACTS = contracts().map(Contract.model_validate)
 
 
 def encode(columns: dict[str, Any], contract: Contract) -> Matrix:
