@@ -46,8 +46,8 @@ def infer(
     return invoke(folder, *arguments, code=code).output
 
 
-def globals_of(folder: Path, env: str = "orders") -> Any:
-    return yaml.safe_load((folder / "conf" / env / "globals.yml").read_text("utf-8"))
+def globals_of(folder: Path) -> Any:
+    return yaml.safe_load((folder / "conf/orders/globals.yml").read_text("utf-8"))
 
 
 def ingested(folder: Path) -> pd.DataFrame:
@@ -59,22 +59,6 @@ def ingested(folder: Path) -> pd.DataFrame:
     rows = FileSourceDataset(**{key: entry[key] for key in keys}).load()
     options = IngestionOptions.model_validate(configuration["parameters"]["ingestion"])
     return validate(*to_contract(rows, contract, options), contract, options).accepted
-
-
-def test_a_csv_file_becomes_an_environment_that_kedro_reads(folder):
-    said = infer(folder, env="new")
-
-    assert globals_of(folder, "new") == {
-        "source": "csv",
-        "csv_path": "orders.csv",
-        "data_folder": "data/new",
-        "experiment": "orders",
-    }
-    contract = read_project(folder, "new").contract
-    assert contract.table == "orders_data"
-    assert len(contract.features) == 16
-    assert "kedro run --env new" in said
-    assert "refund alone tells the target" in said
 
 
 @pytest.mark.parametrize("kind", ["excel", "json"])

@@ -108,9 +108,10 @@ def test_few_rows_reject_only_what_chance_has_not_made_worse(kind, is_promoted, 
 SIGNS = {"accuracy": 1, "roc_auc": 1, "r2": 1, "brier": -1, "log_loss": -1, "rmse": -1, "mae": -1}
 
 
-@given(st.tuples(SHARES, SHARES, SHARES), SHARES | st.none(), SHARES, st.sampled_from([*SIGNS]))
+@pytest.mark.parametrize("metric", SIGNS)
+@given(st.tuples(SHARES, SHARES, SHARES), SHARES | st.none(), SHARES)
 def test_a_decision_follows_from_threshold_champion_and_baseline(
-    figures, threshold, tolerance, metric
+    metric, figures, threshold, tolerance
 ):
     sign = SIGNS[metric]
     names = ("candidate", "champion", "baseline")

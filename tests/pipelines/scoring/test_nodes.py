@@ -65,14 +65,6 @@ def test_a_source_that_lacks_a_column_is_refused():
         scored({"sepal_length": [5.1]})
 
 
-@pytest.mark.parametrize(
-    ("output", "beside"),
-    [("data/out.parquet", "data/out_rejects.parquet"), ("other.scores", "other.scores_rejects")],
-)
-def test_rejects_stand_beside_the_predictions(output, beside):
-    assert ScoringOptions(output=output).rejects == beside
-
-
 @pytest.mark.parametrize("scheduler", ["dask", "tcp://", "spark://host:7077", ""])
 def test_an_engine_is_threads_processes_or_an_address(scheduler):
     with pytest.raises(ValidationError, match=r"engine\.scheduler"):
