@@ -4,7 +4,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 from mlops_for_mle.errors import UserError, causes
 
@@ -17,16 +16,16 @@ def succeed(*command: str | Path) -> str:
 
 
 @contextmanager
-def refused(kind: type[UserError]) -> Iterator[SimpleNamespace]:
-    """Expect an error of a kind among the causes; its one-line ``message`` is what people see."""
-    refusal = SimpleNamespace(message="")
+def refused(kind: type[UserError], *words: str) -> Iterator[None]:
+    """Expect an error of a kind among the causes, whose one line, which people see, has these."""
     try:
-        yield refusal
+        yield
     except Exception as error:
         found = next((cause for cause in causes(error) if isinstance(cause, kind)), None)
         if found is None:
             raise
-        refusal.message = str(found)
-        assert "\n" not in refusal.message
+        message = str(found)
+        assert "\n" not in message
+        assert all(one in message for one in words), message
     else:
         raise AssertionError(f"no {kind.__name__} was raised")

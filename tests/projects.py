@@ -4,8 +4,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner, Result
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+
+from mlops_for_mle.cli import cli
 
 
 def copy_project(source: Path, folder: Path) -> None:
@@ -24,3 +27,11 @@ def run_session(
     bootstrap_project(folder)
     with KedroSession.create(project_path=folder, runtime_params=parameters) as session:
         session.run(pipeline_names=list(pipelines), from_nodes=from_nodes)
+
+
+def invoke(folder: Path, *arguments: str, code: int = 0) -> Result:
+    """What a person reads who runs one of the project's commands, and whether it ends well."""
+    result = CliRunner().invoke(cli, arguments, obj=bootstrap_project(folder))
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result

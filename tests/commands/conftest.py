@@ -1,6 +1,5 @@
-"""A project with a registry, for the commands about it."""
+"""What the pipelines' tests share, for the commands about it."""
 
-from tests.candidates import good, poor, registry_project
-from tests.end_to_end.conftest import project
+from tests.pipelines.conftest import good, poor, project, registry_project
 
 __all__ = ["good", "poor", "project", "registry_project"]

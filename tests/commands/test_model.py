@@ -1,32 +1,29 @@
 """What `kedro model` says and does, on a registry with a promoted and a rejected version."""
 
 import re
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
-from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 from rich.table import Table
 
-from mlops_for_mle.cli import cli
 from mlops_for_mle.commands import model
 from mlops_for_mle.commands.model import project_summary
 from mlops_for_mle.commands.project import read_project
 from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.settings import HOOKS
+from tests.projects import invoke
 from tests.servers import query
 
 pytestmark = pytest.mark.integration
 
 TRAIL = "SELECT event, model_version, reason, actor FROM deployments ORDER BY id"
 ROW = '{"sepal_length": 6.7, "sepal_width": 3.3, "petal_length": 5.7, "petal_width": 2.1}'
-Kedro = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +41,8 @@ def project(registry_project, good, poor, tmp_path_factory):
 @pytest.fixture
 def kedro_model(project):
     """Runs a command; whatever it has deployed or decided is forgotten afterwards."""
-
-    def run(*arguments: str, code: int = 0) -> Result:
-        metadata = bootstrap_project(project.folder)
-        found = CliRunner().invoke(cli, ["model", *arguments], obj=metadata)
-        assert found.exit_code == code, found.output
-        assert "Traceback" not in found.output
-        return found
-
     before = project.versions()
-    yield run
+    yield partial(invoke, project.folder, "model")
     query(project.url, "TRUNCATE deployments")
     for version in before.values():
         for tag in version.tags.items():

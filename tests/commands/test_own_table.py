@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
 from tests.end_to_end.conftest import served
 from tests.mixed_rows import TARGET, mixed_rows
@@ -29,7 +30,18 @@ def row_of(rows: pd.DataFrame, contract: dict[str, Any]) -> dict[str, Any]:
 def test_an_unseen_file_becomes_a_model_that_has_learned_something(project):
     rows = mixed_rows(ROWS)
     rows.to_csv(project.folder / "orders.csv", index=False)
-    project.succeed(*INFER, "--group", GROUP, "--csv", str(project.folder / "orders.csv"))
+    csv = ("--group", GROUP, "--csv", str(project.folder / "orders.csv"))
+
+    said = project.succeed(*INFER, *csv).output
+
+    assert "kedro run --env new" in said
+    assert "refund alone tells the target" in said
+    assert yaml.safe_load((project.folder / "conf/new/globals.yml").read_text("utf-8")) == {
+        "source": "csv",
+        "csv_path": "orders.csv",
+        "data_folder": "data/new",
+        "experiment": "orders",
+    }
 
     said = project.succeed("run", "--env", "new").output
 

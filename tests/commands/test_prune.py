@@ -8,16 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
-from kedro.framework.startup import bootstrap_project
 from sqlalchemy import text
 
 from mlops_for_mle.commands import database as room
-from mlops_for_mle.commands.database import database_commands
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.releases import iris_release
+from tests.projects import invoke
+from tests.releases import changed, iris_release
 from tests.servers import eventually, query, scalar, waiting_for_a_lock
 
 pytestmark = pytest.mark.integration
@@ -63,7 +61,7 @@ class Stage:
     """A project whose predictions, releases and parameters a test chooses."""
 
     def __init__(self, url: str, folder: Path, store: ReleaseStore) -> None:
-        self.url, self.store, self._metadata = url, store, bootstrap_project(folder)
+        self.url, self.store, self._folder = url, store, folder
         self.parameters = folder / "conf/local/parameters.yml"
         self.configure()
 
@@ -71,16 +69,15 @@ class Stage:
         self.parameters.write_text(yaml.safe_dump(SETTINGS | blocks), "utf-8")
 
     def prune(self, *arguments: str, age: str = "90d", code: int = 0) -> str:
-        command = ["prune", "--older-than", age, *arguments]
-        found = CliRunner().invoke(database_commands, command, obj=self._metadata)
-        assert found.exit_code == code, found.output
-        return found.output
+        command = ("db", "prune", "--older-than", age, *arguments)
+        return invoke(self._folder, *command, code=code).output
 
     def publish(self, ages: dict[int, int], served: dict[int, int]) -> None:
         """Make releases of some ages in days, served since some days, in this order."""
         now = datetime.now(UTC)
         for version, days in ages.items():
-            self.store.publish(iris_release(version, created_at=now - timedelta(days=days)))
+            made = now - timedelta(days=days)
+            self.store.publish(changed(iris_release(version), created_at=made))
         with engine_for(self.url).connect() as connection:
             for version, days in served.items():
                 manifest = self.store.manifest("iris", name(version))

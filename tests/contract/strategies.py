@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from mlops_for_mle.contract import Feature
+from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.model import (
     MISSING_POLICIES,
     NUMBER_TYPES,
@@ -69,6 +69,9 @@ def contracts(draw: st.DrawFn) -> dict[str, Any]:
         "features": {name: draw(features()) for name in names[1:]},
         "target": target,
     }
+
+
+CONTRACTS = contracts().map(Contract.model_validate)
 
 
 def allowed_values(feature: Feature) -> st.SearchStrategy[Any]:

@@ -17,7 +17,7 @@ NUMBERS = st.lists(st.floats(allow_nan=True), min_size=1, max_size=12)
 TEXTS = st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"])), min_size=1)
 
 
-def test_every_fault_of_a_row_is_told_with_what_was_found_and_what_is_allowed() -> None:
+def test_every_fault_of_a_row_is_told_with_what_was_found_and_what_is_allowed():
     features = {
         "width": Feature(minimum=0, maximum=10),
         "count": Feature(type="integer", missing="mean"),
@@ -51,7 +51,7 @@ def test_every_fault_of_a_row_is_told_with_what_was_found_and_what_is_allowed() 
     }
 
 
-def test_columns_are_read_in_the_notation_that_is_said() -> None:
+def test_columns_are_read_in_the_notation_that_is_said():
     plan = {"type": "category", "categories": ("pro", "1"), "missing": "separate"}
     features = {"plan": Feature.model_validate(plan), "since": Feature(type="date")}
     notation = Notation(date_formats={"since": "%d.%m.%Y"}, ignore_case=("plan",))
@@ -68,7 +68,7 @@ def test_columns_are_read_in_the_notation_that_is_said() -> None:
 
 @pytest.mark.parametrize("kind", ["float", "boolean", "date", "category"])
 @pytest.mark.parametrize("bad", [b"\xff", "\ud800", ["-"], {"a": 1}])
-def test_a_value_that_is_no_text_or_in_no_encoding_costs_its_own_row(kind: Any, bad: Any) -> None:
+def test_a_value_that_is_no_text_or_in_no_encoding_costs_its_own_row(kind, bad):
     good = {"float": b"2", "boolean": "yes", "date": b"2026-01-31", "category": "하나".encode()}
     facts = {"categories": ("하나",)} if kind == "category" else {}
     rows = pd.DataFrame({"x": pd.Series([bad, good[kind], b"-"], dtype=object)})
@@ -81,7 +81,7 @@ def test_a_value_that_is_no_text_or_in_no_encoding_costs_its_own_row(kind: Any, 
     assert len(frame_digest(rows)) == 64
 
 
-def test_columns_of_arrows_own_types_are_read_like_others() -> None:
+def test_columns_of_arrows_own_types_are_read_like_others():
     columns = {"a": pa.array([Decimal("1.500"), None]), "b": pa.array([1, None]), "c": ["x", "-"]}
     rows = pa.table(columns).to_pandas(types_mapper=pd.ArrowDtype)
     features = dict.fromkeys(rows, Feature(missing="median"))
@@ -115,7 +115,7 @@ def test_columns_of_arrows_own_types_are_read_like_others() -> None:
         ("boolean", "2", None),
     ],
 )
-def test_text_is_read_as_times_in_utc_and_as_booleans(kind: Any, raw: str, expected: Any) -> None:
+def test_text_is_read_as_times_in_utc_and_as_booleans(kind, raw, expected):
     (found,) = read_column(pd.Series([raw]), Feature(type=kind)).astype(object)
 
     if expected is None:
@@ -125,9 +125,7 @@ def test_text_is_read_as_times_in_utc_and_as_booleans(kind: Any, raw: str, expec
 
 
 @given(TEXTS, NUMBERS, st.data())
-def test_a_digest_is_of_the_values_whatever_their_storage(
-    texts: list[str | None], numbers: list[float], data: st.DataObject
-) -> None:
+def test_a_digest_is_of_the_values_whatever_their_storage(texts, numbers, data):
     as_objects, as_strings = (
         pd.DataFrame({"a": pd.Series(texts, dtype=dtype)}) for dtype in ("object", "string")
     )
@@ -138,7 +136,7 @@ def test_a_digest_is_of_the_values_whatever_their_storage(
     assert frame_digest(pd.DataFrame({"a": changed})) != frame_digest(pd.DataFrame({"a": numbers}))
 
 
-def test_any_value_stands_as_json_that_postgres_takes() -> None:
+def test_any_value_stands_as_json_that_postgres_takes():
     value = {
         "a\0": [float("nan"), Decimal("1.50"), Decimal("Infinity"), "\ud800", None, True],
         "t": pd.Timestamp("2026-01-31"),

@@ -13,10 +13,8 @@ from mlops_for_mle.contract.encoding import (
     possible_codes,
 )
 from mlops_for_mle.contract.model import DatePart
-from tests.contract.strategies import allowed_values, contracts
+from tests.contract.strategies import CONTRACTS, allowed_values
 from tests.mixed import MIXED_CONTRACT
-
-CONTRACTS = contracts().map(Contract.model_validate)
 
 
 def encode(columns: dict[str, Any], contract: Contract) -> Matrix:
@@ -29,7 +27,7 @@ def one_feature(**facts: Any) -> Contract:
 
 
 @given(st.data())
-def test_a_row_is_encoded_alone_as_among_others(data: st.DataObject) -> None:
+def test_a_row_is_encoded_alone_as_among_others(data):
     contract = data.draw(CONTRACTS)
     rows = [
         {name: data.draw(allowed_values(one)) for name, one in contract.features.items()}
@@ -43,7 +41,7 @@ def test_a_row_is_encoded_alone_as_among_others(data: st.DataObject) -> None:
 
 
 @given(st.datetimes())
-def test_the_parts_of_a_time_are_those_of_the_calendar(time: datetime) -> None:
+def test_the_parts_of_a_time_are_those_of_the_calendar(time):
     contract = one_feature(type="timestamp", parts=get_args(DatePart))
 
     row = encode({"a": [time.isoformat()]}, contract)[0].tolist()
@@ -52,7 +50,7 @@ def test_the_parts_of_a_time_are_those_of_the_calendar(time: datetime) -> None:
     assert row == [days, time.year, time.month, time.day, time.isoweekday(), time.hour]
 
 
-def test_dates_that_come_again_are_encoded_alike_and_no_rows_are_none() -> None:
+def test_dates_that_come_again_are_encoded_alike_and_no_rows_are_none():
     contract = one_feature(type="date", parts=["year", "day"], missing="median")
     days = ["2026-01-31", None, "2025-02-01"] * 100
     times = np.array(days, "datetime64[us]")
@@ -63,7 +61,7 @@ def test_dates_that_come_again_are_encoded_alike_and_no_rows_are_none() -> None:
     assert encode({"a": []}, contract).shape == encode({"a": times[:0]}, contract).shape == (0, 2)
 
 
-def test_categories_and_what_is_missing_have_codes() -> None:
+def test_categories_and_what_is_missing_have_codes():
     categories = {"type": "category", "categories": ["x", "y"], "unknown": "other"}
     separate = one_feature(**categories, missing="separate")
     most = one_feature(**categories, missing="most_frequent")
@@ -74,7 +72,7 @@ def test_categories_and_what_is_missing_have_codes() -> None:
     assert possible_codes(column, separate.features["a"]) == (0.0, 1.0, 2.0, -1.0)
 
 
-def test_two_columns_of_the_matrix_never_have_one_name() -> None:
+def test_two_columns_of_the_matrix_never_have_one_name():
     raw = MIXED_CONTRACT.model_dump() | {
         "features": {"a.month": {}, "a": {"type": "date", "parts": ["month", "day"]}}
     }

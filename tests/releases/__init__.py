@@ -1,6 +1,7 @@
 """Builds real releases for tests: a small scikit-learn model in its served form."""
 
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -74,30 +75,38 @@ def iris_rows(with_key: bool = False) -> pd.DataFrame:
     return rows
 
 
-def iris_release(version: int = 1, **options: Any) -> Release:
+def changed(release: Release, /, **facts: Any) -> Release:
+    """The release with other facts in its manifest."""
+    return Release(manifest=release.manifest.model_copy(update=facts), model=release.model)
+
+
+@cache
+def iris_release(version: int = 1) -> Release:
     """A release of a logistic regression on iris; another version has other coefficients."""
     rows, classes = load_iris(return_X_y=True)
     model = Pipeline(
         [("scaler", StandardScaler()), ("model", LogisticRegression(C=float(version)))]
     )
     model.fit(rows, classes)
-    return make_release(model, IRIS_CONTRACT, rows[::50], version, **options)
+    return make_release(model, IRIS_CONTRACT, rows[::50], version)
 
 
-def trained_iris_release(**options: Any) -> Release:
+def trained_iris_release(version: int = 1) -> Release:
     """The same with what training tells of its rows."""
     rows = load_iris().data
     ranges = training_ranges(rows, IRIS_CONTRACT)
-    return iris_release(background=rows[::3].tolist(), training_ranges=ranges, **options)
+    background = tuple(map(tuple, rows[::3].tolist()))
+    return changed(iris_release(version), background=background, training_ranges=ranges)
 
 
-def house_release(version: int = 1, **options: Any) -> Release:
+@cache
+def house_release(version: int = 1) -> Release:
     """A release of a linear regression with one integer feature."""
     random = np.random.default_rng(version)
     rows = np.column_stack([random.integers(1, 9, 100), random.uniform(20, 200, 100)])
     model = Pipeline([("scaler", StandardScaler()), ("model", LinearRegression())])
     model.fit(rows, rows @ [10.0, 2.0])
-    return make_release(model, HOUSE_CONTRACT, rows[:3], version, **options)
+    return make_release(model, HOUSE_CONTRACT, rows[:3], version)
 
 
 def encoded(rows: pd.DataFrame, contract: Contract) -> tuple[pd.DataFrame, np.ndarray]:
@@ -107,13 +116,14 @@ def encoded(rows: pd.DataFrame, contract: Contract) -> tuple[pd.DataFrame, np.nd
     return features, encode_target(rows[contract.target.column], contract.target)
 
 
-def mixed_release(version: int = 1, **options: Any) -> Release:
+@cache
+def mixed_release(version: int = 1) -> Release:
     """A release of the menu's logistic regression on every type of column."""
     rows = mixed_rows(300, seed=version)
     model = build_estimator(EstimatorOptions(name="logistic"), MIXED_CONTRACT, seed=1)
     model.fit(*encoded(rows, MIXED_CONTRACT))
     examples = plain_rows(rows.head(3), MIXED_CONTRACT)
-    return make_release(model, MIXED_CONTRACT, examples, version, **options)
+    return make_release(model, MIXED_CONTRACT, examples, version)
 
 
 def make_release(

@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Iterator
-from pathlib import Path
 
 import fsspec
 import pytest
@@ -19,7 +18,7 @@ def release() -> Release:
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def s3(tmp_path_factory) -> Iterator[str]:
     """A bucket that rclone serves by the protocol of S3."""
     secret, address = secrets.token_hex(8), f"127.0.0.1:{free_port()}"
     server = serve_s3(tmp_path_factory.mktemp("buckets"), address, f"key,{secret}")
@@ -35,7 +34,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(params=["folder", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> ReleaseStore:
+def store(request, tmp_path) -> ReleaseStore:
     if request.param == "folder":
         return ReleaseStore(str(tmp_path / "releases"))
     return ReleaseStore(f"{request.getfixturevalue('s3')}/{secrets.token_hex(4)}")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
@@ -16,8 +15,9 @@ from mlops_for_mle.releases.deployments import (
     history,
     roll_back,
 )
-from mlops_for_mle.releases.manifest import Manifest, Release, release_name
+from mlops_for_mle.releases.manifest import Manifest, release_name
 from mlops_for_mle.releases.store import ReleaseStore
+from tests.releases import changed
 from tests.servers import eventually, query, waiting_for_a_lock
 
 pytestmark = pytest.mark.integration
@@ -26,34 +26,33 @@ Back = Callable[..., Deployment]
 
 
 @pytest.fixture
-def database_url(module_database_url: str) -> str:
+def database_url(module_database_url) -> str:
     query(module_database_url, "TRUNCATE deployments")
     return module_database_url
 
 
 @pytest.fixture
-def connection(database_url: str) -> Iterator[Connection]:
+def connection(database_url) -> Iterator[Connection]:
     with engine_for(database_url).connect() as connection:
         yield connection
 
 
 @pytest.fixture
-def releases(release: Release, tmp_path: Path) -> dict[str, Manifest]:
+def releases(release, tmp_path) -> dict[str, Manifest]:
     """Releases A to D of one contract, which lie in the store."""
     store = ReleaseStore(str(tmp_path))
     found = {}
     for version, letter in enumerate("ABCD", 1):
         run_id = letter * 8
-        facts = {"version": version, "run_id": run_id}
-        facts["release"] = release_name("iris", version, run_id)
-        manifest = release.manifest.model_copy(update=facts)
-        store.publish(Release(manifest=manifest, model=release.model))
-        found[letter] = manifest
+        name = release_name("iris", version, run_id)
+        one = changed(release, version=version, run_id=run_id, release=name)
+        store.publish(one)
+        found[letter] = one.manifest
     return found
 
 
 @pytest.fixture
-def back(connection: Connection, tmp_path: Path) -> Back:
+def back(connection, tmp_path) -> Back:
     store = ReleaseStore(str(tmp_path))
     return lambda **options: roll_back(
         connection, store, "iris", reason="worse", actor="ada", **options

@@ -19,10 +19,8 @@ from mlops_for_mle.contract.encoding import Encoder
 from mlops_for_mle.pipelines.training.onnx import convert
 from mlops_for_mle.releases.explain import Explainer, Explanation, Ranges, training_ranges
 from mlops_for_mle.releases.predictor import Predictor
-from tests.contract.strategies import allowed_values, contracts
+from tests.contract.strategies import CONTRACTS, allowed_values
 from tests.releases import IRIS_CONTRACT, contract_of
-
-CONTRACTS = contracts().map(Contract.model_validate)
 
 
 def numbers(count: int) -> Contract:

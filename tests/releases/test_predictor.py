@@ -6,16 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_for_mle.errors import ReleaseError
-from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import Predictor, load
-from tests.releases import IRIS_CONTRACT, iris_release
+from tests.releases import IRIS_CONTRACT, changed
 
 LENGTHS = st.floats(0.1, 10, allow_nan=False)
 ROWS = st.lists(st.tuples(LENGTHS, LENGTHS, LENGTHS, LENGTHS), min_size=1, max_size=20)
 
 
 @pytest.fixture(scope="module")
-def predictor(release: Release) -> Predictor:
+def predictor(release) -> Predictor:
     return load(release)
 
 
@@ -34,11 +33,11 @@ def test_a_row_is_answered_with_the_likeliest_class_alone_and_among_others(predi
 @pytest.mark.parametrize(
     "changes", [{"predictions": (2.0, 1.0, 0.0)}, {"probabilities": ((1.0, 0.0, 0.0),) * 3}]
 )
-def test_a_release_that_answers_its_example_otherwise_is_refused(changes):
-    example = iris_release().manifest.example.model_copy(update=changes)
+def test_a_release_that_answers_its_example_otherwise_is_refused(release, changes):
+    example = release.manifest.example.model_copy(update=changes)
 
     with pytest.raises(ReleaseError, match="answers its own example differently"):
-        load(iris_release(example=example))
+        load(changed(release, example=example))
 
 
 def test_what_is_no_graph_is_refused():

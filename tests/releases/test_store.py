@@ -1,5 +1,6 @@
 """The release store, in a folder and on a real S3 server."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,9 @@ import fsspec
 import pytest
 
 from mlops_for_mle.errors import ReleaseError, UserError
-from mlops_for_mle.releases.manifest import Manifest, Release
+from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.store import MANIFEST_FILE, MODEL_FILE, ReleaseStore
-
-
-def changed(release: Release, /, **changes: Any) -> Release:
-    manifest = Manifest.model_validate(release.manifest.model_dump() | changes)
-    return Release(manifest=manifest, model=release.model)
+from tests.releases import changed
 
 
 def files_of(store: ReleaseStore, release: Release) -> tuple[Any, str]:
@@ -31,7 +28,7 @@ def test_a_published_release_is_fetched_as_it_was_and_never_written_again(store,
     assert names == {MODEL_FILE, MANIFEST_FILE}
     assert not store.publish(release)
     # The same run may be registered anew, after its registered model was deleted.
-    assert not store.publish(changed(release, created_at="2001-01-01T00:00:00Z"))
+    assert not store.publish(changed(release, created_at=datetime(2001, 1, 1, tzinfo=UTC)))
     assert store.fetch("iris", release.manifest.release) == release
 
 

@@ -41,7 +41,7 @@ def parameters_text(proposal: Proposal) -> str:
 
 def ingest(rows: pd.DataFrame, proposal: Proposal) -> Batch:
     """What ingestion does with the rows, with the options that the inference writes."""
-    return batch_of(proposal.contract(), rows, **proposal.ingestion)
+    return batch_of(proposal.contract(), rows, tolerated=0.5, **proposal.ingestion)
 
 
 def ingested(rows: pd.DataFrame, **wishes: Any) -> list[Any]:

@@ -26,11 +26,9 @@ def observations(contract: Contract, *rows: tuple[Any, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(contract.columns))
 
 
-def numbered_observations(contract: Contract, count: int) -> pd.DataFrame:
-    """Good rows, each with a sepal length of its own that grows by a thousandth."""
-    return observations(
-        contract, *((4 + number / 1000, 3.5, 1.4, 0.2, number % 3) for number in range(count))
-    )
+def lengths(contract: Contract, *values: float) -> pd.DataFrame:
+    """Rows that are good but for their sepal length, which may be 30 at most."""
+    return observations(contract, *((value, *GOOD_ROW[1:]) for value in values))
 
 
 def batch_of(

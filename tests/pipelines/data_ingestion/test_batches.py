@@ -20,12 +20,12 @@ from mlops_for_mle.pipelines.data_ingestion.datasets import Receipt
 from tests.pipelines.data_ingestion.observations import (
     GOOD_ROW,
     batch_of,
+    lengths,
     observations,
     window_of,
     write,
 )
 from tests.servers import (
-    ExternalPostgres,
     connection_to,
     eventually,
     query,
@@ -46,11 +46,6 @@ END_WHO_WAITS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
-
-
-def lengths(contract: Contract, *values: float) -> pd.DataFrame:
-    """Rows that are good but for their sepal length, which may be 30 at most."""
-    return observations(contract, *((value, *GOOD_ROW[1:]) for value in values))
 
 
 def corrected(
@@ -121,31 +116,8 @@ def test_a_connection_that_is_lost_in_the_middle_leaves_nothing_and_says_so(
     assert not caplog.records
 
 
-def test_rejects_keep_the_row_as_it_was_read_and_why(database_url, contract):
-    bad = [("5.1", "", "1.4", "0.2", "0"), ("inf", "3.5", "1.4", '큰 \x00 \\u0000 \\. \n"', "1.5")]
-    rows = observations(contract, ("5.1", "3.5", "1.4", "0.2", "0"), *bad)
-
-    receipt = write(database_url, contract, rows, source="a.csv")
-
-    rejects = query(
-        database_url,
-        "SELECT row_number, batch_id, source, table_name, now() - created_at < interval '1 minute',"
-        " row_data, reason FROM rejected_rows ORDER BY id",
-    )
-    as_read = [[value.replace("\x00", "\ufffd") for value in row] for row in bad]
-    for number, (*facts, row_data, _), given in zip((2, 3), rejects, as_read, strict=True):
-        assert facts == [number, receipt.batch_id, "a.csv", "iris_data", True]
-        assert row_data == dict(zip(contract.columns, given, strict=True))
-    first, second = (reason for *_, reason in rejects)
-    assert first == "sepal_width: is missing; allowed is a number from 0.1 to 30"
-    for part in ("sepal_length: is not finite", "petal_width: is no number, found '큰", "target: "):
-        assert part in second
-
-
 @pytest.fixture(params=["timestamp", "timestamptz"])
-def seoul(
-    request: pytest.FixtureRequest, external_server: ExternalPostgres, contract: Contract
-) -> Iterator[str]:
+def seoul(request, external_server, contract) -> Iterator[str]:
     """A server of somebody else's in Korea, whose table may have a time zone."""
     url = external_server.create_database()
     prepare(url, contract)

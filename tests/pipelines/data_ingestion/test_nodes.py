@@ -83,16 +83,6 @@ def test_too_many_bad_rows_hold_the_whole_batch_back(bad_count, accepted):
         assert batch.remark.startswith(f"{share}, such as row 1: width: is too large, found '99'")
 
 
-def test_rows_without_a_target_are_rejects_but_no_bad_rows_where_they_are_dropped_by_wish():
-    rows = pd.DataFrame([GOOD | {"kind": ""}, GOOD | {"kind": "-"}, GOOD])
-    options = {"drop_missing_target": True, "missing_marks": {"kind": ["-"]}}
-
-    batch = batch_of(SMALL_CONTRACT, rows, tolerated=0, **options)
-
-    assert (len(batch.accepted), batch.remark) == (1, "")
-    assert batch.rejected["row_number"].tolist() == [1, 2]
-
-
 def test_rows_are_the_same_batch_whatever_the_contract_asks_of_them():
     rows, raw = ONE_ROW.assign(note="x"), SMALL_CONTRACT.model_dump()
     other = Contract.model_validate(raw | {"features": {"count": {"type": "integer"}, "note": {}}})

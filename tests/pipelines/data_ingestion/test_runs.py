@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mlops_for_mle.errors import UserError
@@ -14,7 +15,7 @@ from mlops_for_mle.pipelines.data_ingestion.generator import stream_batches
 from mlops_for_mle.pipelines.data_ingestion.nodes import IngestionOptions
 from tests.end_to_end.commands import Project, finish, fork
 from tests.expectations import refused
-from tests.pipelines.data_ingestion.observations import numbered_observations
+from tests.pipelines.data_ingestion.observations import lengths
 from tests.projects import run_session
 from tests.servers import eventually, query, scalar
 
@@ -35,7 +36,7 @@ FROM ingestion_batches
 
 
 @pytest.fixture
-def folder(project_folder: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(project_folder, database_url, monkeypatch) -> Path:
     """A project on a database of its own."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (project_folder / "unused").as_uri())
@@ -50,22 +51,29 @@ def ingest(folder: Path, content: str, **parameters: Any) -> None:
 
 
 def test_bad_rows_are_rejected_with_their_reasons_and_the_good_ones_are_kept(folder, database_url):
-    with refused(UserError) as refusal:
+    with refused(UserError, "line 2: has 7 field(s), expected 5"):
         ingest(folder, HEADER + "5.1,3.5,1.4,0.2,0,9,9\n")
-    assert "line 2: has 7 field(s), expected 5" in refusal.message
     assert query(database_url, COUNTS) == [(0, 0, 0)]
 
-    ingest(folder, f"{HEADER}{GOOD}tall,3.5,1.4,0.2,0\n5.1,3.5,1.4,0.2,3\n5.1,3.5,1.4\n")
+    odd = "큰 \\u0000 \\."
+    bad = ["tall,3.5,1.4,0.2,0", f"5.1,3.5,{odd},0.2,3", "5.1,3.5,1.4", "5.1,3,\0,0.2,0"]
+    ingest(folder, HEADER + 2 * GOOD + "\n".join(bad))
 
-    assert query(database_url, COUNTS) == [(3, 3, 1)]
-    rejects = "SELECT row_number, source, reason, row_data ->> 'line' FROM rejected_rows"
-    no_number = "sepal_length: is no number, found 'tall'; allowed is a number from 0.1 to 30"
+    assert query(database_url, COUNTS) == [(6, 4, 1)]
+    read = "coalesce(row_data ->> 'line', row_data ->> 'petal_length')"
+    number = "is no number, found {!r}; allowed is a number from 0.1 to 30".format
     unknown = "target: is no known category, found '3'; allowed is one of 0, 1, 2"
-    assert query(database_url, f"{rejects} ORDER BY id") == [
-        (4, "csv", no_number, None),
-        (5, "csv", unknown, None),
-        (6, "csv", "line 7: has 3 field(s), expected 5", "5.1,3.5,1.4"),
+    assert query(database_url, f"SELECT row_number, reason, {read} FROM rejected_rows") == [
+        (7, f"sepal_length: {number('tall')}", "1.4"),
+        (8, f"petal_length: {number(odd)}. {unknown}", odd),
+        (9, "line 10: has 3 field(s), expected 5", "5.1,3.5,1.4"),
+        (10, "line 11: holds NUL bytes", "5.1,3,�,0.2,0"),
     ]
+    facts = (
+        "SELECT DISTINCT batch_id = (SELECT id FROM ingestion_batches), table_name, source, "
+        "now() - created_at < interval '1 minute' FROM rejected_rows"
+    )
+    assert query(database_url, facts) == [(True, "iris_data", "csv", True)]
 
 
 def test_a_file_that_is_read_in_a_corrected_form_doubles_no_row(folder, database_url):
@@ -81,7 +89,7 @@ def test_it_waits_until_the_next_batch_is_due_or_it_is_told_to_stop(
     database_url, contract, monkeypatch
 ):
     monkeypatch.setenv("DATABASE_URL", database_url)
-    rows, stopping = numbered_observations(contract, 100), threading.Event()
+    rows, stopping = lengths(contract, *np.linspace(4, 5, 100)), threading.Event()
     ingestion, every = IngestionOptions(source="test"), timedelta(hours=1)
     threading.Timer(1, stopping.set).start()
 
@@ -109,8 +117,8 @@ def test_a_csv_file_is_drawn_from_by_its_rows_that_can_be_read_wherever_one_stan
         f"Stopped after {written} row(s); {rejected} others were rejected, see table rejected_rows."
     )
     assert finished.output.splitlines()[1:] == [said]
-    lengths = "SELECT DISTINCT sepal_length FROM iris_data ORDER BY 1"
-    assert query(database_url, lengths) == [(4,), (5,)]
+    distinct = "SELECT DISTINCT sepal_length FROM iris_data ORDER BY 1"
+    assert query(database_url, distinct) == [(4,), (5,)]
     bad = "SELECT DISTINCT row_data ->> 'sepal_length' FROM rejected_rows"
     assert query(database_url, bad) == [("tall",)]
 

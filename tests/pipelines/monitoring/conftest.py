@@ -10,7 +10,7 @@ from tests.servers import query
 
 
 @pytest.fixture
-def database_url(module_database_url: str) -> str:
+def database_url(module_database_url) -> str:
     """One database for the tests of a module, each of which finds its tables empty."""
     tables = "feedback, predictions, monitoring_metrics, monitoring_runs, retraining_decisions"
     query(module_database_url, f"TRUNCATE {tables} RESTART IDENTITY")
@@ -18,7 +18,7 @@ def database_url(module_database_url: str) -> str:
 
 
 @pytest.fixture
-def mlflow_store(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def mlflow_store(database_url, monkeypatch) -> Iterator[None]:
     """The store that this test's runs go to."""
     before, uri = mlflow.get_tracking_uri(), mlflow_store_url(database_url)
     # MLflow sets the variable too.

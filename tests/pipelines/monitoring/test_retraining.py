@@ -13,18 +13,14 @@ from mlops_for_mle.errors import NotCalledForError
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.retraining import (
-    RetrainingDecision,
-    WindowFinding,
     admit_champion,
     choose_rows,
     conclude_decision,
-    decide_on_retraining,
     require_open,
 )
 from mlops_for_mle.releases.manifest import Release
-from tests.pipelines.monitoring.examples import DECISION, LINE, run, window
-from tests.pipelines.monitoring.traffic import renamed
-from tests.releases import IRIS_CONTRACT, iris_release, iris_rows
+from tests.pipelines.monitoring.examples import DECISION, LINE
+from tests.releases import IRIS_CONTRACT, changed, iris_release, iris_rows
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 OPEN = replace(DECISION, evidence_from=BEGIN, run_id="own", created_at=BEGIN + timedelta(hours=9))
@@ -32,29 +28,6 @@ OPEN = replace(DECISION, evidence_from=BEGIN, run_id="own", created_at=BEGIN + t
 
 def at(hour: float) -> datetime:
     return BEGIN + timedelta(hours=hour)
-
-
-def finding(number: int, *alarms: str) -> WindowFinding:
-    """The window of an hour, numbered."""
-    return WindowFinding(number, at(number), at(number + 0.9), list(alarms))
-
-
-def decision(*oldest_first: WindowFinding) -> RetrainingDecision:
-    """Decide on windows of predictions, all labelled."""
-    look, windows = replace(run(window()), id=99), list(reversed(oldest_first))
-    history = {"windows": windows, "labelled windows": windows}
-    return decide_on_retraining(look, history, RetrainingOptions())
-
-
-def test_one_bad_window_changes_nothing_and_is_told():
-    found = decision(finding(1), finding(2, "performance"), finding(3))
-
-    assert found.decision == "none"
-    assert found.reasons == [
-        "performance: alarm in 1 of the last 3 labelled windows (runs 2); 2 in 3 call for retrain."
-    ]
-    # Nor does an estimate, however often.
-    assert decision(*(finding(hour, "estimate") for hour in range(3))).decision == "none"
 
 
 def test_what_is_not_called_for_says_why():
@@ -117,7 +90,7 @@ def deployments(*rows: tuple[str, str, float, str]) -> pd.DataFrame:
 
 def trained_by(run_id: str) -> Release:
     """The champion that a run has trained."""
-    return renamed(iris_release(2), run_id=run_id)
+    return changed(iris_release(2), run_id=run_id)
 
 
 def test_only_the_own_champion_is_deployed_and_only_where_nobody_else_has_deployed():

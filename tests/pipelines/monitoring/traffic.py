@@ -4,8 +4,7 @@ Thousands of rows take a second, because no server stands in between: the answer
 release itself, and are written as the table of predictions has them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -26,11 +25,10 @@ from mlops_for_mle.releases.deployments import current
 from mlops_for_mle.releases.manifest import Release, SnapshotFacts
 from mlops_for_mle.releases.predictor import Predictor
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.releases import IRIS_CONTRACT, iris_rows
+from tests.releases import IRIS_CONTRACT, changed, iris_rows
 
 
-@dataclass(frozen=True)
-class Served:
+class Served(NamedTuple):
     """The rows as they were asked with their true targets, the answers, and who has a label."""
 
     rows: pd.DataFrame
@@ -43,12 +41,7 @@ def trained_on(release: Release, snapshot: pd.DataFrame) -> Release:
     """The release as if its model had been trained on these rows."""
     facts = SnapshotFacts(source="test", sha256="", watermark=None, row_count=len(snapshot))
     metrics = {"validation_accuracy": 0.95, "validation_rmse": 5.5} | release.manifest.metrics
-    return renamed(release, snapshot=facts, metrics=metrics)
-
-
-def renamed(given: Release, **facts: Any) -> Release:
-    """The release with other facts in its manifest."""
-    return Release.checked(given.manifest.model_copy(update=facts), given.model)
+    return changed(release, snapshot=facts, metrics=metrics)
 
 
 def deployed_release(database_url: str, store: ReleaseStore, contract: str) -> Release:
@@ -88,46 +81,52 @@ class Traffic:
         *,
         shift: Mapping[str, float] | None = None,
         noise: float = 0.0,
-        relabel: Mapping[int, int] | None = None,
-        flip_labels: float = 0.0,
+        truth: "Callable[[pd.Series[Any]], Any] | None" = None,
         labelled: float = 1.0,
     ) -> Served:
-        """Answer rows and write them, with their labels, to the database.
+        """Answer rows and write them to the database, with the labels of a share of them.
 
         Features are moved by ``shift`` and by normal ``noise``, in standard deviations of the
-        source. By ``relabel`` classes have become others, all of them: the world has changed in a
-        way that can be learned. The others are fractions: of labels that are replaced by any other
-        class, and of rows whose label arrives.
+        source. By ``truth`` other targets have become the true ones: the world has changed.
         """
-        manifest = self.release.manifest
-        contract, target = manifest.contract, manifest.contract.target
-        drawn = self._random.choice(len(self._source), count)
-        rows = self._source.iloc[drawn].reset_index(drop=True)
-        self._change(rows, shift or {}, noise)
-        rows[target.column] = self._labels(rows[target.column], relabel or {}, flip_labels)
+        manifest, contract = self.release.manifest, self.release.manifest.contract
+        rows = self._source.sample(
+            count, replace=True, ignore_index=True, random_state=self._random
+        )
+        for name, feature in contract.features.items():
+            if feature.is_number:
+                deviation = float(self._source[name].std(ddof=0))
+                moved = rows[name].to_numpy(np.float64) + (shift or {}).get(name, 0.0) * deviation
+                moved += self._random.normal(0, noise * deviation, count)
+                # A server refuses what the contract does not allow.
+                moved = np.clip(moved, feature.minimum, feature.maximum)
+                rows[name] = np.round(moved) if feature.type == "integer" else moved
+        if truth:
+            rows[contract.target.column] = truth(rows[contract.target.column])
         answers = Predictor(self.release.model, contract).predict(encode_rows(rows, contract))
-        is_labelled = self._random.random(count) < labelled
-        written = []
-        for index, row in enumerate(plain_rows(rows, contract)):
-            sure = None if answers.probabilities is None else answers.probabilities[index].tolist()
-            value, self._count = answers.values[index].item(), self._count + 1
-            written.append(
-                {
-                    "prediction_id": f"{int(self.now.timestamp()):012}-{self._seed}-{self._count}",
-                    "created_at": self.now,
-                    "prediction": value,
-                    "model_version": manifest.version,
-                    "latency_ms": 0.5,
-                    "contract": contract.name,
-                    "release": manifest.release,
-                    "label": target.labels.get(value),
-                    "features": dict(zip(contract.features, row, strict=True)),
-                    "probabilities": sure,
-                }
+        sure = [None] * count if answers.probabilities is None else answers.probabilities.tolist()
+        written = [
+            {
+                "prediction_id": f"{self._seed}-{self._count + number:06}",
+                "created_at": self.now + timedelta(seconds=number),
+                "prediction": value,
+                "model_version": manifest.version,
+                "latency_ms": 0.5,
+                "contract": contract.name,
+                "release": manifest.release,
+                "label": contract.target.labels.get(value),
+                "features": dict(zip(contract.features, row, strict=True)),
+                "probabilities": sure[number],
+            }
+            for number, (value, row) in enumerate(
+                zip(answers.values.tolist(), plain_rows(rows, contract), strict=True)
             )
-            self.now += timedelta(seconds=1)
+        ]
+        self._count += count
+        self.now += timedelta(seconds=count)
         with self._engine.begin() as connection:
             connection.execute(insert(predictions), written)
+        is_labelled = self._random.random(count) < labelled
         identifiers = [one["prediction_id"] for one in written]
         served = Served(rows, answers.values, is_labelled, identifiers)
         self.tell(served, is_labelled)
@@ -148,27 +147,6 @@ class Traffic:
         if told:
             with self._engine.begin() as connection:
                 connection.execute(insert(feedback), told)
-
-    def _change(self, rows: pd.DataFrame, shift: Mapping[str, float], noise: float) -> None:
-        for name, feature in self.release.manifest.contract.features.items():
-            if feature.is_number:
-                deviation = float(self._source[name].std(ddof=0))
-                moved = rows[name].to_numpy(np.float64) + shift.get(name, 0.0) * deviation
-                moved += self._random.normal(0, noise * deviation, len(rows))
-                # A server refuses what the contract does not allow.
-                moved = np.clip(moved, feature.minimum, feature.maximum)
-                rows[name] = np.round(moved) if feature.type == "integer" else moved
-
-    def _labels(
-        self, target: "pd.Series[Any]", relabel: Mapping[int, int], flipped: float
-    ) -> np.ndarray:
-        found = np.array([relabel.get(value, value) for value in target.tolist()])
-        if flipped:
-            classes = np.array([*self.release.manifest.contract.target.codes])
-            steps = self._random.integers(1, len(classes), len(found))
-            others = classes[(np.searchsorted(classes, found) + steps) % len(classes)]
-            found = np.where(self._random.random(len(found)) < flipped, others, found)
-        return found
 
 
 class Look(NamedTuple):

@@ -2,12 +2,9 @@
 
 import pytest
 
-from tests.end_to_end.conftest import project
 from tests.pipelines.scoring.kafka_broker import KafkaBroker
 from tests.pipelines.scoring.stage import TopicStage, staged
 from tests.releases import iris_release
-
-__all__ = ["project"]
 
 
 @pytest.fixture(scope="session")
@@ -23,9 +20,7 @@ def release_store(tmp_path_factory):
 @pytest.fixture
 def empty_stage(module_database_url, contract, release_store, monkeypatch):
     """Tables in which nothing was ever scored, and no release in service."""
-    stage = staged(module_database_url, contract, release_store, monkeypatch)
-    stage.clear()
-    return stage
+    return staged(module_database_url, contract, release_store, monkeypatch)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from mlops_for_mle.pipelines.scoring.datasets import (
     ScoringReleaseDataset,
     SourceDataset,
 )
-from mlops_for_mle.pipelines.scoring.following import Follower, install, uninstall
+from mlops_for_mle.pipelines.scoring.following import Follower, uninstall
 from mlops_for_mle.pipelines.scoring.nodes import score_rows
 from mlops_for_mle.pipelines.scoring.topic import TopicFollower
 from mlops_for_mle.releases.deployments import deploy
@@ -75,22 +75,6 @@ class Stage:
     url: str
     contract: Contract
     store: str
-
-    def prepare(self) -> None:
-        """Make all tables and have new rows queued."""
-        prepare(self.url, self.contract)
-        ensure_predictions(self.url, self.contract)
-        install(self.contract)
-
-    def clear(self) -> None:
-        """As before any use, but for releases in the store and tables of other names."""
-        uninstall(self.contract)
-        quoted = f'"{self.contract.table}", {self.contract.name}_prediction'
-        query(
-            self.url,
-            f"TRUNCATE {quoted}, scoring_queue, scoring_rejects, deployments RESTART IDENTITY; "
-            "DROP TABLE IF EXISTS scores, scores_rejects CASCADE",
-        )
 
     def deploy(self, release: Release) -> None:
         """Publish a release and append it to the deployments."""
@@ -203,11 +187,17 @@ class TopicStage:
 def staged(
     url: str, contract: Contract, store: Any, patch: pytest.MonkeyPatch, *releases: Release
 ) -> Stage:
-    """A stage over the database of this process, with releases that are deployed in turn."""
+    """A stage on which nothing was ever scored, with releases that are deployed in turn."""
     patch.setenv("DATABASE_URL", url)
     stage = Stage(url, contract, str(store))
     prepare(url, contract)
     ensure_predictions(url, contract)
+    uninstall(contract)
+    query(
+        url,
+        f'TRUNCATE "{contract.table}", {contract.name}_prediction, scoring_queue, scoring_rejects, '
+        "deployments RESTART IDENTITY; DROP TABLE IF EXISTS scores, scores_rejects CASCADE",
+    )
     for release in releases:
         stage.deploy(release)
     return stage

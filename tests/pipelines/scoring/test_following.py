@@ -1,20 +1,17 @@
-"""Rows of the table, scored as they arrive, within this process."""
+"""Rows of the table, scored as they arrive: within this process, and by `kedro score`."""
 
 import math
+import signal
 
-import numpy as np
 import pytest
-from sklearn.linear_model import LinearRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.database.schema import ensure_predictions
+from mlops_for_mle.database.schema import ensure_predictions, prepare
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.scoring.following import enqueue_unscored, install, uninstall
-from mlops_for_mle.releases.manifest import Release
-from tests.pipelines.scoring.stage import Stage, following, staged
-from tests.releases import iris_release, make_release
+from tests.end_to_end.commands import finish
+from tests.pipelines.scoring.stage import INSERT, Stage, following
+from tests.releases import changed, iris_release
 from tests.servers import connection_to, eventually, query, scalar
 
 pytestmark = pytest.mark.integration
@@ -25,7 +22,7 @@ GOOD = (5.1, 3.5, 1.4, 0.2)
 @pytest.fixture
 def stage(stage):
     """New rows are queued."""
-    stage.prepare()
+    install(stage.contract)
     return stage
 
 
@@ -97,23 +94,6 @@ def test_a_row_that_commits_after_younger_ones_were_scored_is_scored_too(stage):
         assert eventually(lambda: stage.scored() == 101)
 
 
-def test_poison_rows_are_kept_with_their_reasons_and_the_queue_goes_on(stage, release):
-    stage.insert(5)
-    bad = {stage.insert_row(5.1, one, 1.4, 0.2): one for one in (math.nan, -math.inf, 1e300)}
-    stage.insert(5)
-
-    totals = stage.score(size=3)
-
-    assert (totals.scored, totals.rejected, stage.waiting()) == (10, 3, 0)
-    facts = "contract, source, model_version, release"
-    found = query(stage.url, f"SELECT DISTINCT {facts} FROM scoring_rejects")
-    assert found == [("iris", "iris_data", 1, release.manifest.release)]
-    given = "source_id, reason, row_data->>'sepal_width'"
-    rejects = query(stage.url, f"SELECT {given} FROM scoring_rejects")
-    assert {key: float(value) for key, _, value in rejects} == pytest.approx(bad, nan_ok=True)
-    assert all(reason.startswith("sepal_width: is ") for _, reason, _ in rejects)
-
-
 def test_what_is_scored_again_has_its_last_outcome_alone(stage):
     statement = "INSERT INTO iris_data VALUES (7, now(), 5, :width, 1.4, 0.2, 0)"
     for width in (math.nan, 3, math.nan):
@@ -170,7 +150,7 @@ def test_rows_from_before_the_first_use_and_corrected_ones_are_scored_when_asked
 
 def test_it_waits_for_a_release_and_uses_a_new_one_from_the_next_batch_on(empty_stage, release):
     stage = empty_stage
-    stage.prepare()
+    install(stage.contract)
     stage.insert(3)
     with pytest.raises(UserError, match="is deployed yet: run `kedro run` first"):
         stage.score()
@@ -188,9 +168,9 @@ def test_it_waits_for_a_release_and_uses_a_new_one_from_the_next_batch_on(empty_
 def test_two_contracts_on_one_table_score_the_same_rows_each_for_itself(stage, release):
     raw = stage.contract.model_dump(mode="json") | {"name": "iris_two"}
     other = Stage(stage.url, Contract.model_validate(raw), stage.store)
-    other.prepare()
-    facts = release.manifest.model_dump(mode="json") | {"contract": raw, "release": "iris_two-v1"}
-    other.deploy(Release.checked(type(release.manifest).model_validate(facts), release.model))
+    ensure_predictions(stage.url, other.contract)
+    install(other.contract)
+    other.deploy(changed(release, contract=other.contract, release="iris_two-v1"))
     stage.insert(6)
 
     assert stage.score().scored == 6
@@ -211,27 +191,28 @@ def test_the_table_that_the_tutorial_made_is_completed_and_its_program_still_wri
     assert scalar(empty_database, "SELECT count(*) FROM iris_prediction") == 3
 
 
-def test_names_that_need_quoting_are_scored(database_url, tmp_path, monkeypatch):
-    raw = {
-        "name": "odd",
-        "table": "Odd 표",
-        "key": "Key's",
-        "timestamp": "when",
-        "features": {'50 % "off"': {}, "방 수": {"type": "integer"}, "select": {}},
-        "target": {"column": "y", "task": "regression", "response_name": "Price %"},
-    }
-    contract = Contract.model_validate(raw)
-    rows = np.random.default_rng(1).integers(1, 9, (50, 3)).astype(float)
-    model = make_pipeline(StandardScaler(), LinearRegression()).fit(rows, rows.sum(axis=1))
-    stage = staged(database_url, contract, tmp_path, monkeypatch)
-    stage.prepare()
-    stage.deploy(make_release(model, contract, rows[:3]))
-    columns = '"50 % ""off""", "방 수", "select", y'
-    values = "(1, 2, 3, 0), (1, 2, 'NaN', 0)"
-    query(database_url, f'INSERT INTO "Odd 표" ({columns}) VALUES {values}')
+@pytest.mark.end_to_end
+def test_a_first_use_from_nothing_to_predictions(project, contract):
+    with project.held() as url:
+        prepare(url, contract)
+        query(url, INSERT, count=5)
+        stage = Stage(url, contract, str(project.folder / "data/releases"))
+        refused = project.kedro("score")
+        assert refused.code == 1
+        assert "those that are there already are scored by `kedro score --from-s" in refused.output
+        assert "Error: Nothing of iris is deployed yet: run `kedro run` first" in refused.errors
+        stage.deploy(iris_release(1))
+        said = project.succeed("score", "--from-start").output
+        assert said == "Queued 5 row(s) that had no prediction.\nScored 5 row(s).\n"
+        query(url, "INSERT INTO iris_data VALUES (100, now(), 'NaN', 3, 1, 1, 0)")
+        query(url, INSERT, count=2)
 
-    totals = stage.score()
+        process = project.start("score", "--follow")
+        assert eventually(lambda: stage.scored() == 7)
+        process.send_signal(signal.SIGINT)
+        finished = finish(process, seconds=60)
 
-    assert (totals.scored, totals.rejected) == (1, 1)
-    found = scalar(database_url, 'SELECT "Price %" FROM odd_prediction')
-    assert found == pytest.approx(6, rel=1e-3)
+        assert finished.code == 0, finished.text
+        assert "Traceback" not in finished.text
+        assert "Scored 2 row(s), rejected 1 (see scoring_rejects)." in finished.output
+        assert "queued no longer; 0 waited" in project.succeed("score", "--uninstall").output

@@ -16,15 +16,6 @@ from tests.releases import iris_release
 
 RELEASE = iris_release(3)
 SCORER = Scorer("nowhere", RELEASE.manifest, load(RELEASE))
-ROWS = {
-    "sepal_length": [5.1, 6.7, None, 6.7],
-    "sepal_width": [3.5, 3.3, 3.0, float("inf")],
-    "petal_length": [1.4, 5.7, 1.0, 5.7],
-    "petal_width": [0.2, 2.1, 0.2, -1.0],
-    "id": [1, 2, 3, 4],
-    "timestamp": ["2026-01-31 12:30:00+00", "infinity", None, None],
-    "note": ["a", "b", "c", "d"],
-}
 
 
 def scored(rows: dict[str, Any], **ingestion: Any) -> list[Scored]:
@@ -70,17 +61,8 @@ def test_names_and_text_are_read_as_ingestion_reads_them():
 
 
 def test_a_source_that_lacks_a_column_is_refused():
-    rows = {name: values for name, values in ROWS.items() if name != "petal_length"}
-    with pytest.raises(UserError, match=r"missing column\(s\) petal_length; found sepal"):
-        scored(rows)
-
-
-@pytest.mark.parametrize(
-    ("output", "beside"),
-    [("data/out.parquet", "data/out_rejects.parquet"), ("other.scores", "other.scores_rejects")],
-)
-def test_rejects_stand_beside_the_predictions(output, beside):
-    assert ScoringOptions(output=output).rejects == beside
+    with pytest.raises(UserError, match=r"missing column\(s\) sepal_width, petal.*; found sepal_l"):
+        scored({"sepal_length": [5.1]})
 
 
 @pytest.mark.parametrize("scheduler", ["dask", "tcp://", "spark://host:7077", ""])

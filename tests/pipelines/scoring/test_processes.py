@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.pipelines.scoring.following import Follower
+from mlops_for_mle.pipelines.scoring.following import Follower, install
 from tests.pipelines.scoring.kafka_broker import Sent, bare, wrapped
 from tests.pipelines.scoring.stage import AUDIT, LISTENING, Stage, TopicStage, start_process
 from tests.servers import eventually, query, scalar
@@ -78,19 +79,9 @@ def members(
             found.kill(number)
 
 
-@contextmanager
-def meanwhile(work: Callable[[], None]) -> Iterator[None]:
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join(600)
-
-
 def audit(stage: Stage) -> None:
     """Queue new rows, and note every write to the table of predictions from now on."""
-    stage.prepare()
+    install(stage.contract)
     query(stage.url, AUDIT)
 
 
@@ -119,7 +110,8 @@ def test_processes_that_are_killed_at_random_moments_score_each_row_once(stage, 
             time.sleep(0.01)
 
     with members(stage, tmp_path, count=2) as found:
-        with meanwhile(insert):
+        with ThreadPoolExecutor(1) as pool:
+            inserting = pool.submit(insert)
             try:
                 for _ in range(max(4, ROWS // 1000)):
                     seen = stage.scored()
@@ -129,6 +121,7 @@ def test_processes_that_are_killed_at_random_moments_score_each_row_once(stage, 
                     found.start(chance.randrange(2))
             finally:
                 all_are_killed.set()
+        inserting.result()
         assert eventually(lambda: stage.scored() >= inserted, max(240, ROWS / 50))
 
     assert_each_row_was_scored_once(stage, inserted)
@@ -183,7 +176,8 @@ def test_members_that_are_killed_and_replaced_score_each_good_message_once(
 
     with members(topic, tmp_path, count=3, size=500) as found:
         assert eventually(lambda: "partitions=" in found.said())
-        with meanwhile(send):
+        with ThreadPoolExecutor(1) as pool:
+            sending = pool.submit(send)
             for kill in range(KILLS):
                 time.sleep(KILL_EVERY)
                 found.start(kill % 3)
@@ -191,6 +185,7 @@ def test_members_that_are_killed_and_replaced_score_each_good_message_once(
                     external_server.stop("immediate")
                     time.sleep(1)
                     external_server.start()
+        sending.result()
         assert eventually(all_are_written, 180)
         assert eventually(
             lambda: sum(broker.committed(topic.topic, topic.group).values()) == MESSAGES

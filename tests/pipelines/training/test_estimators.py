@@ -48,9 +48,7 @@ def search(
         (LINE_CONTRACT, {"name": "svc"}),
     ],
 )
-def test_what_is_no_estimator_for_the_task_is_refused_with_those_that_are(
-    contract: Contract, found: dict[str, Any]
-) -> None:
+def test_what_is_no_estimator_for_the_task_is_refused_with_those_that_are(contract, found):
     named, rows = next(iter(found.values())), iris_rows()
     others = "logistic, svc" if contract is IRIS_CONTRACT else "ridge, random_forest"
 
@@ -58,7 +56,7 @@ def test_what_is_no_estimator_for_the_task_is_refused_with_those_that_are(
         fit(found, rows, contract)
 
 
-def test_the_best_combination_of_the_space_is_found_and_all_are_listed() -> None:
+def test_the_best_combination_of_the_space_is_found_and_all_are_listed():
     best, trials = search(SVC, space={"C": [1e-6, 1.0], "kernel": ["rbf"]})
 
     assert best == {"C": 1.0, "kernel": "rbf"}
@@ -74,7 +72,7 @@ def test_the_best_combination_of_the_space_is_found_and_all_are_listed() -> None
     assert trials["max_depth"].tolist() == [6, 1]
 
 
-def test_random_combinations_are_as_many_as_wanted_and_the_same_for_a_seed() -> None:
+def test_random_combinations_are_as_many_as_wanted_and_the_same_for_a_seed():
     space = {"C": [0.1, 0.2, 0.4, 0.8, 1.6], "gamma": [0.1, 1.0]}
 
     first, second = (search(SVC, space=space, maximum_trials=3)[1] for _ in range(2))
@@ -83,9 +81,7 @@ def test_random_combinations_are_as_many_as_wanted_and_the_same_for_a_seed() -> 
     assert first[["C", "gamma"]].equals(second[["C", "gamma"]])
 
 
-def test_a_combination_that_cannot_be_scored_never_wins_and_is_told(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_combination_that_cannot_be_scored_never_wins_and_is_told(caplog):
     with caplog.at_level(logging.WARNING):
         best, trials = search(NEIGHBOURS, space={"n_neighbors": [999, 5, -1]})
 
@@ -94,7 +90,7 @@ def test_a_combination_that_cannot_be_scored_never_wins_and_is_told(
     assert "does not count: {'n_neighbors': 999}" in caplog.text
 
 
-def test_a_score_that_is_not_defined_in_a_fold_decides_nothing() -> None:
+def test_a_score_that_is_not_defined_in_a_fold_decides_nothing():
     # R2 needs two rows, and each of fifteen folds of fifteen rows has one.
     options: dict[str, Any] = {"space": {"alpha": [1e9, 0.1]}, "scoring": "r2", "folds": 15}
 
@@ -102,13 +98,13 @@ def test_a_score_that_is_not_defined_in_a_fold_decides_nothing() -> None:
         search({}, line_rows(15), LINE_CONTRACT, **options)
 
 
-def test_a_mistake_is_told_as_scikit_learn_tells_it() -> None:
+def test_a_mistake_is_told_as_scikit_learn_tells_it():
     with pytest.raises(ValueError, match="'C' parameter of SVC must be") as caught:
         search(SVC, space={"C": [-1.0]})
     assert "Traceback" not in str(caught.value)
 
 
-def test_an_unknown_category_counts_as_none_of_the_known_ones() -> None:
+def test_an_unknown_category_counts_as_none_of_the_known_ones():
     rows = mixed_rows()
     columns = fit({}, rows, MIXED_CONTRACT).named_steps["columns"]
 

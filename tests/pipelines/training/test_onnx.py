@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 
 @pytest.fixture(autouse=True)
-def small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_grid(monkeypatch) -> None:
     whole = served_form.grid
     monkeypatch.setattr(
         served_form, "grid", lambda values, contract: whole(values, contract, 2_500)
@@ -65,7 +65,7 @@ def check_parity(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> Non
 @pytest.mark.parametrize(
     ("task", "name"), [(task, name) for task in get_args(Task) for name in names_for(task)]
 )
-def test_every_model_of_the_menu_is_served_as_it_was_trained(task: Task, name: str) -> None:
+def test_every_model_of_the_menu_is_served_as_it_was_trained(task, name):
     if name == "lightgbm":
         pytest.importorskip("lightgbm", exc_type=ImportError)
         pytest.importorskip("onnxmltools", exc_type=ImportError)
@@ -90,13 +90,11 @@ def test_every_model_of_the_menu_is_served_as_it_was_trained(task: Task, name: s
         ("regression", "tree.DecisionTreeRegressor", {}),
     ],
 )
-def test_other_models_are_served_as_they_were_trained(
-    task: str, class_path: str, parameters: dict[str, Any]
-) -> None:
+def test_other_models_are_served_as_they_were_trained(task, class_path, parameters):
     check_parity(plain(task, class_path, **parameters), *PLAIN[task])
 
 
-def test_features_far_from_zero_are_served_in_the_precision_that_they_need() -> None:
+def test_features_far_from_zero_are_served_in_the_precision_that_they_need():
     # Neighbouring rows differ by less than float32 can tell apart.
     rows = line_rows()
     rows["a"] += 1e9
@@ -114,7 +112,7 @@ def test_features_far_from_zero_are_served_in_the_precision_that_they_need() -> 
         ("histogram_gradient_boosting", 1.0, 1e9),
     ],
 )
-def test_a_target_of_any_size_is_learned_and_served(name: str, scale: float, offset: float) -> None:
+def test_a_target_of_any_size_is_learned_and_served(name, scale, offset):
     rows = line_rows()
     rows["y"] = rows["y"] / rows["y"].std() * scale + offset
     model = fit({"name": name, "parameters": SMALL.get(name, {})}, rows, LINE_CONTRACT)
@@ -127,7 +125,7 @@ def test_a_target_of_any_size_is_learned_and_served(name: str, scale: float, off
     assert np.corrcoef(found.values, truth)[0, 1] > 0.8
 
 
-def test_a_regressor_that_always_answers_the_same_is_served() -> None:
+def test_a_regressor_that_always_answers_the_same_is_served():
     rows = line_rows().head(59).assign(y=lambda one: one["y"] + 1000.0)
     parameters = {"n_estimators": 10, "min_samples_leaf": 60}
     model = fit({"name": "random_forest", "parameters": parameters}, rows, LINE_CONTRACT)
@@ -135,7 +133,7 @@ def test_a_regressor_that_always_answers_the_same_is_served() -> None:
     assert export(model, rows, LINE_CONTRACT)[1].largest_difference <= 1e-4
 
 
-def test_an_answer_that_is_no_number_is_no_parity() -> None:
+def test_an_answer_that_is_no_number_is_no_parity():
     answers = Predictions(np.array([1.0, np.nan, 2.0]), None)
 
     with pytest.raises(ReleaseError, match="differ by up to nan"):
@@ -143,16 +141,14 @@ def test_an_answer_that_is_no_number_is_no_parity() -> None:
 
 
 @pytest.mark.parametrize("class_path", ["svm.LinearSVC", "dummy.DummyClassifier"])
-def test_an_estimator_without_a_served_form_is_told_with_those_that_have_one(
-    class_path: str,
-) -> None:
+def test_an_estimator_without_a_served_form_is_told_with_those_that_have_one(class_path):
     name = class_path.rpartition(".")[2]
 
     with pytest.raises(UserError, match=f"{name} cannot be served .* of logistic, svc, random_for"):
         export(plain("classification", class_path), *PLAIN["classification"])
 
 
-def test_a_model_that_no_form_reproduces_is_refused() -> None:
+def test_a_model_that_no_form_reproduces_is_refused():
     # The graph is made from what was fitted, which this model does not ask.
     model = plain("regression", "linear_model.LinearRegression")
     model.predict = lambda features: np.full(len(features), 1e3)
@@ -161,7 +157,7 @@ def test_a_model_that_no_form_reproduces_is_refused() -> None:
         export(model, *PLAIN["regression"])
 
 
-def test_the_grid_covers_what_a_request_may_hold_and_nothing_else() -> None:
+def test_the_grid_covers_what_a_request_may_hold_and_nothing_else():
     features, _ = encoded(ROWS, MIXED_CONTRACT)
 
     points = pd.DataFrame(

@@ -25,7 +25,7 @@ def texts(found: Iterable[Text]) -> list[str]:
     return [one.get_text() for one in found]
 
 
-def test_classes_are_shown_by_their_confusion_their_scores_and_their_reliability() -> None:
+def test_classes_are_shown_by_their_confusion_their_scores_and_their_reliability():
     errors, report = draw(TRUTH, {"served": Predictions(FOUND, np.eye(3)[FOUND] * 0.4 + 0.2)}, IRIS)
 
     (matrix,) = errors.axes
@@ -41,10 +41,10 @@ def test_classes_are_shown_by_their_confusion_their_scores_and_their_reliability
     np.testing.assert_allclose(right.get_ydata(), [4 / 6])
 
 
-def test_hundreds_of_classes_are_drawn_without_their_numbers() -> None:
-    classes = [{"value": code, "label": f"class {code}"} for code in range(600)]
+def test_many_classes_are_drawn_without_their_numbers():
+    classes = [{"value": code, "label": f"class {code}"} for code in range(60)]
     target = Target.model_validate(IRIS.model_dump() | {"classes": classes})
-    truth = np.arange(1200) % 600
+    truth = np.arange(120) % 60
 
     errors, report = draw(truth, {"served": Predictions(truth, None)}, target)
 
@@ -52,7 +52,7 @@ def test_hundreds_of_classes_are_drawn_without_their_numbers() -> None:
     assert report.get_figwidth() < 60
 
 
-def test_a_regression_is_shown_by_its_values_and_residuals() -> None:
+def test_a_regression_is_shown_by_its_values_and_residuals():
     truth, found = np.array([1.0, 2.0, 4.0]), np.array([1.5, 2.0, 3.0])
 
     values, residuals = (
@@ -64,12 +64,12 @@ def test_a_regression_is_shown_by_its_values_and_residuals() -> None:
     assert residuals == [[1.5, -0.5], [2.0, 0.0], [3.0, 1.0]]
 
 
-def test_the_importance_of_features_is_drawn_with_the_largest_on_top() -> None:
+def test_the_importance_of_features_is_drawn_with_the_largest_on_top():
     (axes,) = draw_importance({"width": 0.2, "색": 0.05, "height": 0.7}).axes
     assert texts(axes.get_yticklabels())[1:] == ["width", "height"]
 
 
-def test_names_that_no_font_has_are_drawn_as_their_place_and_without_a_warning() -> None:
+def test_names_that_no_font_has_are_drawn_as_their_place_and_without_a_warning():
     unknown = "\U0001f9ff"
     assert drawable(["setosa", unknown], "class") == ["setosa", "class 1"]
     raw = IRIS.model_dump(mode="json")
@@ -84,7 +84,7 @@ def remarks(rows: pd.DataFrame, quality: Any = None, **training: Any) -> tuple[s
     return assemble(rows, LINE_CONTRACT, quality, **training).description.remarks
 
 
-def test_what_a_person_should_look_at_is_told() -> None:
+def test_what_a_person_should_look_at_is_told():
     random, line = np.random.default_rng(2), line_rows().assign(y=lambda one: one["a"] * 3.0)
     noise = line_rows(80).assign(y=lambda one: random.normal(size=80) + one["a"] * 0.2)
     tree = {"class_path": "sklearn.tree.DecisionTreeRegressor"}
@@ -117,7 +117,7 @@ def test_outliers_among_the_training_rows_are_no_overfitting() -> None:
     assert not [one for one in found.description.remarks if "overfits" in one]
 
 
-def test_what_stands_on_both_sides_in_time_or_by_its_group_is_told() -> None:
+def test_what_stands_on_both_sides_in_time_or_by_its_group_is_told():
     times = pd.date_range("2026-01-01", periods=120, freq="D")
     rows = line_rows().assign(timestamp=times)
     equal = pd.concat([rows, rows.assign(timestamp=times + pd.Timedelta(days=120))])

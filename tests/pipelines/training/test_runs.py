@@ -37,7 +37,7 @@ SMALL_FOREST = {
 
 
 @pytest.fixture(scope="module")
-def project(registry_project: Project) -> Project:
+def project(registry_project) -> Project:
     """A project with the rows of iris."""
     registry_project.run("data_ingestion")
     return registry_project
@@ -69,12 +69,12 @@ def logged(project: Project, run: Run) -> tuple[LoggedCandidate, pd.DataFrame]:
 
 
 @pytest.fixture(scope="module")
-def shipped(project: Project) -> Run:
+def shipped(project) -> Run:
     """The run of the shipped parameters."""
     return train(project)
 
 
-def test_a_run_says_what_it_was_trained_on_and_how(project: Project, shipped: Run) -> None:
+def test_a_run_says_what_it_was_trained_on_and_how(project, shipped):
     data = shipped.data
     assert shipped.info.status == "FINISHED"
     assert data.params["estimator"] == "SVC"
@@ -122,8 +122,8 @@ def test_a_run_says_what_it_was_trained_on_and_how(project: Project, shipped: Ru
     ids=["rows", "parameter", "estimator", "gates"],
 )
 def test_a_run_that_fails_says_why_is_marked_as_failed_and_leaves_no_candidate(
-    project: Project, shipped: Run, parameters: dict[str, Any], told: tuple[str, ...]
-) -> None:
+    project, shipped, parameters, told
+):
     kept = project.folder / "data/06_models/trained.pickle"
     before = kept.read_bytes()
 
@@ -159,7 +159,7 @@ def test_a_run_that_mlflow_does_not_let_begin_or_end_is_of_no_consequence_for_th
 
 
 @pytest.fixture(scope="module")
-def forest(project: Project, shipped: Run) -> Run:
+def forest(project, shipped) -> Run:
     """A run of another estimator than the configured one, the last that began at the start."""
     del shipped
     with pytest.MonkeyPatch.context() as patch:
@@ -167,7 +167,7 @@ def forest(project: Project, shipped: Run) -> Run:
         return train(project, **SMALL_FOREST)
 
 
-def test_what_a_search_tried_is_logged_as_a_table(forest: Run) -> None:
+def test_what_a_search_tried_is_logged_as_a_table(forest):
     tried = pd.read_csv(download_artifacts(run_id=forest.info.run_id, artifact_path="search.csv"))
 
     assert sorted(tried["n_estimators"]) == [1, 7]
@@ -183,8 +183,8 @@ def test_what_a_search_tried_is_logged_as_a_table(forest: Run) -> None:
     ],
 )
 def test_a_later_run_can_begin_in_the_middle_and_logs_a_whole_candidate(
-    project: Project, forest: Run, node: str, parameters: dict[str, Any]
-) -> None:
+    project, forest, node, parameters
+):
     later = train(project, from_nodes=[node], **parameters)
 
     assert later.info.run_id != forest.info.run_id
@@ -193,9 +193,7 @@ def test_a_later_run_can_begin_in_the_middle_and_logs_a_whole_candidate(
     assert found.estimator == "RandomForestClassifier"
 
 
-def test_the_run_of_a_killed_process_is_ended_by_the_next_and_no_other_is(
-    project: Project, shipped: Run
-) -> None:
+def test_the_run_of_a_killed_process_is_ended_by_the_next_and_no_other_is(project, shipped):
     before = {run.info.run_id for run in newest(project, 100)}
     command = [sys.executable, "-m", "kedro", "run", "--pipeline", "training"]
     process = subprocess.Popen(command, cwd=project.folder, stdout=subprocess.DEVNULL)
@@ -216,14 +214,14 @@ def test_the_run_of_a_killed_process_is_ended_by_the_next_and_no_other_is(
     assert project.client.get_run(of_a_person.info.run_id).info.status == "RUNNING"
 
 
-def test_a_run_that_another_process_holds_can_be_logged_to(project: Project) -> None:
+def test_a_run_that_another_process_holds_can_be_logged_to(project):
     run_id, lock = train(project).info.run_id, "SELECT pg_advisory_lock(hashtextextended(%s, 0))"
     with connection_to(project.url) as other, mlflow.start_run(run_id):
         other.exec_driver_sql(lock, (f"run {run_id}",))
         train(project, from_nodes=["evaluate_model"])
 
 
-def test_kedro_viz_can_show_what_people_look_at(project: Project, shipped: Run) -> None:
+def test_kedro_viz_can_show_what_people_look_at(project, shipped):
     with KedroSession.create(project_path=project.folder) as session:
         catalog = session.load_context().catalog
         assert len(catalog["validation_rows"].preview(nrows=3)["data"]) == 3

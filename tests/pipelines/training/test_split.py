@@ -9,11 +9,11 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.pipelines.training import checks, nodes
+from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.training import checks
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
 from mlops_for_mle.pipelines.training.split import folds as folds_of
-from tests.pipelines.training.examples import LINE_CONTRACT, line_rows, snapshot, split
+from tests.pipelines.training.examples import LINE_CONTRACT, line_rows, split
 from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT, encoded, iris_rows
 
 # Two numbers, for a test of classes or of numbers.
@@ -40,19 +40,23 @@ def check(
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_sound_table_passes_every_check() -> None:
+def test_a_sound_table_passes_every_check():
     found, wrong = check(table())
 
     assert wrong == []
     assert found["distinct_rows_by_class"].keys() == {"no", "yes"}
 
 
-def test_too_few_rows_are_told_and_repeated_ones_count_once() -> None:
+def test_too_few_rows_are_told_and_repeated_ones_count_once():
     rows = table()
     keep = (rows.kind == 0) | (rows.index < rows.index[rows.kind == 1][3])
 
     assert check(pd.concat([table(20)] * 10, ignore_index=True), minimum_rows=30)[1] == [
         "it has 20 distinct rows, 30 are needed: ingest more, or lower data_checks.minimum_rows"
+    ]
+    assert check(rows.assign(y=1.0), NUMBERS)[1] == [
+        "y has the same value in all 400 rows, so there is nothing to learn: ingest other rows, or "
+        "choose another target"
     ]
     assert check(rows[keep].reset_index(drop=True))[1] == [
         "class yes has 3 distinct rows, 5 are needed: ingest more, or lower "
@@ -72,7 +76,7 @@ def test_too_few_rows_are_told_and_repeated_ones_count_once() -> None:
     ],
     ids=["near copy", "copy", "zero in one class", "regression"],
 )
-def test_a_feature_that_holds_the_answer_is_leakage(contract: Contract, height: Any) -> None:
+def test_a_feature_that_holds_the_answer_is_leakage(contract, height):
     rows = table().assign(height=height)
 
     (problem,) = check(rows, contract)[1]
@@ -83,13 +87,13 @@ def test_a_feature_that_holds_the_answer_is_leakage(contract: Contract, height: 
     assert check(rows, contract, maximum_single_feature_score=None)[1] == []
 
 
-def test_a_column_of_identifiers_is_no_leakage() -> None:
+def test_a_column_of_identifiers_is_no_leakage():
     rows = table().assign(height=np.arange(400.0))
 
     assert check(rows)[0]["single_feature_scores"]["height"] < 0.7
 
 
-def test_a_feature_that_gives_the_order_of_most_rows_scores_what_it_explains() -> None:
+def test_a_feature_that_gives_the_order_of_most_rows_scores_what_it_explains():
     rows = table().assign(height=lambda one: one.y)
     rows.loc[::20, "y"] = -1e3
 
@@ -97,16 +101,6 @@ def test_a_feature_that_gives_the_order_of_most_rows_scores_what_it_explains() -
 
     assert rows.height.corr(rows.y, "spearman") ** 2 > 0.5
     assert (wrong, found["single_feature_scores"]["height"] < 0.3) == ([], True)
-
-
-def test_rows_and_gates_that_do_not_fit_stop_the_training_before_anything_is_fitted() -> None:
-    constant = snapshot(line_rows().assign(y=1.0), LINE_CONTRACT)
-    options = TrainingOptions(), DataCheckOptions()
-
-    with pytest.raises(UserError, match="a table is not fit to train on: y has the same value in"):
-        nodes.prepare_examples(constant, LINE_CONTRACT, *options, "rmse")
-    with pytest.raises(ConfigurationError, match=r"gates\.metric: accuracy .* one of rmse, mae"):
-        nodes.prepare_examples(constant, LINE_CONTRACT, *options, "accuracy")
 
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -137,8 +131,8 @@ def held_back(rows: pd.DataFrame, contract: Contract, fraction: float, seed: int
 @pytest.mark.parametrize("by", ["hash", "time", "group"])
 @given(ROWS, st.floats(0.05, 0.95), SEEDS, st.randoms(use_true_random=False))
 def test_what_belongs_together_falls_on_one_side_in_whatever_order_and_so_in_folds(
-    by: Any, rows: list[Any], fraction: float, seed: int, random: Any
-) -> None:
+    by, rows, fraction, seed, random
+):
     options = {"split": {"by": by, "column": "shop" if by == "group" else None}, "seed": seed}
     options["validation_fraction"] = fraction
     order = random.sample(range(len(rows)), len(rows))
@@ -172,8 +166,17 @@ def test_what_belongs_together_falls_on_one_side_in_whatever_order_and_so_in_fol
     assert len(set(judged)) == len(judged)
 
 
+def test_there_are_no_more_folds_than_rows_of_a_class():
+    # Of each class four rows are left to learn from.
+    examples = split(iris_rows().groupby("target").head(5), IRIS_CONTRACT)
+
+    assert len(folds_of(examples.learned, TrainingOptions())) == 4
+    with pytest.raises(UserError, match="rows of every class stand in too few folds"):
+        folds_of(examples.learned, TrainingOptions(), 5)
+
+
 @given(st.sampled_from([0.1, 0.25, 0.3, 0.5, 0.9]), SEEDS)
-def test_the_share_of_each_class_is_held_back(fraction: float, seed: int) -> None:
+def test_the_share_of_each_class_is_held_back(fraction, seed):
     rows = iris_rows().drop_duplicates(ignore_index=True)
 
     validation = held_back(rows, IRIS_CONTRACT, fraction, seed)
@@ -182,7 +185,7 @@ def test_the_share_of_each_class_is_held_back(fraction: float, seed: int) -> Non
         assert (validation["target"] == value).sum() == pytest.approx(fraction * count, abs=0.5)
 
 
-def test_most_rows_keep_their_side_when_the_table_grows() -> None:
+def test_most_rows_keep_their_side_when_the_table_grows():
     rows = line_rows(400).assign(id=range(400))
 
     before, after = (
@@ -192,7 +195,7 @@ def test_most_rows_keep_their_side_when_the_table_grows() -> None:
     assert len(before & after) >= 0.85 * len(before)
 
 
-def test_the_split_is_the_same_in_every_revision_of_the_code() -> None:
+def test_the_split_is_the_same_in_every_revision_of_the_code():
     validation = held_back(iris_rows(with_key=True), IRIS_CONTRACT, 0.05, 42)
 
     assert validation["id"].tolist() == [18, 31, 41, 64, 69, 90, 116, 144]
@@ -207,7 +210,7 @@ def test_the_split_is_the_same_in_every_revision_of_the_code() -> None:
         ({"by": "time", "column": "shop"}, "shop holds no dates"),
     ],
 )
-def test_a_split_that_cannot_be_is_told(by: dict[str, str], message: str) -> None:
+def test_a_split_that_cannot_be_is_told(by, message):
     rows = [(0.0, day % 5, int(day > 7), day, "ab"[day % 2]) for day in range(9)]
 
     with pytest.raises(UserError, match=message):
@@ -216,7 +219,7 @@ def test_a_split_that_cannot_be_is_told(by: dict[str, str], message: str) -> Non
         split(pd.concat([line_rows(1)] * 5), LINE_CONTRACT)
 
 
-def test_the_group_is_that_of_the_contract_where_no_column_is_named() -> None:
+def test_the_group_is_that_of_the_contract_where_no_column_is_named():
     rows = shops([(0.5, at % 5, at % 2, at, "abcdef"[at % 6]) for at in range(60)])
     grouped = Contract.model_validate({**SMALL_CONTRACT.model_dump(), "group": "shop"})
 

@@ -106,10 +106,12 @@ def folds(learned: Part, training: TrainingOptions, count: int | None = None) ->
     truth, is_classifier = learned.truth, bool(learned.contract.target.classes)
     distinct, positions = np.unique(learned.split_values, return_inverse=True)
     is_by_time = training.split.by == "time"
+    # More folds than the largest class has rows cannot be stratified.
+    largest = int(np.unique(truth, return_counts=True)[1].max()) if is_classifier else len(truth)
     if count is None:
         most = 5 if len(truth) <= _MANY_ROWS else 3
-        count = max(2, min(most, len(distinct) - is_by_time))
-    if len(distinct) < count + is_by_time:
+        count = max(2, min(most, largest, len(distinct) - is_by_time))
+    if len(distinct) < count + is_by_time or largest < count:
         made = []
     elif is_by_time:
         made = [

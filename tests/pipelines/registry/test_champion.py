@@ -1,0 +1,192 @@
+"""From a logged candidate to a decision, and from the champion to a release that servers follow."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.artifacts import download_artifacts
+
+from mlops_for_mle.contract.columns import encode_rows
+from mlops_for_mle.errors import ReleaseError, UserError
+from mlops_for_mle.pipelines.registry.datasets import ChampionDataset, LoggedCandidateDataset
+from mlops_for_mle.pipelines.registry.nodes import Decision
+from mlops_for_mle.releases.predictor import load
+from mlops_for_mle.releases.store import ReleaseStore
+from tests.candidates import SVC, RegistryProject
+from tests.expectations import refused
+from tests.servers import query
+
+pytestmark = pytest.mark.integration
+
+TRAIL = "SELECT event, release, model_version, run_id, reason, actor FROM deployments ORDER BY id"
+
+
+@pytest.fixture
+def project(registry_project, good, poor, tmp_path, monkeypatch) -> RegistryProject:
+    """Each test begins with two logged candidates, the poor one newer, and with nothing else."""
+    del good, poor
+    registry_project.forget()
+    monkeypatch.setenv("MLOPS_RELEASE_STORE", str(tmp_path))
+    monkeypatch.setenv("MLOPS_ACTOR", "ada")
+    return registry_project
+
+
+def candidates(project: RegistryProject, name: str = "iris") -> LoggedCandidateDataset:
+    return LoggedCandidateDataset(name, project.experiment)
+
+
+def decide_on(project: RegistryProject, run_id: str, **gates: float) -> None:
+    """Run the pipeline as the last part of the run that has trained the candidate."""
+    with mlflow.start_run(run_id):
+        project.run("registry", gates=gates)
+
+
+def test_the_newest_candidate_is_registered_once_whatever_the_gates_say_later(project, poor):
+    project.run("registry")
+
+    (version,) = project.versions().values()
+    assert (version.run_id, int(version.version)) == (poor, 1)
+    assert version.tags["mlops.decision"] == "rejected"
+    assert project.champion() is None
+
+    project.run("registry", from_nodes=["compare_models"], gates={"threshold": 0.5})
+
+    assert list(project.versions()) == [poor]
+    assert project.champion() == poor
+
+
+def test_the_candidate_of_the_active_run_comes_before_a_newer_one(project, good, poor):
+    assert candidates(project).load().run_id == poor
+    with mlflow.start_run(good):
+        assert candidates(project).load().run_id == good
+    # A run of `kedro run --from-nodes compare_models` has logged none.
+    with mlflow.start_run():
+        assert candidates(project).load().run_id == poor
+    first = "No candidate was trained for never_trained yet: run `kedro run --pipeline training`"
+    with refused(UserError, first):
+        candidates(project, "never_trained").load()
+
+
+def test_a_candidate_is_registered_once_by_several_at_once(project, good):
+    decision = Decision(
+        run_id=good,
+        model_uri=project.client.get_run(good).data.tags["mlops.candidate_model"],
+        champion_version=None,
+        metrics={},
+        promote=True,
+        reasons=("first",),
+    )
+    registry = ChampionDataset("iris", credentials={"con": project.url})
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: registry.save(decision), range(4)))
+
+    assert len(project.client.search_model_versions("name = 'iris'")) == 1
+    assert project.champion() == good
+
+
+def test_a_good_candidate_becomes_champion_and_a_poor_one_does_not_for_reasons_that_are_recorded(
+    project, good, poor, caplog
+):
+    with caplog.at_level("INFO", "mlops_for_mle"):
+        decide_on(project, good)
+        decide_on(project, poor)
+
+    assert project.champion() == good
+    tags = project.versions()[poor].tags
+    assert tags["mlops.decision"] == "rejected"
+    reasons = tags["mlops.reasons"].split("; ")
+    assert reasons[0].endswith("misses the threshold 0.8000")
+    assert reasons[1].startswith("champion version 1 has 0.9")
+    assert "worse by more than the tolerance 0.0200" in reasons[1]
+    assert reasons[2].startswith("better than a constant answer,")
+    recorded = Path(download_artifacts(run_id=poor, artifact_path="decision.json"))
+    decision = json.loads(recorded.read_text("utf-8"))
+    assert decision["reasons"] == reasons
+    assert decision["metrics"].keys() == {"candidate", "baseline", "champion"}
+    assert f"model=iris version=1 run={good} promoted: validation" in caplog.text
+    assert f"model=iris version=2 run={poor} rejected: validation accuracy" in caplog.text
+
+    decide_on(project, poor, threshold=0.5, tolerance=0.5)
+
+    assert project.champion() == poor
+    assert len(project.versions()) == 2
+
+
+def test_the_champion_becomes_a_release_that_answers_as_it_was_trained_once(
+    project, good, tmp_path, caplog
+):
+    decide_on(project, good)
+    with caplog.at_level("INFO", "mlops_for_mle"):
+        project.run("deployment")
+        assert "published" in caplog.text
+        assert "deployed (champion)" in caplog.text
+        project.run("deployment")
+    assert "is in the store already" in caplog.text
+    assert "is deployed already" in caplog.text
+
+    name = f"iris-v1-{good[:8]}"
+    assert query(project.url, TRAIL) == [("deploy", name, 1, good, "champion", "ada")]
+    stored = ReleaseStore(str(tmp_path)).fetch("iris", name)
+    assert stored.manifest.contract == project.contract
+    assert stored.manifest.metrics["validation_accuracy"] > 0.9
+    rows = pd.read_parquet(project.files(good) / "validation.parquet")
+    answers = load(stored).predict(encode_rows(rows, project.contract)).values
+    assert np.mean(answers == rows["target"]) == stored.manifest.metrics["validation_accuracy"]
+
+
+def test_without_a_champion_nothing_is_deployed_and_that_is_said(project, poor, tmp_path, caplog):
+    for prepare in (lambda: None, lambda: decide_on(project, poor)):
+        prepare()
+        caplog.clear()
+
+        project.run("deployment")
+
+        said = "nothing deployed: no candidate was promoted by `kedro run --pipeline registry`"
+        assert said in caplog.text
+    assert query(project.url, TRAIL) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["graph", "example"])
+def test_a_champion_that_is_not_what_was_trained_is_neither_published_nor_deployed(
+    project, good, tmp_path, what
+):
+    decide_on(project, good)
+    path = project.files(good) / ("model.onnx" if what == "graph" else "description.json")
+    original = path.read_bytes()
+    said = "was altered" if what == "graph" else "answers its own example"
+    if what == "graph":
+        path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+    else:
+        description = json.loads(original)
+        description["example"]["predictions"][0] += 1
+        path.write_text(json.dumps(description))
+    try:
+        with refused(ReleaseError, said):
+            project.run("deployment")
+    finally:
+        path.write_bytes(original)
+    assert query(project.url, TRAIL) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_database_beside_old_releases_gets_releases_of_its_own(project, good, tmp_path):
+    """Versions begin at 1 again, and the same training gives the same graph."""
+    decide_on(project, good)
+    project.run("deployment")
+    project.forget()
+    again = project.log(SVC)
+    decide_on(project, again)
+
+    project.run("deployment")
+
+    ((_, release, version, run_id, _, _),) = query(project.url, TRAIL)
+    assert (version, run_id) == (1, again)
+    store = ReleaseStore(str(tmp_path))
+    served, old = (store.manifest("iris", name) for name in (release, f"iris-v1-{good[:8]}"))
+    assert served.model_sha256 == old.model_sha256
+    assert (served.run_id, old.run_id) == (again, good)
