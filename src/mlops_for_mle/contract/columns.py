@@ -60,8 +60,8 @@ def check_columns(
             else:
                 checked = str(raw_value) if is_unread[position] else value
                 reason = fault(checked, feature) or "cannot be read"
-            found = "" if reason == "is missing" else f", found {_shown(raw_value)}"
-            message = f"{name}: {reason}{found}; allowed is {describe(feature)}"
+            suffix = "" if reason == "is missing" else f", found {_shown(raw_value)}"
+            message = f"{name}: {reason}{suffix}; allowed is {describe(feature)}"
             faults.setdefault(position, []).append(message)
     fitting_positions = np.delete(np.arange(len(rows)), list(faults))
     fitting = pd.concat(columns, axis="columns").iloc[fitting_positions].reset_index(drop=True)
@@ -87,7 +87,8 @@ def read_column(
         words = present.astype("string").str.strip().str.lower()
         return words.map(_BOOLEANS).astype("boolean")
     if feature.type == "category" and not feature.has_integer_categories:
-        # A whole number that a gap in its column has made a float is written as one.
+        # Whole numbers beside a missing value come as floats, but are written without a fraction.
+
         if present.dtype.kind == "f" and is_exact(present.dropna()).all():
             present = present.astype("Int64")
         text = present.astype("string").str.strip().astype(object)
