@@ -151,7 +151,6 @@ def present(raw: Series, marks: Collection[str] = ()) -> Series:
 
 def looks_like_number(text: Series) -> "pd.Series[bool]":
     """Which texts are digits with units, signs and marks between them, in whatever way."""
-
     plain = _with_plain_signs(text)
     return plain.str.fullmatch(_DECORATED).astype(bool) & (not plain.str.fullmatch(_ADDRESS).all())
 
