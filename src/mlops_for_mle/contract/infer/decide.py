@@ -259,23 +259,23 @@ def _read_text(
     """Say what a column of text holds, in which at least one value is present."""
     distinct = pd.Series(text.present.unique(), dtype=object)
     is_mark = distinct.str.lower().str.fullmatch(_MISSING_MARKS)
-    rest = distinct[~is_mark].reset_index(drop=True)
-    if rest.empty:
+    unmarked = distinct[~is_mark].reset_index(drop=True)
+    if unmarked.empty:
         return text
-    column = replace(text, values=text.values.where(text.values.isin(rest)))
-    is_number = notation.looks_like_number(rest)
-    if not is_target and rest.str.lower().isin(("true", "false")).all():
+    column = replace(text, values=text.values.where(text.values.isin(unmarked)))
+    is_number = notation.looks_like_number(unmarked)
+    if not is_target and unmarked.str.lower().isin(("true", "false")).all():
         flags = read_column(column.values, Feature(type="boolean"))
         column = replace(column, kind="boolean", values=flags)
     elif date_format is None and is_number.all():
-        column = _numbers(column, rest, decimal)
+        column = _numbers(column, unmarked, decimal)
     else:
-        readings = notation.date_readings(rest, date_format)
-        is_date = pd.DataFrame(readings, rest.index).notna().any(axis="columns")
+        readings = notation.date_readings(unmarked, date_format)
+        is_date = pd.DataFrame(readings, unmarked.index).notna().any(axis="columns")
         if is_date.all():
-            column = _dates(column, rest, readings)
+            column = _dates(column, unmarked, readings)
         else:
-            column = _mixture(column, {"numbers": rest[is_number], "dates": rest[is_date]})
+            column = _mixture(column, {"numbers": unmarked[is_number], "dates": unmarked[is_date]})
     return text if column.kind == "text" else column
 
 
@@ -320,9 +320,9 @@ def _dates(text: Column, distinct: Series, readings: Dates) -> Column:
         problem = f"has dates in more than one format, such as {_examples(text.present)}"
         return replace(text, kind="other", left_out=f"{problem}: write all of them as YYYY-MM-DD")
     if len(formats) > 1:
-        what = "dates in which day and month could be taken for one another"
+        ambiguity = "dates in which day and month could be taken for one another"
         options = {f"--date-format '{text.name}={code}'": times for code, times in formats.items()}
-        question = _question(text, what, distinct, options, "{:%Y-%m-%d}")
+        question = _question(text, ambiguity, distinct, options, "{:%Y-%m-%d}")
         return replace(text, kind="other", question=question)
     (code,) = formats
     kind: Kind = "timestamp" if distinct.str.contains(":", regex=False).any() else "date"
@@ -331,14 +331,14 @@ def _dates(text: Column, distinct: Series, readings: Dates) -> Column:
 
 
 def _question(
-    text: Column, what: str, distinct: Series, by_option: Mapping[str, Any], template: str
+    text: Column, ambiguity: str, distinct: Series, by_option: Mapping[str, Any], template: str
 ) -> str:
     """Ask which reading of a value is meant, naming for each the option that chooses it."""
     rows = zip(distinct, *by_option.values(), strict=True)
     value, *readings = next(row for row in rows if row[1] != row[2])
     pairs = zip(readings, by_option, strict=True)
     choices = sorted(f"{template.format(reading)} ({option})" for reading, option in pairs)
-    return f"Column {text.name!r} has {what}: {value!r} is {' or '.join(choices)}."
+    return f"Column {text.name!r} has {ambiguity}: {value!r} is {' or '.join(choices)}."
 
 
 def _mixture(text: Column, kinds: Mapping[str, Series]) -> Column:
