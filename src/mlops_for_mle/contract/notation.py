@@ -169,7 +169,7 @@ def number_formats(text: Series, decimal: DecimalMark) -> dict[NumberFormat, Ser
                 {"decimal": decimal_mark, "thousands": group_mark, "unit": units[0]}
             )
             numbers = number_format.read(text)
-            is_new = not any(numbers.equals(known) for known in readings.values())
+            is_new = not any(numbers.equals(reading) for reading in readings.values())
             if group_mark != decimal_mark and np.isfinite(numbers).all() and is_new:
                 readings[number_format] = numbers
     return readings
@@ -211,7 +211,7 @@ def date_formats(readings: Dates) -> Dates:
     distinct: Dates = {}
     # A month of expiry may well lie in the far future, if nothing else reads it.
     for code, times in (likely or full).items():
-        if not any(times.equals(known) for known in distinct.values()):
+        if not any(times.equals(other) for other in distinct.values()):
             distinct[code] = times
     return distinct
 

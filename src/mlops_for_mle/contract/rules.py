@@ -65,9 +65,9 @@ def is_allowed(values: Column, feature: Feature) -> Column:
         if feature.type == "date":
             fits &= values == values.astype("datetime64[D]")
     else:
-        known = {value: value is not None and _is_known(value, feature) for value in {*values}}
+        allowed = {value: value is not None and _is_known(value, feature) for value in {*values}}
         missing = np.fromiter((value is None for value in values), np.bool_, len(values))
-        fits = np.fromiter(map(known.__getitem__, values), np.bool_, len(values))
+        fits = np.fromiter(map(allowed.__getitem__, values), np.bool_, len(values))
     return fits | missing if feature.is_optional else fits & ~missing
 
 
