@@ -13,13 +13,13 @@ from pydantic import Field
 
 from mlops_for_mle.contract import Configuration
 
-# The first of several that fit.
+# Of several that fit, the first is taken.
 SEPARATORS = {"tab": "\t", "semicolon": ";", "pipe": "|", "comma": ",", "space": " "}
 
 _SAMPLE = 1_000
 UNREADABLE = re.compile("[\x00\udc80-\udcff]")
 _NUMBER = re.compile(r"\s*[-+]?\d*[.,]?\d+\s*")
-# What stands in a file that is written so.
+# What a file holds that quotes in this way.
 _QUOTES = {"doubled": "", "escaped": '\\"', "single": "'", "none": '"'}
 _BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",

@@ -31,7 +31,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Receipt(NamedTuple):
-    """A batch's number in the ledger, and how many rows were written just now or wait still."""
+    """A batch's number in the ledger, and how many rows were written now and are still rejected."""
 
     batch_id: int
     is_new: bool
@@ -61,7 +61,7 @@ class ObservationDataset(ContractDataset):
         self._ingestion = ingestion or {}
 
     def save(self, data: Batch) -> None:
-        """Write the batch in one transaction; of one in the ledger, only rejects that now fit."""
+        """Write the batch in one transaction; if the ledger has it, only rejects that now fit."""
         receipt = write_batch(self._engine, self._contract, data)
         outcome = f"{receipt.written} rows into {self._contract.table}, {receipt.rejected} rejected"
         if not receipt.is_new:
@@ -126,7 +126,7 @@ class ObservationDataset(ContractDataset):
 
 
 def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
-    """Write a batch; of one that the ledger has, let in the rejected rows that fit by now.
+    """Write a batch; if the ledger has it already, let in the rejected rows that fit by now.
 
     Everything is one transaction: a process that is killed leaves nothing, and a second process
     with the same batch waits for the first one's outcome. Where the connection was lost, only the

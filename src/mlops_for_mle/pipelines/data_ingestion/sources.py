@@ -35,7 +35,7 @@ from mlops_for_mle.pipelines.data_ingestion import csv_text
 from mlops_for_mle.pipelines.data_ingestion.csv_text import CsvForm, Unread
 from mlops_for_mle.pipelines.dataset import ProjectDataset
 
-# Of CSV, they tell how many columns there are.
+# They tell how many columns a CSV file has.
 _FIRST_LINES = 100
 _UNNAMED_INDEX = r"__index_level_\d+__"
 
@@ -67,7 +67,7 @@ class FileSourceDataset(ProjectDataset):
         """Name a URL or a path in the project; how CSV is written; the sheet of a workbook."""
         super().__init__(metadata, filepath=filepath)
         # Kedro makes paths absolute in its runs, but not in commands of the project's own.
-        self._place = filepath if "://" in filepath else str(project_path() / filepath)
+        self._location = filepath if "://" in filepath else str(project_path() / filepath)
         readers: dict[str, Callable[[bytes], pd.DataFrame]] = {
             "csv": partial(read_csv, form=CsvForm.model_validate(form or {})),
             "parquet": read_parquet,
@@ -79,21 +79,21 @@ class FileSourceDataset(ProjectDataset):
     def load(self) -> pd.DataFrame:
         """The rows; a ``UserError`` says why they cannot be read."""
         try:
-            content = read_bytes(self._place)
+            content = read_bytes(self._location)
             rows = self._read(content)
         except (OSError, EOFError, ValueError, ImportError, BadZipFile, zlib.error) as error:
             reason = getattr(error, "strerror", None) or str(error).strip()
-            raise UserError(f"{self._place}: {reason}") from error
+            raise UserError(f"{self._location}: {reason}") from error
         rows.attrs["sha256"] = hashlib.sha256(content.removeprefix(codecs.BOM_UTF8)).hexdigest()
         return rows
 
 
-def read_bytes(place: str) -> bytes:
+def read_bytes(location: str) -> bytes:
     """The bytes of a file at a path or URL, unpacked if it is called ``.gz``, ``.zip`` or so."""
-    if not place.endswith(".zip"):
-        with fsspec.open(place, "rb", compression="infer") as file:
+    if not location.endswith(".zip"):
+        with fsspec.open(location, "rb", compression="infer") as file:
             return bytes(file.read())
-    with fsspec.open(place, "rb") as file, ZipFile(file) as archive:
+    with fsspec.open(location, "rb") as file, ZipFile(file) as archive:
         # macOS puts a __MACOSX beside each file.
         names = [name for name in archive.namelist() if not re.match(r"__MACOSX/|.*/$", name)]
         if len(names) != 1:
