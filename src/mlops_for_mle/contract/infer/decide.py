@@ -188,8 +188,8 @@ def case_remark(column: Column) -> str:
     if column.kind != "text":
         return ""
     texts = pd.Series(column.counts.index.map(str), dtype="str")
-    alike = texts.str.normalize("NFKC").str.casefold().str.replace(r"\s", "", regex=True)
-    examples = ", ".join(map(repr, texts[alike.duplicated(keep=False)].head(4)))
+    folded = texts.str.normalize("NFKC").str.casefold().str.replace(r"\s", "", regex=True)
+    examples = ", ".join(map(repr, texts[folded.duplicated(keep=False)].head(4)))
     return f"{examples} may be the same: see ingestion.ignore_case" if examples else ""
 
 

@@ -116,18 +116,18 @@ def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: A
         raise UserError(f"--time: column {wish.time!r} {problem}, expected dates.")
     target_column = columns.pop(target)
     target_facts, class_counts = _target(target_column, wish)
-    times = [old for old, column in columns.items() if column.kind in TIME_TYPES]
-    time = wish.time or next(filter(_TIME_NAMES.fullmatch, times), None)
+    time_columns = [old for old, column in columns.items() if column.kind in TIME_TYPES]
+    time = wish.time or next(filter(_TIME_NAMES.fullmatch, time_columns), None)
     is_timed = time is not None and _is_spread(columns.pop(time).values)
     if wish.group:
         columns.pop(wish.group, None)
-    timestamp = names[time] if time else _free(("timestamp", "observed_at"), names.values())
+    timestamp = names[time] if time else _free_name(("timestamp", "observed_at"), names.values())
     candidates = [described(column) for column in columns.values()]
     proposal = Proposal(
         facts={
             "name": name,
             "table": f"{name}_data",
-            "key": _free(("id", "row_id"), {*names.values(), timestamp}),
+            "key": _free_name(("id", "row_id"), {*names.values(), timestamp}),
             "timestamp": timestamp,
             "group": names[wish.group] if wish.group else None,
             "target": target_facts,
@@ -174,7 +174,7 @@ def _names_in_postgres(names: Sequence[str]) -> dict[str, str]:
         contract_names[name] = name
         if not fits or not name.isprintable() or name in _SYSTEM_COLUMNS:
             taken = {*names, *contract_names.values(), *_SYSTEM_COLUMNS}
-            contract_names[name] = _free((short or f"column_{number}",), taken)
+            contract_names[name] = _free_name((short or f"column_{number}",), taken)
     return contract_names
 
 
@@ -183,7 +183,7 @@ def _is_spread(times: "pd.Series[Any]") -> bool:
     return bool(times.quantile([0, 0.25, 0.5, 0.75, 1]).is_unique)
 
 
-def _free(preferred: Sequence[str], taken: Collection[str]) -> str:
+def _free_name(preferred: Sequence[str], taken: Collection[str]) -> str:
     """The first preferred name that is not taken, else the first of them with a number."""
     numbered = (f"{preferred[0]}_{number}" for number in itertools.count(2))
     return next(name for name in itertools.chain(preferred, numbered) if name not in taken)
