@@ -48,10 +48,10 @@ def check_columns(
             raw = _in_known_case(raw, feature)
         date_format = notation.date_formats.get(name)
         number_format = notation.number_formats.get(name, default_format)
-        columns[name] = read = read_column(raw, feature, date_format, number_format)
-        is_unread = (read.isna() & raw.notna()).to_numpy()
-        wrong = np.flatnonzero(is_unread | ~is_allowed(to_array(read, feature), feature))
-        values = plain_column(read.iloc[wrong], feature)
+        columns[name] = column = read_column(raw, feature, date_format, number_format)
+        is_unread = (column.isna() & raw.notna()).to_numpy()
+        wrong = np.flatnonzero(is_unread | ~is_allowed(to_array(column, feature), feature))
+        values = plain_column(column.iloc[wrong], feature)
         for position, raw_value, value in zip(
             wrong.tolist(), raw.iloc[wrong].tolist(), values, strict=True
         ):
