@@ -102,16 +102,16 @@ def validate(
     bad, judged = sorted(reasons.keys() - dropped), row_count - len(dropped)
     remark = f"such as row {bad[0]}: {reasons[bad[0]]}" if bad else ""
     if len(bad) > ingestion.maximum_rejected_fraction * judged:
-        share = f"{len(bad)} of {judged} rows of this batch are bad, so all were held back"
-        remark = f"{share}, {remark}"
-        reasons = dict.fromkeys(range(1, row_count + 1), f"batch: {share}") | reasons
+        summary = f"{len(bad)} of {judged} rows of this batch are bad, so all were held back"
+        remark = f"{summary}, {remark}"
+        reasons = dict.fromkeys(range(1, row_count + 1), f"batch: {summary}") | reasons
         accepted = accepted.head(0)
     refused = contract_rows[numbers.isin(list(reasons))]
     as_read = refused.astype(object).where(refused.notna(), None).to_dict("records")
-    data = dict(zip(refused.index + 1, as_read, strict=True))
-    data |= {number: {"line": row.text} for number, row in unread.items()}
+    row_data = dict(zip(refused.index + 1, as_read, strict=True))
+    row_data |= {number: {"line": row.text} for number, row in unread.items()}
     rejected = pd.DataFrame(
-        [(number, reasons[number], as_json(data[number])) for number in sorted(reasons)],
+        [(number, reasons[number], as_json(row_data[number])) for number in sorted(reasons)],
         columns=["row_number", "reason", "row_data"],
     )
     return Batch(ingestion.source, content_sha256, accepted, rejected, remark)

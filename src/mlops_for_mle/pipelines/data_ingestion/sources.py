@@ -261,14 +261,14 @@ def _whole_number(digits: str) -> int | str:
 
 def _typed(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """A column of objects with its type: text where kinds are mixed, such as numbers and marks."""
-    kind = pd.api.types.infer_dtype(column, skipna=True)
+    inferred = pd.api.types.infer_dtype(column, skipna=True)
     is_nested = column.map(lambda value: isinstance(value, list | dict)).any()
-    is_mixed = kind.startswith("mixed") and kind != "mixed-integer-float" and not is_nested
-    if kind == "string" or is_mixed:
+    is_mixed = inferred.startswith("mixed") and inferred != "mixed-integer-float" and not is_nested
+    if inferred == "string" or is_mixed:
         # JSON may hold half of a pair of surrogates, which is no character.
         return column.map(lambda value: str(value).encode("utf-8", "replace").decode(), "ignore")
     # As floats, whole numbers beside gaps would not all be kept.
-    is_kept = kind == "integer" and column.isna().any()
+    is_kept = inferred == "integer" and column.isna().any()
     return column if is_kept else column.infer_objects()
 
 
