@@ -32,14 +32,14 @@ def check_columns(
     features: Mapping[str, Feature],
     notation: Notation | None = None,
 ) -> tuple[pd.DataFrame, dict[int, str]]:
-    """Read a column for each feature, as it is written, and find the rows that do not fit.
+    """Read the column of each feature in its notation, and find the rows that do not fit.
 
     Returns:
-        The columns, with the types of the table, in rows that fit; and for the position of each row
-        that does not its faults, in one sentence.
+        The rows that fit, in the types of the table; and the faults of each row that does not, in
+        one sentence, by its position.
     """
     notation = notation or Notation()
-    usual = NumberFormat(decimal=",") if notation.decimal == "comma" else None
+    default_format = NumberFormat(decimal=",") if notation.decimal == "comma" else None
     faults: dict[int, list[str]] = {}
     columns = {}
     for name, feature in features.items():
@@ -49,25 +49,25 @@ def check_columns(
         if name in notation.ignore_case:
             raw = _in_known_case(raw, feature)
         date_format = notation.date_formats.get(name)
-        number_format = notation.number_formats.get(name, usual)
-        columns[name] = read = read_column(raw, feature, date_format, number_format)
-        is_unread = (read.isna() & raw.notna()).to_numpy()
-        wrong = np.flatnonzero(is_unread | ~is_allowed(to_array(read, feature), feature))
-        values = plain_column(read.iloc[wrong], feature)
-        for position, given, value in zip(
+        number_format = notation.number_formats.get(name, default_format)
+        columns[name] = column = read_column(raw, feature, date_format, number_format)
+        is_unread = (column.isna() & raw.notna()).to_numpy()
+        wrong = np.flatnonzero(is_unread | ~is_allowed(to_array(column, feature), feature))
+        values = plain_column(column.iloc[wrong], feature)
+        for position, raw_value, value in zip(
             wrong.tolist(), raw.iloc[wrong].tolist(), values, strict=True
         ):
             if is_unread[position] and feature.is_time and date_format is not None:
                 reason = f"does not have the format {date_format}"
             else:
-                plain = str(given) if is_unread[position] else value
-                reason = fault(plain, feature) or "cannot be read"
-            shown = "" if reason == "is missing" else f", found {_shown(given)}"
-            told = f"{name}: {reason}{shown}; allowed is {describe(feature)}"
-            faults.setdefault(position, []).append(told)
-    kept = np.delete(np.arange(len(rows)), list(faults))
-    fitting = pd.concat(columns, axis="columns").iloc[kept].reset_index(drop=True)
-    typed = fitting.astype({name: _type_of(one) for name, one in features.items()})
+                checked = str(raw_value) if is_unread[position] else value
+                reason = fault(checked, feature) or "cannot be read"
+            suffix = "" if reason == "is missing" else f", found {_shown(raw_value)}"
+            message = f"{name}: {reason}{suffix}; allowed is {describe(feature)}"
+            faults.setdefault(position, []).append(message)
+    fitting_positions = np.delete(np.arange(len(rows)), list(faults))
+    fitting = pd.concat(columns, axis="columns").iloc[fitting_positions].reset_index(drop=True)
+    typed = fitting.astype({name: _type_of(feature) for name, feature in features.items()})
     return typed, {position: ". ".join(faults[position]) for position in sorted(faults)}
 
 
@@ -77,7 +77,7 @@ def read_column(
     date_format: str | None = None,
     number_format: NumberFormat | None = None,
 ) -> Series:
-    """Read a column, in which nothing is blank; missing where it could not be read.
+    """Read a column as ``present`` gives it; missing where it could not be read.
 
     Numbers come as float64, so that ranges and whole numbers can be checked on them.
     """
@@ -89,7 +89,8 @@ def read_column(
         words = present.astype("string").str.strip().str.lower()
         return words.map(_BOOLEANS).astype("boolean")
     if feature.type == "category" and not feature.has_integer_categories:
-        # A whole number that a gap in its column has made a float is written as one.
+        # Whole numbers beside a missing value come as floats, but are written without a fraction.
+
         if present.dtype.kind == "f" and is_exact(present.dropna()).all():
             present = present.astype("Int64")
         text = present.astype("string").str.strip().astype(object)
@@ -122,22 +123,23 @@ def to_array(column: Series, feature: Feature) -> Column:
 
 def encode_rows(rows: pd.DataFrame, contract: Contract) -> Matrix:
     """The model's matrix of rows that fit; shape (rows, encoded columns)."""
-    return Encoder(contract)(to_array(rows[name], one) for name, one in contract.features.items())
+    columns = (to_array(rows[name], feature) for name, feature in contract.features.items())
+    return Encoder(contract)(columns)
 
 
 def plain_column(column: Series, feature: Feature) -> list[Any]:
     """A column of the table's type as plain values; dates and times in ISO 8601."""
     values: list[Any] = column.astype(object).where(column.notna(), None).tolist()
     if feature.is_time:
-        values = [None if one is None else one.isoformat() for one in values]
+        values = [None if value is None else value.isoformat() for value in values]
     if feature.type == "date":
-        values = [None if one is None else one.removesuffix("T00:00:00") for one in values]
+        values = [None if value is None else value.removesuffix("T00:00:00") for value in values]
     return values
 
 
 def plain_rows(rows: pd.DataFrame, contract: Contract) -> list[list[Any]]:
     """The features of a frame as plain values, row by row."""
-    columns = [plain_column(rows[name], one) for name, one in contract.features.items()]
+    columns = [plain_column(rows[name], feature) for name, feature in contract.features.items()]
     return list(map(list, zip(*columns, strict=True)))
 
 
@@ -147,16 +149,16 @@ def as_json(value: Any) -> str:
 
 
 def plain(value: Any, levels: int = _MOST_LEVELS) -> Any:
-    """A value of what JSON and ``jsonb`` hold; everything else stands as text.
+    """A value in the types that JSON and ``jsonb`` have; of any other type, its text.
 
-    So does what is nested deeper than some ``levels``, shortened.
+    What is nested deeper than ``levels`` becomes text too, shortened.
     """
     if isinstance(value, dict | list | tuple) and not levels:
         return reprlib.repr(value)
     if isinstance(value, dict):
-        return {plain(str(name)): plain(one, levels - 1) for name, one in value.items()}
+        return {plain(str(name)): plain(item, levels - 1) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one, levels - 1) for one in value]
+        return [plain(item, levels - 1) for item in value]
     if isinstance(value, str):
         return value.replace("\x00", "�").encode("utf-8", "replace").decode()
     if isinstance(value, float):
@@ -169,16 +171,16 @@ def frame_digest(frame: pd.DataFrame) -> str:
 
     Row order counts, the index does not. Missing values in text columns count as such.
     """
-    # Not by pandas' hashes: where these change with its version, known rows would be taken for new.
+    # Not pandas' hashes: when a new version changes them, known rows would be taken for new ones.
     result = hashlib.sha256()
     for name, column in frame.items():
-        values, kind = column.to_numpy(), "text"
+        values, type_name = column.to_numpy(), "text"
         if values.dtype.kind in "biufM":
-            content, kind = values.tobytes(), str(values.dtype)
+            content, type_name = values.tobytes(), str(values.dtype)
         else:
             plain_values = column.astype(object).where(column.notna(), None).tolist()
             content = json.dumps(plain_values, default=str).encode()
-        result.update(f"{name}\x00{kind}\x00".encode() + content)
+        result.update(f"{name}\x00{type_name}\x00".encode() + content)
     return result.hexdigest()
 
 
@@ -196,9 +198,9 @@ def _type_of(feature: Feature) -> str:
 
 
 def _in_known_case(raw: Series, feature: Feature) -> Series:
-    """What differs from a category only by case, as that category."""
-    known = {str(one).casefold(): one for one in feature.categories}
-    return raw.map(lambda one: known.get(str(one).casefold(), one), na_action="ignore")
+    """The column, with each value that differs from a category only by case as that category."""
+    categories = {str(category).casefold(): category for category in feature.categories}
+    return raw.map(lambda value: categories.get(str(value).casefold(), value), na_action="ignore")
 
 
 def _shown(value: Any) -> str:

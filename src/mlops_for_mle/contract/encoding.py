@@ -31,7 +31,7 @@ Matrix = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 Values = Sequence[Any] | Column
 
 _UNKNOWN_CODE = -1.0
-# With so few values, it costs more to find equal ones than to look at each.
+# With so few values, it costs more to find equal ones than to read each.
 _FEW = 64
 _FIRST_DAY = date(1970, 1, 1).toordinal()
 
@@ -47,7 +47,8 @@ class EncodedColumn(NamedTuple):
 
 def is_plain(contract: Contract) -> bool:
     """Whether the matrix is the features themselves, none of which may be missing."""
-    return all(one.is_number and not one.is_optional for one in contract.features.values())
+    features = contract.features.values()
+    return all(feature.is_number and not feature.is_optional for feature in features)
 
 
 class Encoder:
@@ -55,7 +56,7 @@ class Encoder:
 
     def __init__(self, contract: Contract, precision: Precision = "float64") -> None:
         self._precision: Precision = precision
-        self._encoders = {name: _encoder_of(one) for name, one in contract.features.items()}
+        self._encoders = {name: _encoder_of(feature) for name, feature in contract.features.items()}
 
     def __call__(self, columns: Iterable[Values]) -> Matrix:
         """Encode allowed values, a column of each feature; shape (rows, encoded columns).
@@ -63,13 +64,13 @@ class Encoder:
         They are plain values, or arrays as ``rules.is_allowed`` has them.
         """
         encoded: list[Values] = []
-        for encode_one, values in zip(self._encoders.values(), columns, strict=True):
-            encoded += encode_one(values)
+        for encode, values in zip(self._encoders.values(), columns, strict=True):
+            encoded += encode(values)
         return np.array(encoded, self._precision).T
 
     def feature(self, name: str, values: Values) -> Matrix:
         """Encode values of one feature; shape (encoded columns of the feature, rows)."""
-        return np.array([self._array(one) for one in self._encoders[name](values)])
+        return np.array([self._array(column) for column in self._encoders[name](values)])
 
     def _array(self, values: Values) -> Column:
         if not isinstance(values, np.ndarray):
@@ -84,7 +85,7 @@ def encode_target(values: Values, target: Target) -> Column:
     """What the model is to answer for values of the table: class codes (int64), or float64."""
     if target.task == "regression":
         return np.asarray(values, np.float64)
-    return np.array([target.codes[one] for one in values], np.int64)
+    return np.array([target.codes[value] for value in values], np.int64)
 
 
 def encoded_columns(contract: Contract) -> tuple[EncodedColumn, ...]:
@@ -109,9 +110,9 @@ def possible_codes(column: EncodedColumn, feature: Feature) -> tuple[float, ...]
     """All values that a column of categories or booleans can have, NaN aside."""
     if column.kind == "boolean":
         return (0.0, 1.0)
-    known = len(feature.categories) + (feature.missing == "separate")
+    known_count = len(feature.categories) + (feature.missing == "separate")
     unknown = [_UNKNOWN_CODE] if feature.unknown == "other" else []
-    return (*map(float, range(known)), *unknown)
+    return (*map(float, range(known_count)), *unknown)
 
 
 class _Codes(dict[Any, float]):
@@ -121,7 +122,7 @@ class _Codes(dict[Any, float]):
 
 def _encoder_of(feature: Feature) -> Callable[[Values], list[Values]]:
     if feature.is_time:
-        return partial(_parts, takes=[_TAKE[part] for part in feature.date_parts])
+        return partial(_parts, getters=[_PART_GETTERS[part] for part in feature.date_parts])
     if feature.type == "category":
         missing = len(feature.categories) if feature.missing == "separate" else np.nan
         codes: dict[Any, float] = {**feature.category_codes, None: missing}
@@ -131,24 +132,26 @@ def _encoder_of(feature: Feature) -> Callable[[Values], list[Values]]:
     return lambda values: [values]
 
 
-def _parts(values: Values, takes: Sequence[Callable[[datetime], int]]) -> list[Values]:
-    """The parts of dates or times; of many values each is looked at once, as most come again."""
+def _parts(values: Values, getters: Sequence[Callable[[datetime], int]]) -> list[Values]:
+    """The parts of dates or times; of many values, most of them equal, each is read once."""
     distinct: Iterable[Any]
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
-        found, places = np.unique(values.astype("datetime64[us]"), return_inverse=True)
-        distinct = found.tolist()
+        unique, positions = np.unique(values.astype("datetime64[us]"), return_inverse=True)
+        distinct = unique.tolist()
     elif len(values) > _FEW:
-        # Each new value gets the next place; half as long again with a dictionary of its own.
+        # Each new value gets the next position; any other dictionary takes half as long again.
         distinct = defaultdict[Any, int](count().__next__)
-        places = np.fromiter(map(distinct.__getitem__, values), np.intp, len(values))
+        positions = np.fromiter(map(distinct.__getitem__, values), np.intp, len(values))
     else:
-        distinct, places = values, None
-    times = [None if one is None else read_time(one) for one in distinct]
-    taken: list[Values] = [[None if one is None else take(one) for one in times] for take in takes]
-    return taken if places is None else list(np.array(taken, np.float64)[:, places])
+        distinct, positions = values, None
+    times = [None if value is None else read_time(value) for value in distinct]
+    parts: list[Values] = [
+        [None if time is None else get(time) for time in times] for get in getters
+    ]
+    return parts if positions is None else list(np.array(parts, np.float64)[:, positions])
 
 
-_TAKE: Mapping[DatePart, Callable[[datetime], int]] = {
+_PART_GETTERS: Mapping[DatePart, Callable[[datetime], int]] = {
     "days_since_1970": lambda time: time.toordinal() - _FIRST_DAY,
     "year": attrgetter("year"),
     "month": attrgetter("month"),

@@ -204,7 +204,7 @@ class TargetClass(Configuration):
     """
 
     value: DiscreteValue
-    label: str = Field(default_factory=lambda given: str(given.get("value")), min_length=1)
+    label: str = Field(default_factory=lambda data: str(data.get("value")), min_length=1)
 
 
 class Target(Configuration):
@@ -230,8 +230,8 @@ class Target(Configuration):
             if self.classes:
                 raise ValueError("regression takes no classes")
             return self
-        _check_discrete("classes", tuple(one.value for one in self.classes), at_least=2)
-        _check_distinct("labels of classes", tuple(one.label for one in self.classes))
+        _check_discrete("classes", tuple(class_.value for class_ in self.classes), at_least=2)
+        _check_distinct("labels of classes", tuple(class_.label for class_ in self.classes))
         if not self.has_text_classes and list(self.class_codes) != sorted(self.class_codes):
             raise ValueError(f"numbers of classes must ascend, found {self.class_codes}")
         return self
@@ -257,8 +257,8 @@ class Target(Configuration):
     def codes(self) -> dict[int | str, int]:
         """The model's answer for each value of the table, in the contract's order."""
         return {
-            one.value: place if isinstance(one.value, str) else one.value
-            for place, one in enumerate(self.classes)
+            class_.value: position if isinstance(class_.value, str) else class_.value
+            for position, class_ in enumerate(self.classes)
         }
 
     @cached_property
@@ -269,7 +269,7 @@ class Target(Configuration):
     @cached_property
     def labels(self) -> dict[int, str]:
         """The name of the class for each answer of the model."""
-        return {self.codes[one.value]: one.label for one in self.classes}
+        return {self.codes[class_.value]: class_.label for class_ in self.classes}
 
 
 class Contract(Configuration):
@@ -297,7 +297,7 @@ class Contract(Configuration):
     @model_validator(mode="after")
     def _columns_are_distinct(self) -> Self:
         names = (self.key, self.timestamp, self.group, *self.features, self.target.column)
-        columns = tuple(one for one in names if one is not None)
+        columns = tuple(name for name in names if name is not None)
         _check_distinct("key, timestamp, group, features and target", columns)
         return self
 
@@ -313,7 +313,7 @@ class Contract(Configuration):
 def _check_discrete(name: str, values: tuple[int | str, ...], at_least: int) -> None:
     if len(values) < at_least:
         raise ValueError(f"{name} needs at least {at_least}, the known ones")
-    if len({type(one) for one in values}) > 1:
+    if len({type(value) for value in values}) > 1:
         raise ValueError(
             f"{name} must be all text or all whole numbers; put numbers in quotes to make them text"
         )
@@ -321,6 +321,6 @@ def _check_discrete(name: str, values: tuple[int | str, ...], at_least: int) -> 
 
 
 def _check_distinct(name: str, values: tuple[int | str, ...]) -> None:
-    twice = sorted({str(one) for one in values if values.count(one) > 1})
-    if twice:
-        raise ValueError(f"{name} has {', '.join(twice)} twice")
+    duplicates = sorted({str(value) for value in values if values.count(value) > 1})
+    if duplicates:
+        raise ValueError(f"{name} has {', '.join(duplicates)} twice")

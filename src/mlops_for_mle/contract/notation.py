@@ -1,6 +1,6 @@
 """How a source writes values as text: missing ones, numbers, dates and times.
 
-What a column holds is read in the way that is said, or the ways in which it can be read are told.
+Either a column is read in a given notation, or the notations that can read it are found.
 """
 
 import re
@@ -40,9 +40,9 @@ _TIME_CODES = {
     r"\d+:\d\d": "%H:%M",
 }
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# A form that reads none of so many values is not tried on the others.
+# A format that reads none of so many values is not tried on the others.
 _TRIED_VALUES = 100
-# 24.12.31 is no 24th of the far future, if all dates are a 24th then, but the 31st.
+# 24.12.31 is the 31st rather than a far-off 24th, if all dates of its column would be a 24th.
 _FAR_YEAR, _FEW_DAYS = 2029, 3
 
 Series: TypeAlias = "pd.Series[Any]"
@@ -104,9 +104,9 @@ class Notation(Configuration):
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "Notation":
-        """What options of ingestion, among others, say of this."""
-        given = {name: one for name, one in options.items() if name in Notation.model_fields}
-        return Notation.model_validate(given)
+        """The notation among the options of ingestion."""
+        values = {name: value for name, value in options.items() if name in Notation.model_fields}
+        return Notation.model_validate(values)
 
     def without(self, columns: Collection[str]) -> "Notation":
         """The same for a source of which some columns hold plain numbers, or times in ISO 8601."""
@@ -129,14 +129,14 @@ def read_times(present: Series, date_format: str | None = None) -> Series:
             )
         elif "%p" in date_format:
             text = text.replace({"오전": "AM", "오후": "PM"}, regex=True)
-        form = date_format or "ISO8601"
-        times = pd.to_datetime(text, errors="coerce", format=form, utc=True)
+        date_format = date_format or "ISO8601"
+        times = pd.to_datetime(text, errors="coerce", format=date_format, utc=True)
     naive = times.dt.tz_localize(None)
     return naive.where(naive.dt.year.between(1, 9999)).astype("datetime64[us]")
 
 
 def present(raw: Series, marks: Collection[str] = ()) -> Series:
-    """A column without what stands for a missing value: null, nothing but spaces, or a mark.
+    """A column with None for what stands for a missing value: null, only spaces, or a mark.
 
     Bytes are text; NUL, which is refused everywhere, stands for what is no UTF-8 in them.
     """
@@ -145,7 +145,7 @@ def present(raw: Series, marks: Collection[str] = ()) -> Series:
     if raw.dtype == "str":
         return raw.mask((raw.str.strip() == "") | raw.isin(marks))
 
-    def present_one(value: Any) -> Any:
+    def present_value(value: Any) -> Any:
         if isinstance(value, bytes):
             value = value.decode("utf-8", "surrogateescape")
         if not isinstance(value, str):
@@ -153,7 +153,7 @@ def present(raw: Series, marks: Collection[str] = ()) -> Series:
         value = value if value.isascii() else _SURROGATE.sub("\x00", value)
         return value if value.strip() and value not in marks else None
 
-    return pd.Series(map(present_one, raw), raw.index, object)
+    return pd.Series(map(present_value, raw), raw.index, object)
 
 
 def looks_like_number(text: Series) -> "pd.Series[bool]":
@@ -163,63 +163,64 @@ def looks_like_number(text: Series) -> "pd.Series[bool]":
 
 
 def number_formats(text: Series, decimal: DecimalMark) -> dict[NumberFormat, Series]:
-    """The formats that read every text as a number: each reading once, ``decimal`` first."""
+    """The formats that read every text as a number, ``decimal`` first; one for each reading."""
     plain = _with_plain_signs(text)
     units = plain.str.extract(f"({_UNIT})")[0].fillna("").unique()
     if len(units) > 1:
         return {}
-    thousands = ["", *(mark for mark in ",.' " if plain.str.contains(mark, regex=False).any())]
-    ways: dict[NumberFormat, Series] = {}
-    for mark in sorted(".,", key=lambda one: one != decimal):
-        for group in thousands:
-            way = NumberFormat.model_validate(
-                {"decimal": mark, "thousands": group, "unit": units[0]}
+    group_marks = ["", *(mark for mark in ",.' " if plain.str.contains(mark, regex=False).any())]
+    readings: dict[NumberFormat, Series] = {}
+    for decimal_mark in sorted(".,", key=lambda mark: mark != decimal):
+        for group_mark in group_marks:
+            number_format = NumberFormat.model_validate(
+                {"decimal": decimal_mark, "thousands": group_mark, "unit": units[0]}
             )
-            numbers = way.read(text)
-            is_new = not any(numbers.equals(one) for one in ways.values())
-            if group != mark and np.isfinite(numbers).all() and is_new:
-                ways[way] = numbers
-    return ways
+            numbers = number_format.read(text)
+            is_new = not any(numbers.equals(reading) for reading in readings.values())
+            if group_mark != decimal_mark and np.isfinite(numbers).all() and is_new:
+                readings[number_format] = numbers
+    return readings
 
 
 def date_readings(text: Series, date_format: str | None = None) -> Dates:
-    """The times that each known format reads, of those that read any, or only the one given."""
+    """The times that each known format reads, if it reads any; or that the given format reads."""
     if date_format is not None:
         return {date_format: read_times(text, date_format)}
-    found: Dates = {}
+    readings: Dates = {}
     is_iso = text.str.fullmatch(_ISO_DATE)
     if is_iso.any():
-        found[None] = read_times(text.where(is_iso))
+        readings[None] = read_times(text.where(is_iso))
     likely = text[text.str.contains(DATE_LIKE)]
-    if likely.empty or (None in found and found[None].notna().all()):
-        return found
+    if likely.empty or (None in readings and readings[None].notna().all()):
+        return readings
     sample = likely.sample(min(len(likely), _TRIED_VALUES), random_state=0)
     shapes = sample.str.extract(f"({_TIME})", flags=re.IGNORECASE)[0].dropna()
-    time = "" if shapes.empty else str(shapes.iloc[0])
+    time_format = "" if shapes.empty else str(shapes.iloc[0])
     for shape, code in _TIME_CODES.items():
-        time = re.sub(shape, code, time)
-    time = time.replace("%H", "%I") if "%p" in time else time
-    for code in (f"{day}{time}" for day in _DAYS.split("|")):
+        time_format = re.sub(shape, code, time_format)
+    if "%p" in time_format:
+        time_format = time_format.replace("%H", "%I")
+    for code in (f"{day}{time_format}" for day in _DAYS.split("|")):
         if read_times(sample, code).notna().any():
             times = read_times(text, code)
-            found[code] = times.where(times.dt.year.between(1600, 2199))
-    return found
+            readings[code] = times.where(times.dt.year.between(1600, 2199))
+    return readings
 
 
 def date_formats(readings: Dates) -> Dates:
-    """Of some readings those of every text, each once, that are no misreading of years."""
+    """The distinct readings that read every text and do not misread its years."""
     full = {code: times for code, times in readings.items() if times.notna().all()}
     likely = {}
     for code, times in full.items():
         is_far = "%y" in (code or "") and times.dt.year.max() >= _FAR_YEAR
         if not is_far or times.dt.day.nunique() > _FEW_DAYS:
             likely[code] = times
-    ways: Dates = {}
+    distinct: Dates = {}
     # A month of expiry may well lie in the far future, if nothing else reads it.
     for code, times in (likely or full).items():
-        if not any(times.equals(one) for one in ways.values()):
-            ways[code] = times
-    return ways
+        if not any(times.equals(other) for other in distinct.values()):
+            distinct[code] = times
+    return distinct
 
 
 def _with_plain_signs(text: Series) -> Series:

@@ -65,9 +65,9 @@ def is_allowed(values: Column, feature: Feature) -> Column:
         if feature.type == "date":
             fits &= values == values.astype("datetime64[D]")
     else:
-        known = {one: one is not None and _is_known(one, feature) for one in {*values}}
-        missing = np.fromiter((one is None for one in values), np.bool_, len(values))
-        fits = np.fromiter(map(known.__getitem__, values), np.bool_, len(values))
+        allowed = {value: value is not None and _is_known(value, feature) for value in {*values}}
+        missing = np.fromiter((value is None for value in values), np.bool_, len(values))
+        fits = np.fromiter(map(allowed.__getitem__, values), np.bool_, len(values))
     return fits | missing if feature.is_optional else fits & ~missing
 
 
@@ -80,29 +80,30 @@ def fault(value: Any, feature: Feature) -> str | None:
     if feature.is_time:
         return _time_fault(value, feature)
     if feature.type == "category" and not feature.has_integer_categories:
-        found = _text_fault(value)
+        reason = _text_fault(value)
     else:
-        found = _number_fault(value, feature)
-    is_known = found is not None or feature.is_number or _is_known(value, feature)
-    return found if is_known else "is no known category"
+        reason = _number_fault(value, feature)
+    if reason is None and not feature.is_number and not _is_known(value, feature):
+        reason = "is no known category"
+    return reason
 
 
 def text_check(feature: Feature) -> Callable[[str | None], None] | None:
-    """What raises ValueError for values of the ``json_type`` that are not allowed, if any are."""
+    """A check that raises ValueError for what ``json_type`` lets through, where one is needed."""
     if feature.is_time:
         (first, last), is_date = time_bounds(feature), feature.type == "date"
 
         def check(text: str | None) -> None:
             if text is not None:
-                found = read_time(text)
-                if not first <= found <= last or (is_date and found.time() != _MIDNIGHT):
+                moment = read_time(text)
+                if not first <= moment <= last or (is_date and moment.time() != _MIDNIGHT):
                     raise ValueError("out of range, or with a time of day")
 
     elif feature.unknown == "other" and not feature.has_integer_categories:
 
         def check(text: str | None) -> None:
-            known = text in feature.category_codes
-            if not known and (message := fault(text, feature)) is not None:
+            is_known = text in feature.category_codes
+            if not is_known and (message := fault(text, feature)) is not None:
                 raise ValueError(message)
 
     else:
@@ -113,8 +114,8 @@ def text_check(feature: Feature) -> Callable[[str | None], None] | None:
 def json_type(feature: Feature) -> Any:
     """The type by which msgspec decodes and checks a value of a JSON body.
 
-    What it refuses, ``fault`` explains, or allows: a whole number written as 1.0 is none of its
-    integer categories. Times and text of other categories may have any form, see ``text_check``.
+    What it refuses, ``fault`` explains, or allows after all, such as an integer category written
+    as 1.0. Any text passes as a time or as an unlisted category, see ``text_check``.
     """
     value: Any
     if feature.is_number:
@@ -130,8 +131,8 @@ def json_type(feature: Feature) -> Any:
     elif feature.has_integer_categories:
         value = Annotated[int, msgspec.Meta(gt=-EXACT_BELOW, lt=EXACT_BELOW)]
     else:
-        told = {"pattern": _TEXT_PATTERN}
-        value = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT, extra_json_schema=told)]
+        schema = {"pattern": _TEXT_PATTERN}
+        value = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT, extra_json_schema=schema)]
     return value | None if feature.is_optional else value
 
 
@@ -142,10 +143,10 @@ def describe(feature: Feature) -> str:
     elif feature.unknown == "other":
         described = "a whole number" if feature.has_integer_categories else "text"
     elif feature.type == "category":
-        few = feature.categories[:_SHOWN_CATEGORIES]
-        more = len(feature.categories) - len(few)
-        described = f"one of {', '.join(json.dumps(one, ensure_ascii=False) for one in few)}"
-        described += f" and {more} more" if more else ""
+        first = feature.categories[:_SHOWN_CATEGORIES]
+        more = len(feature.categories) - len(first)
+        listed = ", ".join(json.dumps(category, ensure_ascii=False) for category in first)
+        described = f"one of {listed} and {more} more" if more else f"one of {listed}"
     elif feature.is_time:
         described = "a date such as 2026-01-31"
         if feature.type == "timestamp":
@@ -163,7 +164,7 @@ def describe(feature: Feature) -> str:
     return f"{described}, or null" if feature.is_optional else described
 
 
-# A value is read twice within a moment, to be checked and to be encoded, and days come again.
+# Each value is read twice, to check it and to encode it, and the same days come again.
 @lru_cache(maxsize=4096)
 def read_time(value: str | date) -> datetime:
     """A date or time in UTC and without an offset.
@@ -197,14 +198,14 @@ def _time_fault(value: Any, feature: Feature) -> str | None:
     try:
         if not isinstance(value, str) or len(value) > _LONGEST_TIME:
             raise ValueError
-        found = read_time(value)
+        moment = read_time(value)
     except ValueError:
         return "is no date" if feature.type == "date" else "is no time"
-    if feature.type == "date" and found.time() != _MIDNIGHT:
+    if feature.type == "date" and moment.time() != _MIDNIGHT:
         return "has a time of day"
     first, last = time_bounds(feature)
-    if not first <= found <= last:
-        return "is too early" if found < first else "is too late"
+    if not first <= moment <= last:
+        return "is too early" if moment < first else "is too late"
     return None
 
 

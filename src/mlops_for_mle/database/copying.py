@@ -1,6 +1,6 @@
-"""Rows out of Postgres and into it by COPY; a SELECT is read where it can neither write nor end.
+"""Rows out of Postgres and into it by COPY.
 
-That is a transaction of its own, in which the server has looked at it.
+A SELECT is read in a transaction of its own, which it can neither end nor use to write.
 """
 
 import io
@@ -17,9 +17,9 @@ from mlops_for_mle.database.engine import quoted
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# The server itself parses the query when it opens a cursor for it, and takes one statement that
-# gives rows: so nothing in it can end the transaction. Scans that share their way, or that several
-# workers do, would give the same rows in another order.
+# The server parses the query when it opens a cursor for it, and takes only one statement that gives
+# rows, so nothing in it can end the transaction. Synchronized and parallel scans would give the
+# same rows in another order.
 _PREPARE = """
 SET LOCAL timezone TO 'UTC';
 SET LOCAL synchronize_seqscans TO off;
@@ -37,18 +37,18 @@ def relation(connection: Connection, name: str) -> str:
 
     A dot stands between schema and table, unless one of them has a dot in its name.
     """
-    dots = [place for place, letter in enumerate(name) if letter == "."]
-    ways = [quoted(name), *(f"{quoted(name[:dot])}.{quoted(name[dot + 1 :])}" for dot in dots)]
-    is_there = text("SELECT to_regclass(:name) IS NOT NULL")
-    found = (one for one in ways if connection.scalar(is_there, {"name": one}))
-    return next(found, ways[min(1, len(dots))])
+    dots = [position for position, letter in enumerate(name) if letter == "."]
+    readings = [quoted(name), *(f"{quoted(name[:dot])}.{quoted(name[dot + 1 :])}" for dot in dots)]
+    exists = text("SELECT to_regclass(:name) IS NOT NULL")
+    existing = (reading for reading in readings if connection.scalar(exists, {"name": reading}))
+    return next(existing, readings[min(1, len(dots))])
 
 
 def begin_reading(connection: Connection, query: str, snapshot: str | None = None) -> Any:
-    """Begin a transaction that cannot write, and have the server look at one SELECT in it.
+    """Begin a transaction that cannot write, and have the server parse one SELECT in it.
 
-    It sees the same rows as another one that has exported the ``snapshot``. Gives the columns, as
-    psycopg2 describes them.
+    With a ``snapshot``, it sees the same rows as the transaction that has exported it. Gives the
+    columns, as psycopg2 describes them.
     """
     session: Any = connection.connection
     with session.cursor() as cursor:
@@ -64,20 +64,20 @@ def copy_rows(
 ) -> "Iterator[pa.RecordBatch]":
     """The rows of a SELECT, some megabytes at a time; columns are named by their position.
 
-    It is built around the query that ``begin_reading`` has looked at on the same connection.
+    It is the query, or one around it, that ``begin_reading`` was given on the same connection.
     """
     import pyarrow as pa
     from pyarrow import csv
 
-    kinds = {str(position): kind for position, kind in enumerate(types)}
+    column_types = {str(position): type_ for position, type_ in enumerate(types)}
     session: Any = connection.connection
     with session.cursor() as cursor, TemporaryFile() as file:
         cursor.copy_expert(f"COPY ({select}\n) TO STDOUT WITH (FORMAT csv)", file)
-        size, block, given = file.tell(), _BLOCK_BYTES, 0
+        size, block, row_count = file.tell(), _BLOCK_BYTES, 0
         parsing = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
         # An empty text is quoted, a null is not.
         converting = csv.ConvertOptions(
-            column_types=kinds,
+            column_types=column_types,
             null_values=[""],
             true_values=["t"],
             false_values=["f"],
@@ -87,11 +87,11 @@ def copy_rows(
         while size:
             file.seek(0)
             reading = csv.ReadOptions(
-                column_names=list(kinds), block_size=block, skip_rows_after_names=given
+                column_names=list(column_types), block_size=block, skip_rows_after_names=row_count
             )
             try:
                 for batch in csv.open_csv(file, reading, parsing, converting):
-                    given += len(batch)
+                    row_count += len(batch)
                     yield batch
             except pa.ArrowInvalid:
                 # A row that is longer than a block.

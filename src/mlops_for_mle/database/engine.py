@@ -15,7 +15,7 @@ UTC_NOW = "timezone('utc', now())"
 """The clock of columns without a zone, whatever the session's zone is."""
 CONNECT_ARGS = {
     "application_name": "mlops-for-mle",
-    # Else names and text depend on how somebody has made the database.
+    # Otherwise names and text would depend on the encoding of the database.
     "client_encoding": "utf8",
     "connect_timeout": 5,
     # Otherwise a connection that a network dropped silently would block for minutes.
@@ -76,11 +76,11 @@ def lock(connection: Connection, name: str) -> None:
 
 
 def hold(url: str, name: str) -> Connection | None:
-    """Take a lock that lasts as long as the connection that is given; None where another has it."""
+    """Take a lock that lasts as long as the connection returned; None where another has it."""
     connection = engine_for(url).connect()
-    # It is of no pool, so the lock ends with it, at the latest with this process.
+    # Out of the pool, it ends with this process at the latest, and the lock with it.
     connection.detach()
-    # Whatever a server does to sessions that are idle for long.
+    # A server may be set to end sessions that are idle for long.
     connection.exec_driver_sql("SET idle_session_timeout TO 0")
     query = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
     if connection.scalar(query, {"name": name}):

@@ -98,62 +98,63 @@ def ensure_observations(url: str, contract: Contract, *, may_change: bool = Fals
 def ensure_predictions(url: str, contract: Contract) -> None:
     """Make the contract's table of predictions, or change one made by others so that it serves."""
     table = predictions_of(contract)
-    (key,) = table.indexes
+    (index,) = table.indexes
     with _in_turn(url) as connection:
-        found = sa.inspect(connection)
-        if not found.has_table(table.name):
+        inspector = sa.inspect(connection)
+        if not inspector.has_table(table.name):
             table.create(connection)
-        # The last that is made. Otherwise every start would wait for whoever reads the table.
-        elif not found.has_index(table.name, str(key.name)):
+        # The index is made last: where it is, a start need not wait for those who read the table.
+        elif not inspector.has_index(table.name, str(index.name)):
             for statement in _differences(connection, table)[0]:
                 connection.exec_driver_sql(statement)
-            key.create(connection)
+            index.create(connection)
 
 
 def _differences(connection: Connection, table: sa.Table) -> tuple[dict[str, str], list[str]]:
-    """What the contract needs of a table other than it is there.
+    """How a table that is there differs from what the contract needs.
 
-    Statements that add or loosen columns, each with what it does in words, since nothing is ever
-    dropped; and what only the table's owner can decide.
+    Gives the statements that add or loosen columns, each with what it does in words (nothing is
+    ever dropped), and the differences that only the table's owner can settle.
     """
     quote = connection.dialect.identifier_preparer.quote_identifier
     with warnings.catch_warnings():
         # Of types that it does not know, such as those of extensions.
         warnings.simplefilter("ignore", sa.exc.SAWarning)
-        present = {one["name"]: one for one in sa.inspect(connection).get_columns(table.name)}
+        columns = sa.inspect(connection).get_columns(table.name)
+    current_columns = {column["name"]: column for column in columns}
     changes: dict[str, str] = {}
     obstacles: list[str] = []
     for column in table.columns:
-        name, kind, found = column.name, column.type, present.get(column.name)
-        if found is None and column.primary_key:
+        name, needed, current = column.name, column.type, current_columns.get(column.name)
+        if current is None and column.primary_key:
             obstacles.append(f"the key {name} is missing")
-        elif found is None:
+        elif current is None:
             # Rows that are there already have no value, whatever the contract says of new ones.
             column.nullable = True
-            told = f"column {name} would be added ({kind}, empty in rows that are there)"
+            effect = f"column {name} would be added ({needed}, empty in rows that are there)"
             addition = CreateColumn(column).compile(connection)
-            changes[f"ALTER TABLE {quote(table.name)} ADD COLUMN {addition}"] = told
-        elif not _holds(found["type"], kind):
-            has = f"column {name} has the type {found['type']}"
-            obstacles.append(f"{has}, the contract needs {kind}")
-    for name, one in present.items():
-        is_filled = one["default"] is not None or "identity" in one or "computed" in one
+            changes[f"ALTER TABLE {quote(table.name)} ADD COLUMN {addition}"] = effect
+        elif not _holds(current["type"], needed):
+            problem = f"column {name} has the type {current['type']}"
+            obstacles.append(f"{problem}, the contract needs {needed}")
+    for name, current in current_columns.items():
+        is_filled = current["default"] is not None or "identity" in current or "computed" in current
         wanted = table.columns.get(name)
         if wanted is not None:
             is_filled = not wanted.nullable or wanted.server_default is not None
-        if not (is_filled or one["nullable"]):
-            told = f"column {name} would no longer be NOT NULL (new rows may have no value in it)"
+        if not (is_filled or current["nullable"]):
+            effect = f"column {name} would no longer be NOT NULL (new rows may have no value in it)"
             loosen = f"ALTER TABLE {quote(table.name)} ALTER COLUMN {quote(name)} DROP NOT NULL"
-            changes[loosen] = told
+            changes[loosen] = effect
     return changes, obstacles
 
 
-def _holds(found: Any, needed: Any) -> bool:
-    """Whether a column of the type that was found can hold the values of another type."""
+def _holds(current: Any, needed: Any) -> bool:
+    """Whether a column of the ``current`` type can hold values of the ``needed`` one."""
     if isinstance(needed, sa.Numeric | sa.Float):
-        return isinstance(found, sa.Numeric | sa.Float | sa.Integer)
-    alike = (sa.Integer, sa.String, sa.Boolean, sa.Date, sa.DateTime)
-    return any(isinstance(needed, one) and isinstance(found, one) for one in alike)
+        return isinstance(current, sa.Numeric | sa.Float | sa.Integer)
+    types = (sa.Integer, sa.String, sa.Boolean, sa.Date, sa.DateTime)
+    return any(isinstance(needed, type_) and isinstance(current, type_) for type_ in types)
 
 
 def mlflow_store_url(url: str) -> str:
@@ -165,12 +166,12 @@ def mlflow_store_url(url: str) -> str:
     name = "mlflow"
     store = make_url(url).set(database=name).render_as_string(hide_password=False)
     with _in_turn(url) as connection:
-        known = text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name)")
-        if not connection.scalar(known, {"name": name}):
+        exists = text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name)")
+        if not connection.scalar(exists, {"name": name}):
             try:
-                with engine_for(url).connect() as own:
-                    own.execution_options(isolation_level="AUTOCOMMIT")
-                    own.exec_driver_sql(f"CREATE DATABASE {name}")
+                with engine_for(url).connect() as autocommit:
+                    autocommit.execution_options(isolation_level="AUTOCOMMIT")
+                    autocommit.exec_driver_sql(f"CREATE DATABASE {name}")
             except sa.exc.ProgrammingError as error:
                 raise UserError(
                     f"MLflow needs the database {name!r} beside {make_url(url).database!r} "
@@ -191,18 +192,18 @@ def mlflow_store_url(url: str) -> str:
 
 @contextmanager
 def _in_turn(url: str) -> Iterator[Connection]:
-    """A transaction while which nobody else looks at the tables to make or change them."""
+    """A transaction during which nobody else makes or changes tables."""
     with engine_for(url).begin() as connection:
         lock(connection, "schema of mlops-for-mle")
         yield connection
 
 
 def _revision(connection: Connection) -> str | None:
-    # Not by to_regclass, which may remember what was so before a lock was waited for.
+    # Not by to_regclass, which may answer from a cache older than the wait for the lock.
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
-    found = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return None if found is None else str(found)
+    revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return None if revision is None else str(revision)
 
 
 def _is_behind_mlflow(connection: Connection) -> bool:

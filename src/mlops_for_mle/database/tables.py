@@ -1,6 +1,6 @@
-"""The project's own tables, shared by every contract, which the migrations make; and a contract's.
+"""The project's own tables, shared by every contract, which the migrations make.
 
-Observations and their predictions live in tables of their own for each contract.
+Each contract also has a table of observations and one of their predictions.
 """
 
 from collections.abc import Mapping
@@ -150,7 +150,7 @@ monitoring_runs = _table(
     # A list of sentences.
     sa.Column("reasons", JSONB, nullable=False),
     _created_at(),
-    # When the first and the last of the labelled predictions was answered that were looked at.
+    # When the first and the last of the labelled predictions that were looked at were answered.
     sa.Column("labelled_from", _MOMENT),
     sa.Column("labelled_to", _MOMENT),
     sa.CheckConstraint("status IN ('insufficient', 'healthy', 'warning', 'alarm')"),
@@ -196,11 +196,11 @@ retraining_decisions = _table(
     sa.Column("decision", sa.Text, nullable=False),
     # A list of sentences.
     sa.Column("reasons", JSONB, nullable=False),
-    # When the first of the predictions was answered that speak for the decision.
+    # When the first prediction that speaks for the decision was answered.
     sa.Column("evidence_from", _MOMENT),
-    # The MLflow run of the retraining that has taken it up last.
+    # The MLflow run of the last retraining that took it up.
     sa.Column("run_id", sa.Text),
-    # When a retraining ended that this decision called for, and how.
+    # When the retraining that this decision called for ended, and how.
     sa.Column("acted_at", _MOMENT),
     sa.Column("outcome", sa.Text),
     _created_at(),
@@ -243,8 +243,8 @@ def observations(contract: Contract) -> sa.Table:
         sa.Column(contract.key, sa.Integer, primary_key=True),
         sa.Column(contract.timestamp, sa.DateTime, server_default=sa.text(UTC_NOW)),
         *(
-            sa.Column(name, _column_type(name, one, contract), nullable=one.is_optional)
-            for name, one in contract.columns.items()
+            sa.Column(name, _column_type(name, feature, contract), nullable=feature.is_optional)
+            for name, feature in contract.columns.items()
         ),
     )
 
@@ -258,8 +258,8 @@ def predictions_of(contract: Contract) -> sa.Table:
     """The contract's table of predictions.
 
     The tutorial's own programs make and write only the first three columns, so the others may be
-    null: where the row came from (a table, or a part of a topic) and its number there, which
-    together are never there twice; its key in the table of observations; and what scored it when.
+    null: where the row came from (a table, or a part of a topic) and its number there, together
+    unique; its key in the table of observations; and what scored it when.
     """
     target = contract.target
     return sa.Table(
@@ -282,5 +282,5 @@ def _column_type(name: str, feature: Feature, contract: Contract) -> Any:
     if not feature.has_integer_categories:
         return _TYPES[feature.type]
     # The tutorial's target, unless a class needs more.
-    is_small = all(abs(int(one)) < _LARGEST_INTEGER for one in feature.categories)
+    is_small = all(abs(int(category)) < _LARGEST_INTEGER for category in feature.categories)
     return sa.Integer() if is_small and name == contract.target.column else sa.BigInteger()

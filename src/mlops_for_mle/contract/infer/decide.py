@@ -100,8 +100,8 @@ def decide(
 ) -> Column:
     """Say what a column holds, text or typed.
 
-    Some ``marks`` stand for a missing value, whatever it holds. Where numbers could be read with
-    either mark before fractions, it is ``decimal``. Of a target true and false are words.
+    ``marks`` stand for a missing value in any column. Numbers that could be read with either mark
+    before fractions are read with ``decimal``. In a target, true and false stay text.
     """
     if isinstance(raw.dtype, pd.CategoricalDtype):
         raw = raw.astype(raw.cat.categories.dtype)
@@ -110,65 +110,65 @@ def decide(
         return Column(name, "other", values, left_out="is empty in every row")
     match pd.api.types.infer_dtype(values, skipna=True):
         case "boolean":
-            found = Column(name, "boolean", values.astype("boolean"))
+            column = Column(name, "boolean", values.astype("boolean"))
         case "integer" | "floating" | "mixed-integer-float" | "decimal" as inferred:
             kind: Kind = inferred if inferred in ("integer", "decimal") else "float"
-            found = Column(name, kind, read_column(values, Feature()))
-            if kind == "integer" and not found.is_whole:
+            column = Column(name, kind, read_column(values, Feature()))
+            if kind == "integer" and not column.is_whole:
                 text = values.astype("string").astype(object)
-                found = Column(name, "text", text.where(values.notna()))
+                column = Column(name, "text", text.where(values.notna()))
         case "date" | "datetime" | "datetime64":
             times = notation.read_times(values)
             # pandas has no type for dates.
             is_date = (times.dropna() == times.dropna().dt.normalize()).all()
-            found = Column(name, "date" if is_date else "timestamp", times)
+            column = Column(name, "date" if is_date else "timestamp", times)
         case "string":
-            found = Column(name, "text", values.astype(object).str.strip())
-            found = _read_text(found, decimal, date_format, is_target)
+            column = Column(name, "text", values.astype(object).str.strip())
+            column = _read_text(column, decimal, date_format, is_target)
         case _:
-            told = f"holds values such as {shortened(values.dropna().iloc[0])}"
-            return Column(name, "other", values, left_out=f"{told}, which no contract can hold")
-    unread = raw[found.values.isna() & notation.present(raw).notna()].unique()
-    all_marks = [one for one in unread if isinstance(one, str)]
-    if found.kind in NUMBER_TYPES:
-        # Ingestion rejects the others.
-        numbers = found.values.where(found.values.abs() <= bounds(Feature())[1])
+            problem = f"holds values such as {shortened(values.dropna().iloc[0])}"
+            return Column(name, "other", values, left_out=f"{problem}, which no contract can hold")
+    unread = raw[column.values.isna() & notation.present(raw).notna()].unique()
+    all_marks = [mark for mark in unread if isinstance(mark, str)]
+    if column.kind in NUMBER_TYPES:
+        # Ingestion rejects larger ones.
+        numbers = column.values.where(column.values.abs() <= bounds(Feature())[1])
         is_none = numbers.isna().all()
-        why = "holds no number that a model can compute with" if is_none else found.left_out
-        found = replace(found, values=numbers, left_out=why)
-    return replace(found, written={**found.written, "missing_marks": all_marks})
+        reason = "holds no number that a model can compute with" if is_none else column.left_out
+        column = replace(column, values=numbers, left_out=reason)
+    return replace(column, written={**column.written, "missing_marks": all_marks})
 
 
 def described(column: Column) -> Column:
-    """A column with what a contract would say of it, and a remark; or why it is no feature."""
+    """A column with its keys in the contract and a remark; or with why it is no feature."""
     if reason := column.left_out or _reason_against(column):
         return replace(column, left_out=reason)
     keys: dict[str, Any] = {"type": column.kind}
     remarks = []
     if column.kind in NUMBER_TYPES | TIME_TYPES:
         low, high = column.present.min(), column.present.max()
-        shape = "{:%Y-%m-%d}" if column.kind in TIME_TYPES else "{:.6g}"
-        ends = shape.format(low), shape.format(high)
+        template = "{:%Y-%m-%d}" if column.kind in TIME_TYPES else "{:.6g}"
+        ends = template.format(low), template.format(high)
         zone = ", in UTC" if column.kind == "timestamp" else ""
         remarks.append(f"seen {' to '.join(ends)}{zone}")
-        if marks := [one for one in ends if re.fullmatch(_SENTINELS, one)]:
-            asked = f"does {' or '.join(marks)} stand for a missing value?"
-            remarks.append(f"{asked} See --missing")
+        if sentinels := [end for end in ends if re.fullmatch(_SENTINELS, end)]:
+            question = f"does {' or '.join(sentinels)} stand for a missing value?"
+            remarks.append(f"{question} See --missing")
     if column.kind in NUMBER_TYPES:
         keys |= number_range(column)
         if unit := column.written.get("number_formats", {}).get("unit"):
             keys["unit"] = unit
-        for second, factor in (("seconds", 1), ("milliseconds", 1000)):
+        for time_unit, factor in (("seconds", 1), ("milliseconds", 1000)):
             if _EPOCH_SECONDS[0] <= low / factor and high / factor <= _EPOCH_SECONDS[1]:
-                remarks.append(f"are these times, in {second} since 1970?")
+                remarks.append(f"are these times, in {time_unit} since 1970?")
     elif column.kind in TIME_TYPES:
         keys["earliest"] = f"{max(1, low.year - _MARGIN_YEARS):04d}-01-01"
         keys["latest"] = f"{min(9999, high.year + _MARGIN_YEARS):04d}-12-31"
     else:
-        shown = column.counts.head(6)
-        rest = len(column.counts) - len(shown)
-        told = ", ".join(f"{shortened(value)} {rows:,}" for value, rows in shown.items())
-        remarks.append(f"{told} and {rest:,} more" if rest else told)
+        frequent = column.counts.head(6)
+        more = len(column.counts) - len(frequent)
+        examples = ", ".join(f"{shortened(value)} {rows:,}" for value, rows in frequent.items())
+        remarks.append(f"{examples} and {more:,} more" if more else examples)
         remarks.append(case_remark(column))
     if column.kind == "text":
         listed = column.counts.head(_LISTED_CATEGORIES)
@@ -188,9 +188,9 @@ def case_remark(column: Column) -> str:
     if column.kind != "text":
         return ""
     texts = pd.Series(column.counts.index.map(str), dtype="str")
-    alike = texts.str.normalize("NFKC").str.casefold().str.replace(r"\s", "", regex=True)
-    shown = ", ".join(map(repr, texts[alike.duplicated(keep=False)].head(4)))
-    return f"{shown} may be the same: see ingestion.ignore_case" if shown else ""
+    folded = texts.str.normalize("NFKC").str.casefold().str.replace(r"\s", "", regex=True)
+    examples = ", ".join(map(repr, texts[folded.duplicated(keep=False)].head(4)))
+    return f"{examples} may be the same: see ingestion.ignore_case" if examples else ""
 
 
 def number_range(column: Column) -> dict[str, Any]:
@@ -213,18 +213,18 @@ def number_range(column: Column) -> dict[str, Any]:
 
 def _reason_against(column: Column) -> str:
     """Why a column identifies rows, or is the same in all, rather than describing them."""
-    present, distinct = len(column.present), len(column.counts)
-    if distinct == 1 and column.missing_count == 0:
+    row_count, value_count = len(column.present), len(column.counts)
+    if value_count == 1 and column.missing_count == 0:
         return f"has the same value in every row ({column.counts.index[0]})"
-    if column.kind not in ("integer", "text") or present < _FEWEST_ROWS:
+    if column.kind not in ("integer", "text") or row_count < _FEWEST_ROWS:
         return ""
-    # Not a number of something, such as "number of trades".
+    # The last word tells: "number of trades" is no identifier.
     last_word = "".join(_WORDS.findall(column.name)[-1:])
     is_named = re.fullmatch(_IDENTIFIER_WORDS, last_word, re.IGNORECASE) is not None
     is_named = is_named or column.name.endswith(_IDENTIFIER_ENDINGS)
     if column.kind == "text":
         is_long = column.present.str.len().max() > LONGEST_TEXT
-        is_identifier = is_long or distinct > min(present / 2, MAXIMUM_CATEGORIES)
+        is_identifier = is_long or value_count > min(row_count / 2, MAXIMUM_CATEGORIES)
         if (
             is_identifier
             and column.present.str.contains(notation.DATE_LIKE).mean() > _SHARE_OF_DATES
@@ -234,10 +234,10 @@ def _reason_against(column: Column) -> str:
     else:
         is_counter = (np.diff(column.present.to_numpy()) == 1).all()
         is_year = column.present.between(*_YEARS).all()
-        is_identifier = distinct == present and (is_named or (is_counter and not is_year))
-    if is_identifier or (is_named and distinct > max(100, present / 50)):
-        found = f"{distinct:,} different values in {present:,} rows"
-        return f"has {found}, so it is an identifier or free text"
+        is_identifier = value_count == row_count and (is_named or (is_counter and not is_year))
+    if is_identifier or (is_named and value_count > max(100, row_count / 50)):
+        counts = f"{value_count:,} different values in {row_count:,} rows"
+        return f"has {counts}, so it is an identifier or free text"
     return ""
 
 
@@ -249,55 +249,58 @@ def shortened(value: Any) -> str:
 
 def one_line(text: str) -> str:
     """Text without line breaks, control characters and blanks that nobody sees."""
-    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
+    visible = (letter if letter.isprintable() else " " for letter in text)
+    return " ".join("".join(visible).split())
 
 
-def _read_text(text: Column, decimal: DecimalMark, form: str | None, is_target: bool) -> Column:
-    """Say what text holds, at least one of which is there."""
+def _read_text(
+    text: Column, decimal: DecimalMark, date_format: str | None, is_target: bool
+) -> Column:
+    """Say what a column of text holds, in which at least one value is present."""
     distinct = pd.Series(text.present.unique(), dtype=object)
     is_mark = distinct.str.lower().str.fullmatch(_MISSING_MARKS)
-    rest = distinct[~is_mark].reset_index(drop=True)
-    if rest.empty:
+    unmarked = distinct[~is_mark].reset_index(drop=True)
+    if unmarked.empty:
         return text
-    found = replace(text, values=text.values.where(text.values.isin(rest)))
-    is_number = notation.looks_like_number(rest)
-    if not is_target and rest.str.lower().isin(("true", "false")).all():
-        flags = read_column(found.values, Feature(type="boolean"))
-        found = replace(found, kind="boolean", values=flags)
-    elif form is None and is_number.all():
-        found = _numbers(found, rest, decimal)
+    column = replace(text, values=text.values.where(text.values.isin(unmarked)))
+    is_number = notation.looks_like_number(unmarked)
+    if not is_target and unmarked.str.lower().isin(("true", "false")).all():
+        flags = read_column(column.values, Feature(type="boolean"))
+        column = replace(column, kind="boolean", values=flags)
+    elif date_format is None and is_number.all():
+        column = _numbers(column, unmarked, decimal)
     else:
-        readings = notation.date_readings(rest, form)
-        is_date = pd.DataFrame(readings, rest.index).notna().any(axis="columns")
+        readings = notation.date_readings(unmarked, date_format)
+        is_date = pd.DataFrame(readings, unmarked.index).notna().any(axis="columns")
         if is_date.all():
-            found = _dates(found, rest, readings)
+            column = _dates(column, unmarked, readings)
         else:
-            found = _mixture(found, {"numbers": rest[is_number], "dates": rest[is_date]})
-    return text if found.kind == "text" else found
+            column = _mixture(column, {"numbers": unmarked[is_number], "dates": unmarked[is_date]})
+    return text if column.kind == "text" else column
 
 
 def _numbers(text: Column, distinct: Series, decimal: DecimalMark) -> Column:
-    """Text that looks like numbers: such, all written in one way, or codes, or 20240131."""
+    """Text that looks like numbers: numbers of one format, codes as 007, or dates as 20240131."""
     is_compact = (
         distinct.str.fullmatch(_COMPACT_DATE).all() and notation.read_times(distinct).notna().all()
     )
     if is_compact and len(distinct) >= _FEWEST_COMPACT_DATES:
         return replace(text, kind="date", values=notation.read_times(text.values))
-    ways = notation.number_formats(distinct, decimal)
-    if not ways:
-        told = f"writes numbers in more than one way, such as {_where(text.present)}"
+    formats = notation.number_formats(distinct, decimal)
+    if not formats:
+        problem = f"writes numbers in more than one way, such as {_examples(text.present)}"
         remedy = "write all of them alike, with the same unit or none"
-        return replace(text, kind="other", left_out=f"{told}: {remedy}")
-    chosen, read = next(iter(ways.items()))
+        return replace(text, kind="other", left_out=f"{problem}: {remedy}")
+    chosen, numbers = next(iter(formats.items()))
     has_mark = distinct.str.contains(chosen.decimal, regex=False)
     is_whole = ~has_mark & ~distinct.str.contains(r"\d[eE][-+]?\d")
     is_padded = distinct.str.fullmatch(r"\d+").all() and distinct.str.match(r"0\d").any()
-    if is_padded or not is_exact(read[is_whole]).all():
+    if is_padded or not is_exact(numbers[is_whole]).all():
         return text
     question = ""
-    if len(ways) > 1 and chosen.thousands:
+    if len(formats) > 1 and chosen.thousands:
         options = {".": "--decimal point", ",": "--decimal comma"}
-        by_option = {options[way.decimal]: numbers for way, numbers in ways.items()}
+        by_option = {options[form.decimal]: values for form, values in formats.items()}
         question = _question(text, "numbers that could be others", distinct, by_option, "{:g}")
     is_usual = chosen == NumberFormat(decimal=decimal)
     return replace(
@@ -305,56 +308,57 @@ def _numbers(text: Column, distinct: Series, decimal: DecimalMark) -> Column:
         kind="integer" if is_whole.all() else "float",
         values=chosen.read(text.values),
         written={} if is_usual else {"number_formats": chosen.model_dump(exclude_defaults=True)},
-        decimal=chosen.decimal if len(ways) == 1 and has_mark.any() else "",
+        decimal=chosen.decimal if len(formats) == 1 and has_mark.any() else "",
         question=question,
     )
 
 
 def _dates(text: Column, distinct: Series, readings: Dates) -> Column:
     """Text of which some format reads every value as a date."""
-    ways = notation.date_formats(readings)
-    if not ways:
-        told = f"has dates in more than one format, such as {_where(text.present)}"
-        return replace(text, kind="other", left_out=f"{told}: write all of them as YYYY-MM-DD")
-    if len(ways) > 1:
-        what = "dates in which day and month could be taken for one another"
-        options = {f"--date-format '{text.name}={code}'": times for code, times in ways.items()}
-        question = _question(text, what, distinct, options, "{:%Y-%m-%d}")
+    formats = notation.date_formats(readings)
+    if not formats:
+        problem = f"has dates in more than one format, such as {_examples(text.present)}"
+        return replace(text, kind="other", left_out=f"{problem}: write all of them as YYYY-MM-DD")
+    if len(formats) > 1:
+        ambiguity = "dates in which day and month could be taken for one another"
+        options = {f"--date-format '{text.name}={code}'": times for code, times in formats.items()}
+        question = _question(text, ambiguity, distinct, options, "{:%Y-%m-%d}")
         return replace(text, kind="other", question=question)
-    (code,) = ways
+    (code,) = formats
     kind: Kind = "timestamp" if distinct.str.contains(":", regex=False).any() else "date"
     written = {"date_formats": code} if code else {}
     return replace(text, kind=kind, values=notation.read_times(text.values, code), written=written)
 
 
 def _question(
-    text: Column, what: str, distinct: Series, ways: Mapping[str, Any], shape: str
+    text: Column, ambiguity: str, distinct: Series, by_option: Mapping[str, Any], template: str
 ) -> str:
-    """What a person is asked who has to decide between readings, by the options that do so."""
-    read = zip(distinct, *ways.values(), strict=True)
-    value, *found = next(one for one in read if one[1] != one[2])
-    told = sorted(f"{shape.format(one)} ({way})" for one, way in zip(found, ways, strict=True))
-    return f"Column {text.name!r} has {what}: {value!r} is {' or '.join(told)}."
+    """Ask which reading of a value is meant, naming for each the option that chooses it."""
+    rows = zip(distinct, *by_option.values(), strict=True)
+    value, *readings = next(row for row in rows if row[1] != row[2])
+    pairs = zip(readings, by_option, strict=True)
+    choices = sorted(f"{template.format(reading)} ({option})" for reading, option in pairs)
+    return f"Column {text.name!r} has {ambiguity}: {value!r} is {' or '.join(choices)}."
 
 
 def _mixture(text: Column, kinds: Mapping[str, Series]) -> Column:
-    """Text that is partly of other kinds: categories, or mostly of one with mistakes."""
-    present, distinct = text.present, text.present.nunique()
-    is_few = distinct <= _FEW_VALUES and distinct * _ROWS_A_VALUE <= len(present)
+    """Text that is partly numbers or dates: categories, or one of these with mistakes."""
+    present, distinct_count = text.present, text.present.nunique()
+    is_few = distinct_count <= _FEW_VALUES and distinct_count * _ROWS_A_VALUE <= len(present)
     for kind, fitting in kinds.items():
-        others = present[~present.isin(fitting)]
-        share = len(others) / len(present)
+        rest = present[~present.isin(fitting)]
+        share = len(rest) / len(present)
         if share <= 1 - _SHARE_OF_A_KIND and not (is_few and share >= _SHARE_OF_A_MISTAKE):
             reason = (
-                f"mixes {len(present) - len(others)} {kind} with {len(others)} other value(s) such "
-                f"as {_where(others)}: correct them, or name those that stand for a missing value "
+                f"mixes {len(present) - len(rest)} {kind} with {len(rest)} other value(s) such "
+                f"as {_examples(rest)}: correct them, or name those that stand for a missing value "
                 "by --missing"
             )
             return replace(text, kind="other", left_out=reason)
     return text
 
 
-def _where(values: Series) -> str:
+def _examples(values: Series) -> str:
     """Up to three values, each with its row, counted as ingestion counts them."""
     first = values.drop_duplicates().head(3).items()
     return ", ".join(f"{shortened(value)!r} (row {int(str(row)) + 1})" for row, value in first)

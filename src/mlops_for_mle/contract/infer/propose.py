@@ -40,14 +40,14 @@ _TIME_NAMES = re.compile(
 )
 _MAXIMUM_CLASSES = 100
 _FEW_NUMBERS = 20
-# Ingestion holds everything back when more rows than this are bad.
+# With a larger share of bad rows, ingestion holds everything back.
 _MAXIMUM_MISSING = 0.5
 # Every table of PostgreSQL has columns of these names.
 _SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
 
 
 class Wishes(Configuration):
-    """What is said of the rows, as the options of ``kedro contract infer`` explain it."""
+    """What a person says of the rows, by the options of ``kedro contract infer``."""
 
     separator: str = ""
     leave_out: tuple[Name, ...] = ()
@@ -70,7 +70,7 @@ class Proposal:
         left_out: The columns that are no features, beside target and time.
         class_counts: How many rows each class has, in the contract's order.
         ingestion: What differs from the default in the options of ingestion.
-        unread: Why rows cannot be read, of each.
+        unread: For each row that cannot be read, why.
         is_timed: Whether the source says of its rows when they were observed.
     """
 
@@ -87,18 +87,18 @@ class Proposal:
 
     def contract(self) -> Contract:
         """The contract; a ``ValidationError`` where its name or a constant target cannot be."""
-        features = {one.name: one.keys for one in self.features}
+        features = {column.name: column.keys for column in self.features}
         return Contract.model_validate({**self.facts, "features": features})
 
 
 def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: Any) -> Proposal:
-    """Propose a contract for rows as read, which messages call ``source``, with ``Wishes``.
+    """Propose a contract for rows as read; ``source`` names them, ``wishes`` are ``Wishes``.
 
     Raises:
         UserError: Something is wrong with the rows; one sentence a problem, with its remedy.
         ValidationError: The contract's name is not allowed, or the target is constant.
     """
-    rows = rows.rename(columns=lambda one: normalised(str(one)))
+    rows = rows.rename(columns=lambda name: normalised(str(name)))
     target, wish = normalised(target), Wishes.model_validate(wishes)
     _check_request(rows, source, target, wish)
     names = _names_in_postgres(list(rows.columns))
@@ -108,38 +108,38 @@ def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: A
         "decimal": "comma" if decimal == "," else None,
     }
     for option in ("number_formats", "date_formats", "missing_marks"):
-        said = {one.name: one.written.get(option) for one in columns.values()}
-        ingestion[option] = {column: one for column, one in said.items() if one}
+        written = {column.name: column.written.get(option) for column in columns.values()}
+        ingestion[option] = {column: value for column, value in written.items() if value}
     ingestion["drop_missing_target"] = wish.drop_missing_target
     if wish.time and columns[wish.time].kind not in TIME_TYPES:
-        held = columns[wish.time].left_out or f"holds {columns[wish.time].kind}"
-        raise UserError(f"--time: column {wish.time!r} {held}, expected dates.")
-    answer = columns.pop(target)
-    predicted, counts = _predicted(answer, wish)
-    times = [old for old, one in columns.items() if one.kind in TIME_TYPES]
-    time = wish.time or next(filter(_TIME_NAMES.fullmatch, times), None)
+        problem = columns[wish.time].left_out or f"holds {columns[wish.time].kind}"
+        raise UserError(f"--time: column {wish.time!r} {problem}, expected dates.")
+    target_column = columns.pop(target)
+    target_facts, class_counts = _target(target_column, wish)
+    time_columns = [old for old, column in columns.items() if column.kind in TIME_TYPES]
+    time = wish.time or next(filter(_TIME_NAMES.fullmatch, time_columns), None)
     is_timed = time is not None and _is_spread(columns.pop(time).values)
     if wish.group:
         columns.pop(wish.group, None)
-    timestamp = names[time] if time else _free(("timestamp", "observed_at"), names.values())
-    found = [described(one) for one in columns.values()]
+    timestamp = names[time] if time else _free_name(("timestamp", "observed_at"), names.values())
+    candidates = [described(column) for column in columns.values()]
     proposal = Proposal(
         facts={
             "name": name,
             "table": f"{name}_data",
-            "key": _free(("id", "row_id"), {*names.values(), timestamp}),
+            "key": _free_name(("id", "row_id"), {*names.values(), timestamp}),
             "timestamp": timestamp,
             "group": names[wish.group] if wish.group else None,
-            "target": predicted,
+            "target": target_facts,
         },
         source=source,
-        features=[one for one in found if not one.left_out],
-        left_out=[one for one in found if one.left_out],
-        target=replace(answer, remark=case_remark(answer)),
-        class_counts=counts,
-        ingestion={option: one for option, one in ingestion.items() if one},
+        features=[column for column in candidates if not column.left_out],
+        left_out=[column for column in candidates if column.left_out],
+        target=replace(target_column, remark=case_remark(target_column)),
+        class_counts=class_counts,
+        ingestion={option: value for option, value in ingestion.items() if value},
         minimum_class_rows=wish.minimum_class_rows,
-        unread=[one.reason for one in rows.attrs.get("unread", {}).values()],
+        unread=[row.reason for row in rows.attrs.get("unread", {}).values()],
         is_timed=is_timed,
     )
     return _without_leaks(proposal, rows.rename(columns=names))
@@ -147,34 +147,35 @@ def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: A
 
 def _check_request(rows: pd.DataFrame, source: str, target: str, wish: Wishes) -> None:
     names = list(rows.columns)
-    twice = sorted({repr(name) for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(f"{source} has {', '.join(twice)} more than once among its columns.")
+    duplicates = sorted({repr(name) for name in names if names.count(name) > 1})
+    if duplicates:
+        raise UserError(f"{source} has {', '.join(duplicates)} more than once among its columns.")
     if rows.empty or len(rows) <= len(rows.attrs.get("unread", ())):
         raise UserError(f"{source} has no rows, or most cannot be read; nothing is inferred.")
-    named = [("--target", target), ("--time", wish.time), ("--group", wish.group)]
-    named += [("--leave-out", one) for one in wish.leave_out]
-    named += [("--date-format", one) for one in wish.date_format]
-    for option, column in named:
+    requested = [("--target", target), ("--time", wish.time), ("--group", wish.group)]
+    requested += [("--leave-out", column) for column in wish.leave_out]
+    requested += [("--date-format", column) for column in wish.date_format]
+    for option, column in requested:
         if column is not None and column not in names:
-            are_data = pd.to_numeric(pd.Series(names), errors="coerce").notna().any()
-            hint = " If these are data, --no-header calls the columns c0, c1, …." * bool(are_data)
-            has = f"it has {', '.join(names)}"
-            raise UserError(f"{option}: {source} has no column {column!r} ({has}).{hint}")
+            hint = ""
+            if pd.to_numeric(pd.Series(names), errors="coerce").notna().any():
+                hint = " If these are data, --no-header calls the columns c0, c1, …."
+            listed = ", ".join(names)
+            raise UserError(f"{option}: {source} has no column {column!r} (it has {listed}).{hint}")
 
 
 def _names_in_postgres(names: Sequence[str]) -> dict[str, str]:
-    """The name of each column in the contract: its own wherever PostgreSQL can have it."""
-    found: dict[str, str] = {}
+    """The name of each column in the contract: its own where PostgreSQL allows it."""
+    contract_names: dict[str, str] = {}
     for number, name in enumerate(names, start=1):
-        # Bytes are what Postgres counts; a few are for a number behind the name.
-        kept = one_line(name).encode()[: LONGEST_NAME - 6].decode(errors="ignore").strip()
-        is_short = kept and len(name.encode()) <= LONGEST_NAME
-        found[name] = name
-        if not is_short or not name.isprintable() or name in _SYSTEM_COLUMNS:
-            taken = {*names, *found.values(), *_SYSTEM_COLUMNS}
-            found[name] = _free((kept or f"column_{number}",), taken)
-    return found
+        # Postgres counts bytes; a few are left for a number behind the name.
+        short = one_line(name).encode()[: LONGEST_NAME - 6].decode(errors="ignore").strip()
+        fits = short and len(name.encode()) <= LONGEST_NAME
+        contract_names[name] = name
+        if not fits or not name.isprintable() or name in _SYSTEM_COLUMNS:
+            taken = {*names, *contract_names.values(), *_SYSTEM_COLUMNS}
+            contract_names[name] = _free_name((short or f"column_{number}",), taken)
+    return contract_names
 
 
 def _is_spread(times: "pd.Series[Any]") -> bool:
@@ -182,17 +183,17 @@ def _is_spread(times: "pd.Series[Any]") -> bool:
     return bool(times.quantile([0, 0.25, 0.5, 0.75, 1]).is_unique)
 
 
-def _free(preferred: Sequence[str], taken: Collection[str]) -> str:
-    """The first of some names that is free, else the first one with a number."""
-    more = (f"{preferred[0]}_{number}" for number in itertools.count(2))
-    return next(one for one in itertools.chain(preferred, more) if one not in taken)
+def _free_name(preferred: Sequence[str], taken: Collection[str]) -> str:
+    """The first preferred name that is not taken, else the first of them with a number."""
+    numbered = (f"{preferred[0]}_{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain(preferred, numbered) if name not in taken)
 
 
 def _columns(
     rows: pd.DataFrame, names: dict[str, str], target: str, wish: Wishes
 ) -> tuple[dict[str, Column], DecimalMark]:
     """What each column holds, by its name in the source, and the mark before fractions."""
-    left_out = {normalised(one): why for one, why in rows.attrs.get("left_out", {}).items()}
+    left_out = {normalised(name): reason for name, reason in rows.attrs.get("left_out", {}).items()}
     left_out |= dict.fromkeys(wish.leave_out, "was left out by --leave-out")
 
     def read(name: str, decimal: DecimalMark) -> Column:
@@ -202,7 +203,7 @@ def _columns(
         return decide(names[name], rows[name], wish.missing, decimal, form, is_target=is_target)
 
     columns = {name: read(name, ".") for name in names}
-    marks = {one.decimal for one in columns.values()} - {""}
+    marks = {column.decimal for column in columns.values()} - {""}
     if wish.decimal is not None:
         marks = {"," if wish.decimal == "comma" else "."}
     is_comma = marks == {","}
@@ -210,31 +211,31 @@ def _columns(
         columns = {name: read(name, ",") for name in names}
     # Where semicolons separate values, a comma may be the mark before fractions.
     is_open = len(marks) > 1 or (not marks and wish.separator == "semicolon")
-    problems = [
-        f"{one.question} Or leave the column out, by --leave-out {name!r}."
-        for name, one in columns.items()
-        if one.question and (is_open or one.kind not in NUMBER_TYPES)
+    questions = [
+        f"{column.question} Or leave the column out, by --leave-out {name!r}."
+        for name, column in columns.items()
+        if column.question and (is_open or column.kind not in NUMBER_TYPES)
     ]
-    if problems:
-        raise UserError("\n".join(problems))
+    if questions:
+        raise UserError("\n".join(questions))
     return columns, "," if is_comma else "."
 
 
-def _predicted(answer: Column, wish: Wishes) -> tuple[dict[str, Any], dict[int | str, int]]:
+def _target(column: Column, wish: Wishes) -> tuple[dict[str, Any], dict[int | str, int]]:
     """The target of the contract, and how many rows each class has."""
-    is_reserved = answer.name in RESERVED_ANSWER_NAMES
-    predicted: dict[str, Any] = {
-        "column": answer.name,
-        "task": _task(answer, wish),
-        "response_name": f"predicted_{answer.name}" if is_reserved else answer.name,
+    is_reserved = column.name in RESERVED_ANSWER_NAMES
+    target: dict[str, Any] = {
+        "column": column.name,
+        "task": _task(column, wish),
+        "response_name": f"predicted_{column.name}" if is_reserved else column.name,
     }
-    if predicted["task"] == "regression":
-        return predicted | number_range(answer), {}
+    if target["task"] == "regression":
+        return target | number_range(column), {}
     # Booleans become the text that ingestion makes of them.
-    values = answer.counts.index.map(int if answer.kind in NUMBER_TYPES else str)
-    counts = dict(sorted(zip(values, answer.counts.tolist(), strict=True)))
-    predicted["classes"] = [{"value": one, "label": str(one)} for one in counts]
-    return predicted, counts
+    values = column.counts.index.map(int if column.kind in NUMBER_TYPES else str)
+    class_counts = dict(sorted(zip(values, column.counts.tolist(), strict=True)))
+    target["classes"] = [{"value": value, "label": str(value)} for value in class_counts]
+    return target, class_counts
 
 
 def _task(column: Column, wish: Wishes) -> Task:
@@ -245,15 +246,15 @@ def _task(column: Column, wish: Wishes) -> Task:
     """
     if column.left_out:
         raise UserError(f"Target column {column.name!r} {column.left_out}.")
-    rows, counts, problem = len(column.values), column.counts, ""
+    row_count, counts, problem = len(column.values), column.counts, ""
     looks_like_classes = column.kind not in NUMBER_TYPES or (
         column.is_whole
         and len(counts) <= _FEW_NUMBERS
         and (len(counts) <= 2 or int(counts.min()) >= wish.minimum_class_rows)
     )
     task = wish.task or ("classification" if looks_like_classes else "regression")
-    if column.missing_count > _MAXIMUM_MISSING * rows and not wish.drop_missing_target:
-        missing = f"is missing in {column.missing_count:,} of {rows:,} rows"
+    if column.missing_count > _MAXIMUM_MISSING * row_count and not wish.drop_missing_target:
+        missing = f"is missing in {column.missing_count:,} of {row_count:,} rows"
         problem = f"{missing}: learn from the others with --drop-missing-target"
     elif column.kind in TIME_TYPES:
         problem = f"holds a {column.kind}, expected numbers or classes"
@@ -271,11 +272,11 @@ def _task(column: Column, wish: Wishes) -> Task:
 
 
 def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
-    """Look at the rows as training will, and leave out what would stop it."""
+    """Check the rows as training will, and leave out features that would stop it."""
     from mlops_for_mle.pipelines.training.checks import check
 
     if not proposal.features:
-        reasons = "".join(f"; {one.name!r} {one.left_out}" for one in proposal.left_out)
+        reasons = "".join(f"; {column.name!r} {column.left_out}" for column in proposal.left_out)
         raise UserError(
             f"{proposal.source} has no column beside the target that can be learned from{reasons}."
         )
@@ -283,27 +284,29 @@ def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
     fitting, _ = check_columns(rows, contract.columns, Notation.of(proposal.ingestion))
     names = [column.name for column in encoded_columns(contract)]
     features = pd.DataFrame(encode_rows(fitting, contract), columns=names)
-    truth = encode_target(fitting[contract.target.column].to_numpy(), contract.target)
-    usual = DataCheckOptions()
-    ours = ("maximum_single_feature_score", "minimum_rows_per_class")
-    found, problems = check(features, truth, contract, usual.model_copy(update=dict.fromkeys(ours)))
-    counts, least = found.get("distinct_rows_by_class", {}), proposal.minimum_class_rows
-    rare = ", ".join(f"{label!r} {rows}" for label, rows in counts.items() if rows < least)
+    target = encode_target(fitting[contract.target.column].to_numpy(), contract.target)
+    defaults = DataCheckOptions()
+    checked_here = dict.fromkeys(("maximum_single_feature_score", "minimum_rows_per_class"))
+    options = defaults.model_copy(update=checked_here)
+    facts, problems = check(features, target, contract, options)
+    counts, minimum = facts.get("distinct_rows_by_class", {}), proposal.minimum_class_rows
+    rare = ", ".join(f"{label!r} {rows}" for label, rows in counts.items() if rows < minimum)
     if rare:
         problems.append(
-            f"these classes are too rare to learn, with so many distinct rows of at least {least}: "
-            f"{rare}. Merge them into others, have their rows rejected by --missing CLASS, or try "
-            "with fewer by --minimum-class-rows"
+            "these classes are too rare to learn, with so many distinct rows of at least "
+            f"{minimum}: {rare}. Merge them into others, have their rows rejected by --missing "
+            "CLASS, or try with fewer by --minimum-class-rows"
         )
     if problems:
-        raise UserError("\n".join(f"{proposal.source}: {one}." for one in problems))
-    scores, limit = found.get("single_feature_scores", {}), usual.maximum_single_feature_score
+        raise UserError("\n".join(f"{proposal.source}: {problem}." for problem in problems))
+    scores, limit = facts.get("single_feature_scores", {}), defaults.maximum_single_feature_score
     leaks = {name for name, score in scores.items() if score > (limit or 1.0)}
     if not leaks:
         return proposal
     reason = "follows the target almost exactly, so it may be computed from it"
     if proposal.class_counts:
         reason = "alone tells the target, so it may only be known afterwards"
-    kept = [one for one in proposal.features if one.name not in leaks]
-    told = [replace(one, left_out=reason) for one in proposal.features if one.name in leaks]
-    return _without_leaks(replace(proposal, features=kept, left_out=proposal.left_out + told), rows)
+    remaining = [column for column in proposal.features if column.name not in leaks]
+    leaking = [column for column in proposal.features if column.name in leaks]
+    left_out = [*proposal.left_out, *(replace(column, left_out=reason) for column in leaking)]
+    return _without_leaks(replace(proposal, features=remaining, left_out=left_out), rows)

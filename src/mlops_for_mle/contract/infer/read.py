@@ -28,52 +28,54 @@ class Source(NamedTuple):
 
 
 def read_file(
-    project: Path, kind: str, place: str, encoding: str | None, sheet: str | None, header: bool
+    project: Path, kind: str, location: str, encoding: str | None, sheet: str | None, header: bool
 ) -> Source:
-    """Read a file; a path is one of the folder where the command was called."""
-    found = place
-    if "://" not in place:
-        path = Path(place).expanduser().resolve()
-        found = str(path)
-        place = str(path.relative_to(project) if path.is_relative_to(project) else path)
-    choices: dict[str, Any] = {"source": kind, f"{kind}_path": place}
+    """Read a file; a relative path begins in the folder where the command was called."""
+    configured = location
+    if "://" not in location:
+        path = Path(location).expanduser().resolve()
+        location = str(path)
+        configured = str(path.relative_to(project) if path.is_relative_to(project) else path)
+    choices: dict[str, Any] = {"source": kind, f"{kind}_path": configured}
     if sheet:
         choices["excel_sheet"] = sheet
     form: dict[str, Any] = {}
     if kind == "csv":
-        guessed = guess_csv_form(read_bytes(found), encoding, header)
+        guessed = guess_csv_form(read_bytes(location), encoding, header)
         form = guessed.model_dump(exclude_defaults=True)
         choices |= {f"csv_{key}": value for key, value in form.items()}
-    rows = FileSourceDataset(kind, found, form, sheet).load()  # type: ignore[arg-type]
-    return Source(rows, place.rpartition("/")[2], choices)
+    rows = FileSourceDataset(kind, location, form, sheet).load()  # type: ignore[arg-type]
+    return Source(rows, configured.rpartition("/")[2], choices)
 
 
-def read_database(kind: str, place: str, contract: str) -> Source:
+def read_database(kind: str, relation: str, contract: str) -> Source:
     """Read a table, or the rows of a query.
 
     Raises:
-        ConfigurationError: The contract's own table would be one that somebody else has filled; a
-            query may read that very table, and each run would write its rows into it once more.
+        ConfigurationError: Others have filled the table that the contract would write into. A
+            query may read that very table, and each run would then double its rows.
     """
     url, table = database_url(), f"{contract}_data"
     with engine_for(url).connect() as connection:
-        known = inspect(connection)
+        inspector = inspect(connection)
         batches = select(ingestion_batches).filter_by(table_name=table).exists()
-        is_ours = known.has_table(ingestion_batches.name) and connection.scalar(select(batches))
+        is_ours = inspector.has_table(ingestion_batches.name) and connection.scalar(select(batches))
         is_filled = f"SELECT EXISTS (SELECT FROM {quoted(table)})"  # noqa: S608
-        is_foreign = known.has_table(table) and not is_ours and connection.scalar(text(is_filled))
-    if is_foreign or (kind, place) == ("table", table):
+        is_foreign = (
+            inspector.has_table(table) and not is_ours and connection.scalar(text(is_filled))
+        )
+    if is_foreign or (kind, relation) == ("table", table):
         raise ConfigurationError(
             f"--name: contract {contract!r} would write its rows into {table}, a table that holds "
             "rows of others; name another."
         )
-    rows = PostgresSourceDataset({"con": url}, **{kind: place}).load()  # type: ignore[arg-type]
+    rows = PostgresSourceDataset({"con": url}, **{kind: relation}).load()  # type: ignore[arg-type]
     for name, type_ in rows.attrs["types"].items() if rows.columns.is_unique else ():
         if type_ == "numeric":
             rows[name] = rows[name].astype(object).map(Decimal, na_action="ignore")
         elif type_ in ("date", "timestamp", "timestamptz") and rows[name].dtype.kind != "M":
             # Ingestion rejects what is no time of the years 1 to 9999.
-            is_known = read_times(rows[name]).notna() | rows[name].str.endswith("infinity")
-            rows[name] = rows[name].where(is_known)
-    described = "the query" if kind == "query" else f"table {place}"
-    return Source(rows, described, {"source": kind, f"source_{kind}": place})
+            is_time = read_times(rows[name]).notna() | rows[name].str.endswith("infinity")
+            rows[name] = rows[name].where(is_time)
+    described = "the query" if kind == "query" else f"table {relation}"
+    return Source(rows, described, {"source": kind, f"source_{kind}": relation})

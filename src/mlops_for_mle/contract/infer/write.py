@@ -59,21 +59,21 @@ def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in contents.items():
         (folder / file).write_text(content, "utf-8")
-    form = [line for line in contents[FILES[1]].splitlines() if re.match(r"csv_(?!path)", line)]
-    how = f", read with {', '.join(form)}" if form else ""
+    options = [line for line in contents[FILES[1]].splitlines() if re.match(r"csv_(?!path)", line)]
+    how = f", read with {', '.join(options)}" if options else ""
     column, classes = proposal.target.name, proposal.class_counts
-    what = f"{len(classes)} classes of {column}" if classes else f"regression of {column}"
-    told = [
+    goal = f"{len(classes)} classes of {column}" if classes else f"regression of {column}"
+    summary = [
         ("contract", f"conf/{folder.name}/{FILES[0]}, to review"),
         ("rows", f"{len(proposal.target.values):,} from {proposal.source}{how}"),
-        *(("rejected", f"{len(proposal.unread)}: {one}") for one in proposal.unread[:1]),
-        ("target", f"{what}, decided by {_gates(proposal)['metric']}"),
+        *(("rejected", f"{len(proposal.unread)}: {reason}") for reason in proposal.unread[:1]),
+        ("target", f"{goal}, decided by {_gates(proposal)['metric']}"),
         ("features", f"{len(proposal.features)}"),
-        *(("left out", f"{one.name} {one.left_out}") for one in proposal.left_out),
+        *(("left out", f"{column.name} {column.left_out}") for column in proposal.left_out),
         ("run it", f"kedro run --env {folder.name}"),
         ("serve it", f"kedro serve --env {folder.name}"),
     ]
-    return "\n".join(f"  {name:<8}  {value}" for name, value in told)
+    return "\n".join(f"  {name:<8}  {value}" for name, value in summary)
 
 
 def texts(proposal: Proposal, choices: Mapping[str, Any]) -> dict[str, str]:
@@ -81,15 +81,15 @@ def texts(proposal: Proposal, choices: Mapping[str, Any]) -> dict[str, str]:
     facts = {
         "estimators": names_for(proposal.facts["target"]["task"]),
         "gates": _gates(proposal),
-        "usual": DataCheckOptions(),
+        "defaults": DataCheckOptions(),
     }
     loader = PackageLoader(__package__, ".")
     templates = Environment(loader=loader, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701
     templates.filters |= {"key": as_key, "value": as_value, "comment": one_line}
-    found = {FILES[1]: "".join(f"{key}: {as_value(one)}\n" for key, one in choices.items())}
+    contents = {FILES[1]: "".join(f"{key}: {as_value(value)}\n" for key, value in choices.items())}
     for file in (FILES[0], FILES[2]):
-        found[file] = templates.get_template(f"{file}.j2").render(proposal=proposal, **facts)
-    return found
+        contents[file] = templates.get_template(f"{file}.j2").render(proposal=proposal, **facts)
+    return contents
 
 
 def as_key(value: Any) -> str:
@@ -98,7 +98,7 @@ def as_key(value: Any) -> str:
 
 
 def as_value(value: Any) -> str:
-    """The same as a value rather than a key: OmegaConf finds nothing to interpolate in it."""
+    """The same for a value, escaped so that OmegaConf finds nothing to interpolate in it."""
     return re.sub(r"(\\*)\$\{", r"\1\1\\\\${", as_key(value))
 
 

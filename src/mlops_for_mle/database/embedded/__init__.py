@@ -67,9 +67,9 @@ def acquire(home: Path, databases: tuple[str, ...] = ("mlops",)) -> Server:
     """
     home = home.expanduser().resolve()
     with _mutex:
-        before, server, known = _held.get(home, (None, None, set()))
-        wanted = known | set(databases)
-        if server and server == find(home) and known == wanted:
+        old_descriptor, server, existing = _held.get(home, (None, None, set()))
+        wanted = existing | set(databases)
+        if server and server == find(home) and existing == wanted:
             return server
         _check_home(home)
         home.mkdir(mode=0o700 if os.geteuid() else 0o711, parents=True, exist_ok=True)
@@ -77,8 +77,8 @@ def acquire(home: Path, databases: tuple[str, ...] = ("mlops",)) -> Server:
             server = _join_or_start(home, users, wanted)
             # Never closed by the interpreter, so held until the process has really ended.
             descriptor = os.dup(users.fileno())
-        if before is not None:
-            os.close(before)
+        if old_descriptor is not None:
+            os.close(old_descriptor)
         _held[home] = descriptor, server, wanted
         return server
 
@@ -106,16 +106,16 @@ def keep_running(home: Path) -> Server:
 def stop(home: Path, *, destroying: bool = False) -> bool:
     """Stop the server, even under its users, until somebody acquires it; gives whether it ran."""
     home = home.expanduser().resolve()
-    ran = find(home) is not None
+    was_running = find(home) is not None
     if (home / keeper.SERVER_LOCK).exists():
         _check_home(home)
         with _mutex, open_private(home / keeper.SERVER_LOCK) as lock:
             (home / keeper.KEPT).unlink(missing_ok=True)
             keeper.stop_server(home, lock)
-            # Before anybody can start it again.
+            # While nobody can start it again.
             if destroying:
                 _remove(home)
-    return ran
+    return was_running
 
 
 def destroy(home: Path) -> None:
@@ -138,7 +138,7 @@ def binary(name: str) -> Path:
 
 def _check_home(home: Path) -> None:
     """Refuse a home with files of others, or with the cluster of another home."""
-    # One look: another process may be making the home, and begins with this lock.
+    # Listed once: another process may be making the home, and makes this lock file first.
     files = {file.name for file in home.iterdir()} if home.exists() else set()
     if files and keeper.USERS_LOCK not in files:
         raise UserError(f"{home} holds files of another program: move them, {_INSTEAD}")
@@ -152,7 +152,7 @@ def _check_home(home: Path) -> None:
 
 
 def _is_held(path: Path, operation: int = fcntl.LOCK_SH) -> bool:
-    """Whether somebody holds a lock that does not allow this one; creates nothing."""
+    """Whether somebody holds a lock that excludes this one; creates no file."""
     with suppress(FileNotFoundError), path.open() as file:
         return not try_lock(file, operation)
     return False
@@ -161,7 +161,7 @@ def _is_held(path: Path, operation: int = fcntl.LOCK_SH) -> bool:
 def _join_or_start(home: Path, users: IO[str], databases: set[str]) -> Server:
     log, deadline, launches = home / LOG_FILE, time.monotonic() + 120, 0
     while time.monotonic() < deadline:
-        # Not to be had while a keeper stops the server.
+        # Impossible while a keeper stops the server.
         if try_lock(users, fcntl.LOCK_SH):
             with open_private(home / keeper.KEEPER_LOCK) as lock:
                 if not keeper.is_kept(home) and try_lock(lock):
@@ -169,10 +169,10 @@ def _join_or_start(home: Path, users: IO[str], databases: set[str]) -> Server:
                     _spawn(home, command, lock, cwd="/")
             with open_private(home / keeper.SERVER_LOCK) as lock:
                 if try_lock(lock):
-                    # Not once: the port may be taken, or the server be killed as it starts.
+                    # More than once: the port may be taken, or the server be killed as it starts.
                     if launches == 3:
-                        said = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
-                        raise UserError(f"PostgreSQL does not start ({log}):\n{said}")
+                        tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+                        raise UserError(f"PostgreSQL does not start ({log}):\n{tail}")
                     _launch(home, lock, _free_port() if launches else None)
                     launches += 1
             server = find(home)
@@ -206,7 +206,7 @@ def _create_missing(server: Server, databases: set[str]) -> bool:
 
 def _launch(home: Path, lock: IO[str], port: int | None) -> None:
     """Start the server, which hands its lock on; first make a missing cluster."""
-    # Left behind by a killed server, as the lock tells; its number may be another process's now.
+    # A killed server left it, since the lock is free; its pid may be another process's by now.
     (home / DATA / "postmaster.pid").unlink(missing_ok=True)
     programs, identity = binary("postgres").parent, _identity(home / DATA)
     if not _reaches(identity, programs / "postgres"):
@@ -233,10 +233,10 @@ def _spawn(home: Path, command: list[str], lock: IO[str], **options: Any) -> Non
 
 def _initialise(home: Path, programs: Path, identity: dict[str, Any], lock: IO[str]) -> None:
     """Make a cluster beside its place, and move it there when it is whole."""
-    if odd := " or ".join(sorted(set('"$`') & set(str(programs)))):
-        raise UserError(f"initdb fails with {odd} in {programs}: move it, {_INSTEAD}")
-    folder, outside = home, not _reaches(identity, home)
-    if outside:
+    if unsafe := " or ".join(sorted(set('"$`') & set(str(programs)))):
+        raise UserError(f"initdb fails with {unsafe} in {programs}: move it, {_INSTEAD}")
+    folder, is_outside = home, not _reaches(identity, home)
+    if is_outside:
         OUTSIDE.mkdir(mode=0o755, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=OUTSIDE))
         folder.chmod(0o711)
@@ -254,22 +254,22 @@ def _initialise(home: Path, programs: Path, identity: dict[str, Any], lock: IO[s
             pwfile.seek(0)
             for inode in (staging, pwfile.fileno()) if "user" in identity else ():
                 os.chown(inode, identity["user"], identity["group"])
-            # Should this process be killed, the lock is held until initdb has ended too.
+            # If this process is killed, the lock is held until initdb has ended.
             options = {"stdin": pwfile, "pass_fds": (lock.fileno(),), "cwd": staging, **identity}
-            made = subprocess.run(
+            initdb = subprocess.run(
                 command, check=False, capture_output=True, errors="replace", **options
             )
-        if made.returncode != 0:
-            raise UserError(f"initdb makes no database in {folder}: {made.stderr}")
+        if initdb.returncode != 0:
+            raise UserError(f"initdb makes no database in {folder}: {initdb.stderr}")
         with open_private(home / PASSWORD_FILE) as passfile:
             passfile.truncate(0)
             passfile.write(f"{HOST}:*:*:{USER}:{password}\n")
         staging.rename(folder / DATA)
-        if outside:
+        if is_outside:
             (folder / "home").write_text(str(home))
             (home / DATA).symlink_to(folder / DATA)
     except BaseException:
-        shutil.rmtree(folder if outside else staging, ignore_errors=True)
+        shutil.rmtree(folder if is_outside else staging, ignore_errors=True)
         raise
 
 

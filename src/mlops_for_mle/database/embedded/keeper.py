@@ -52,7 +52,7 @@ def stop_server(home: Path, lock: IO[str]) -> None:
         waited = time.monotonic() - began
         if waited > 120:
             raise TimeoutError(f"the PostgreSQL in {home} does not stop")
-        # Looked up each time: a server that was just launched is still to write it.
+        # Looked up each time: a server that was just launched has not written it yet.
         pid = "".join(read_postmaster(home)[:1])
         name = Path("/proc", pid, "comm")
         with suppress(FileNotFoundError, ProcessLookupError, ValueError):

@@ -1,4 +1,4 @@
-"""CSV as people have it: how a file is written, what is a row of it, and what its bytes tell."""
+"""CSV as people write it: guesses how a file is written, and splits it into rows."""
 
 import codecs
 import csv
@@ -13,15 +13,15 @@ from pydantic import Field
 
 from mlops_for_mle.contract import Configuration
 
-# The first of several that fit.
+# Of several that fit, the first is taken.
 SEPARATORS = {"tab": "\t", "semicolon": ";", "pipe": "|", "comma": ",", "space": " "}
 
 _SAMPLE = 1_000
 UNREADABLE = re.compile("[\x00\udc80-\udcff]")
 _NUMBER = re.compile(r"\s*[-+]?\d*[.,]?\d+\s*")
-# What stands in a file that is written so.
+# What a file holds that quotes in this way.
 _QUOTES = {"doubled": "", "escaped": '\\"', "single": "'", "none": '"'}
-_MARKS = {
+_BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",
     **dict.fromkeys((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16"),
 }
@@ -52,7 +52,7 @@ class CsvForm(Configuration):
 
 
 class Record(NamedTuple):
-    """What begins in one line and ends before another: fields, or why they are no row."""
+    """The lines from ``start`` to before ``end``: their fields, or why they are no row."""
 
     start: int
     end: int
@@ -67,17 +67,17 @@ class Unread(NamedTuple):
     text: str
 
 
-def encoding_of(content: bytes, said: str = "utf-8") -> str:
-    """The encoding that a mark at the start names, else the one that is said."""
-    return next((name for mark, name in _MARKS.items() if content.startswith(mark)), said)
+def encoding_of(content: bytes, default: str = "utf-8") -> str:
+    """The encoding that a byte order mark names, else the default."""
+    return next((name for bom, name in _BOMS.items() if content.startswith(bom)), default)
 
 
 def read_records(lines: list[str], form: CsvForm, width: int | None = None) -> Iterator[Record]:
-    """The header and the rows, of so many fields where that is said.
+    """The header and the rows; with a ``width``, any other number of fields is a problem.
 
     A quote that is never closed, or only in a later row, costs its own line and no other.
     """
-    mark, end = re.escape(SEPARATORS[form.separator]), form.skip_lines
+    separator, end = re.escape(SEPARATORS[form.separator]), form.skip_lines
     while end < len(lines):
         start, end = end, end + 1
         if lines[start].startswith(form.comments):
@@ -86,9 +86,9 @@ def read_records(lines: list[str], form: CsvForm, width: int | None = None) -> I
         try:
             fields = next(reader)
         except csv.Error as error:
-            # Python's reader takes blanks behind a quote for an error, those before it for nothing.
+            # Python's reader skips blanks before a quote, but refuses those behind it.
             last = start + reader.line_num - 1
-            mended = re.sub(rf'(["\'])[ \t]+(?=[{mark}\r\n]|$)', r"\1", lines[last])
+            mended = re.sub(rf'(["\'])[ \t]+(?=[{separator}\r\n]|$)', r"\1", lines[last])
             if mended == lines[last]:
                 yield Record(start, end, [], str(error))
             else:
@@ -100,18 +100,19 @@ def read_records(lines: list[str], form: CsvForm, width: int | None = None) -> I
             continue
         if width and len(fields) != width:
             problem = f"has {len(fields)} field(s), expected {width}"
-            inner = (one for one in lines[start + 1 : end] if form.dialect["quotechar"] not in one)
-            if any(len(one) == width for one in csv.reader(inner, **form.dialect)):
+            quote = form.dialect["quotechar"]
+            inner = (line for line in lines[start + 1 : end] if quote not in line)
+            if any(len(row) == width for row in csv.reader(inner, **form.dialect)):
                 problem, end = "has a quote that is not closed", start + 1
-        if found := UNREADABLE.search("".join(lines[start:end])):
-            is_nul = found[0] == "\x00"
+        if unreadable := UNREADABLE.search("".join(lines[start:end])):
+            is_nul = unreadable[0] == "\x00"
             problem = "holds NUL bytes" if is_nul else f"is not written in {form.encoding}"
         yield Record(start, end, fields, problem)
 
 
 def usual_width(records: Sequence[Record]) -> int:
-    """How many fields most records have; of as many, the more."""
-    widths = Counter(len(one.fields) for one in records if not one.problem)
+    """The number of fields that most records have; the larger one of two as frequent."""
+    widths = Counter(len(record.fields) for record in records if not record.problem)
     return max(widths, key=lambda width: (widths[width], width), default=0)
 
 
@@ -121,24 +122,24 @@ def guess_csv_form(content: bytes, encoding: str | None = None, header: bool = T
     text = content.decode(encoding_of(content, plain.encoding), "surrogateescape")
     lines = io.StringIO(text, newline="").readlines()
     # How a file is written shows in its beginning, but for its quotes.
-    sample = [*lines[:_SAMPLE], *[one for one in lines[_SAMPLE:] if '\\"' in one][:_SAMPLE]]
-    best, most = plain, 0
-    for separator, (quotes, mark) in product(SEPARATORS, _QUOTES.items()):
+    sample = [*lines[:_SAMPLE], *[line for line in lines[_SAMPLE:] if '\\"' in line][:_SAMPLE]]
+    best, best_fit = plain, 0
+    for separator, (quotes, quote_mark) in product(SEPARATORS, _QUOTES.items()):
         form = plain.model_copy(update={"separator": separator, "quotes": quotes})
-        fit = _fit([*sample], form) if mark in text else 0
-        if fit > most:
-            best, most = form, fit
+        fit = _fit([*sample], form) if quote_mark in text else 0
+        if fit > best_fit:
+            best, best_fit = form, fit
     return best.model_copy(update=_surroundings(lines, best))
 
 
 def _fit(lines: list[str], form: CsvForm) -> int:
     """How many lines are rows of the usual width in which no mark of quoting is left."""
-    records = [one for one in read_records(lines, form) if not one.problem]
+    records = [record for record in read_records(lines, form) if not record.problem]
     width = usual_width(records)
     if width < 2:
         return 0
-    rows = [one for one in records if len(one.fields) >= width and not any(one.fields[width:])]
-    return sum(one.end - one.start for one in rows if not any(map(_keeps_quotes, one.fields)))
+    rows = [row for row in records if len(row.fields) >= width and not any(row.fields[width:])]
+    return sum(row.end - row.start for row in rows if not any(map(_keeps_quotes, row.fields)))
 
 
 def _keeps_quotes(field: str) -> bool:
@@ -148,41 +149,43 @@ def _keeps_quotes(field: str) -> bool:
 
 
 def _surroundings(lines: list[str], form: CsvForm) -> dict[str, Any]:
-    """The lines before the header, and what lines begin with that are no rows."""
-    records, mark = list(read_records(lines[:_SAMPLE], form)), SEPARATORS[form.separator]
+    """How many lines stand before the header, and what lines begin with that are no rows."""
+    records, separator = list(read_records(lines[:_SAMPLE], form)), SEPARATORS[form.separator]
     width = usual_width(records)
     # The header may lack a separator with which all rows end.
-    rows = [one.fields for one in records if len(one.fields) == width and not one.problem]
-    least = width if any(one[-1].strip() for one in rows) else width - 1
-    # The header is the first of so many fields of which more than half have a name.
-    wide = [place for place, one in enumerate(records) if len(one.fields) >= least]
-    first = next((place for place in wide if 2 * sum(map(bool, records[place].fields)) > least), 0)
-    # Nor has R a name for the names of rows.
-    is_short = first == 1 and len(records[0].fields) == least - 1
+    rows = [row.fields for row in records if len(row.fields) == width and not row.problem]
+    min_width = width if any(row[-1].strip() for row in rows) else width - 1
+    # The header is the first such record of which more than half of the fields have a name.
+    wide = [number for number, record in enumerate(records) if len(record.fields) >= min_width]
+    named = (number for number in wide if 2 * sum(map(bool, records[number].fields)) > min_width)
+    header = next(named, 0)
+    # A file of R has no name above the names of rows.
+    is_short = header == 1 and len(records[0].fields) == min_width - 1
     if is_short and any(map(_NUMBER.fullmatch, records[1].fields)):
-        first = 0
-    skipped = records[first].start if records else 0
-    after = [one for one in lines[skipped + 1 :] if one.strip()]
+        header = 0
+    skipped = records[header].start if records else 0
+    data_lines = [line for line in lines[skipped + 1 :] if line.strip()]
     comments = []
     for sign in ("#", "%", "//"):
-        widths = [one.count(mark) + 1 for one in after if one.startswith(sign)]
-        if widths and max(widths) < least:
+        widths = [line.count(separator) + 1 for line in data_lines if line.startswith(sign)]
+        if widths and max(widths) < min_width:
             comments.append(sign)
-    label = after[-1].partition(mark)[0] if after else ""
-    if _TOTAL.fullmatch(label) and sum(one.startswith(label) for one in after) == 1:
+    label = data_lines[-1].partition(separator)[0] if data_lines else ""
+    if _TOTAL.fullmatch(label) and sum(line.startswith(label) for line in data_lines) == 1:
         comments.append(label.strip())
     return {"skip_lines": skipped, "comments": tuple(comments)}
 
 
 def _guess_encoding(content: bytes) -> str:
     text = content.decode(encoding_of(content), "surrogateescape")
-    lines = [one for one in text.split("\n") if not one.isascii()]
-    others = [one for one in lines if UNREADABLE.search(one)]
-    if 2 * len(others) <= len(lines):
+    lines = [line for line in text.split("\n") if not line.isascii()]
+    not_utf8 = [line for line in lines if UNREADABLE.search(line)]
+    if 2 * len(not_utf8) <= len(lines):
         return "utf-8"
-    foreign = "\n".join(others).encode("utf-8", "surrogateescape")
-    letters = [one for one in foreign.decode("cp949", "surrogateescape") if not one.isascii()]
-    if sum("가" <= one <= "힣" for one in letters) > len(letters) / 2:
+    foreign = "\n".join(not_utf8).encode("utf-8", "surrogateescape")
+    decoded = foreign.decode("cp949", "surrogateescape")
+    letters = [letter for letter in decoded if not letter.isascii()]
+    if sum("가" <= letter <= "힣" for letter in letters) > len(letters) / 2:
         return "cp949"
     # In languages of Western Europe letters that are not ASCII hardly ever follow one another.
     return "utf-8" if re.search(rb"[\x80-\xff]{3}", foreign) else "cp1252"

@@ -31,7 +31,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Receipt(NamedTuple):
-    """A batch's number in the ledger, and how many rows were written just now or wait still."""
+    """A batch's number in the ledger, and how many rows were written now and are still rejected."""
 
     batch_id: int
     is_new: bool
@@ -61,18 +61,19 @@ class ObservationDataset(ContractDataset):
         self._ingestion = ingestion or {}
 
     def save(self, data: Batch) -> None:
-        """Write the batch in one transaction; of one in the ledger, only rejects that now fit."""
+        """Write the batch in one transaction; if the ledger has it, only rejects that now fit."""
         receipt = write_batch(self._engine, self._contract, data)
-        did = f"{receipt.written} rows into {self._contract.table}, {receipt.rejected} rejected"
+        outcome = f"{receipt.written} rows into {self._contract.table}, {receipt.rejected} rejected"
         if not receipt.is_new:
-            did = f"ingested before, {f'now {did}' if receipt.written else 'nothing written'}"
-        _LOGGER.info("batch=%d source=%s: %s", receipt.batch_id, data.source, did)
+            written = f"now {outcome}" if receipt.written else "nothing written"
+            outcome = f"ingested before, {written}"
+        _LOGGER.info("batch=%d source=%s: %s", receipt.batch_id, data.source, outcome)
         if receipt.rejected:
-            why = data.remark or "they have no target"
+            reason = data.remark or "they have no target"
             if receipt.rejected != len(data.rejected):
-                why = "by the contract of then"
-            said = f"{receipt.rejected} row(s) rejected ({why})"
-            _LOGGER.warning("batch=%d: %s; see table rejected_rows", receipt.batch_id, said)
+                reason = "by the contract of then"
+            message = f"{receipt.rejected} row(s) rejected ({reason})"
+            _LOGGER.warning("batch=%d: %s; see table rejected_rows", receipt.batch_id, message)
 
     def load(self) -> pd.DataFrame:
         """The rows with the contract's types, in the order of their key; all have to fit it.
@@ -110,8 +111,8 @@ class ObservationDataset(ContractDataset):
         return window
 
     def _load_file(self, path: str) -> pd.DataFrame:
-        contract, told = self._contract, {"source": path, "maximum_rejected_fraction": 1}
-        options = IngestionOptions.model_validate({**self._ingestion, **told})
+        contract, overrides = self._contract, {"source": path, "maximum_rejected_fraction": 1}
+        options = IngestionOptions.model_validate({**self._ingestion, **overrides})
         rows = FileSourceDataset("csv", path, self._csv_form).load()
         batch = validate(*to_contract(rows, contract, options), contract, options)
         if batch.remark:
@@ -125,7 +126,7 @@ class ObservationDataset(ContractDataset):
 
 
 def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
-    """Write a batch; of one that the ledger has, let in the rejected rows that fit by now.
+    """Write a batch; if the ledger has it already, let in the rejected rows that fit by now.
 
     Everything is one transaction: a process that is killed leaves nothing, and a second process
     with the same batch waits for the first one's outcome. Where the connection was lost, only the
@@ -133,48 +134,48 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
     """
     ledger, facts = ingestion_batches, {"table_name": contract.table, "source": batch.source}
     identity = {**facts, "content_sha256": batch.content_sha256}
-    entry = insert(ledger).values(**identity, row_count=0, rejected_count=0)
+    new_entry = insert(ledger).values(**identity, row_count=0, rejected_count=0)
     with engine.begin() as connection:
-        # Where somebody's column has a time zone, a time without one is UTC.
+        # If the column of somebody's own table has a time zone, a time without one is UTC.
         connection.execute(text("SET LOCAL timezone TO 'UTC'"))
-        is_new = connection.execute(entry.on_conflict_do_nothing()).rowcount == 1
-        # The lock makes two processes take turns that let rows of the same batch in.
+        is_new = connection.execute(new_entry.on_conflict_do_nothing()).rowcount == 1
+        # With this lock, two processes that let in rows of the same batch take turns.
         find = select(ledger).filter_by(**identity).with_for_update(key_share=True)
-        known = connection.execute(find).one()
+        entry = connection.execute(find).one()
         accepted, rejected = batch.accepted, batch.rejected
         if not is_new:
-            accepted, rejected = _still_waiting(connection, known, batch)
+            accepted, rejected = _still_waiting(connection, entry, batch)
             if accepted.empty:
-                return Receipt(known.id, is_new, 0, known.rejected_count)
-            connection.execute(delete(rejected_rows).filter_by(batch_id=known.id))
+                return Receipt(entry.id, is_new, 0, entry.rejected_count)
+            connection.execute(delete(rejected_rows).filter_by(batch_id=entry.id))
         first, last = _insert(connection, contract, accepted)
         if len(rejected):
-            rejects = rejected.assign(batch_id=known.id, **facts)
+            rejects = rejected.assign(batch_id=entry.id, **facts)
             table = pa.Table.from_pandas(rejects, preserve_index=False)
             copy_in(connection, rejected_rows.name, table)
         counts = {
-            "row_count": known.row_count + len(accepted),
+            "row_count": entry.row_count + len(accepted),
             "rejected_count": len(rejected),
             "first_id": func.least(ledger.c.first_id, first),
             "last_id": func.greatest(ledger.c.last_id, last),
         }
-        connection.execute(update(ledger).filter_by(id=known.id).values(**counts))
-        return Receipt(known.id, is_new, len(accepted), len(rejected))
+        connection.execute(update(ledger).filter_by(id=entry.id).values(**counts))
+        return Receipt(entry.id, is_new, len(accepted), len(rejected))
 
 
 def _still_waiting(
-    connection: Connection, known: Row[Any], batch: Batch
+    connection: Connection, entry: Row[Any], batch: Batch
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Of the rows that were rejected before, those that fit by now and those that do not."""
-    before = known.row_count + known.rejected_count
+    before = entry.row_count + entry.rejected_count
     row_count = len(batch.accepted) + len(batch.rejected)
     if row_count != before:
         raise UserError(
-            f"Batch {known.id} of {batch.source} was ingested before as {before} rows and is read "
+            f"Batch {entry.id} of {batch.source} was ingested before as {before} rows and is read "
             f"as {row_count} now, so nothing was written: read it as before, or delete its rows, "
             "its rejects and its entry in ingestion_batches."
         )
-    numbers = select(rejected_rows.c.row_number).filter_by(batch_id=known.id)
+    numbers = select(rejected_rows.c.row_number).filter_by(batch_id=entry.id)
     waiting = connection.scalars(numbers).all()
     refused = batch.rejected["row_number"]
     accepted = np.setdiff1d(np.arange(1, row_count + 1), refused)
@@ -191,8 +192,8 @@ def _insert(connection: Connection, contract: Contract, rows: pd.DataFrame) -> S
     copy_in(connection, _STAGE, pa.Table.from_pandas(rows, preserve_index=False))
     move = f"INSERT INTO {target} ({time}, {values}) SELECT {clock}, {values} FROM {_STAGE}"  # noqa: S608
     returned = f"{move} RETURNING {quoted(contract.key)} AS key"
-    ends = f"WITH inserted AS ({returned}) SELECT min(key), max(key) FROM inserted"  # noqa: S608
-    return execute_plainly(connection, ends).one()
+    query = f"WITH inserted AS ({returned}) SELECT min(key), max(key) FROM inserted"  # noqa: S608
+    return execute_plainly(connection, query).one()
 
 
 def _newest_key(connection: Connection, contract: Contract) -> int:

@@ -40,7 +40,7 @@ class Batch:
         content_sha256: Digest of the source's content; with the source it identifies the batch.
         rejected: Columns ``row_number`` (1 is the first row of data), ``reason`` and
             ``row_data`` (the row as read, a JSON object; of one that cannot be read its ``line``).
-        remark: What is to be known of bad rows; rows that are dropped by wish are none.
+        remark: What is wrong with bad rows; rows that ``drop_missing_target`` drops are not bad.
     """
 
     source: str
@@ -62,18 +62,18 @@ def to_contract(
     """
     rows = source_rows.rename(columns=lambda name: normalised(str(name)))
     rows = rows.rename(columns=ingestion.rename)
-    known = [*contract.columns, contract.timestamp]
-    twice = sorted({*known} & {*rows.columns[rows.columns.duplicated()]})
+    names = [*contract.columns, contract.timestamp]
+    duplicates = sorted({*names} & {*rows.columns[rows.columns.duplicated()]})
     missing = [name for name in contract.columns if name not in rows.columns]
-    if twice:
-        raise UserError(f"Source {ingestion.source}: column(s) {', '.join(twice)} twice")
+    if duplicates:
+        raise UserError(f"Source {ingestion.source}: column(s) {', '.join(duplicates)} twice")
     if missing:
-        found = ", ".join(map(repr, source_rows.columns[:30])) or "none"
-        told = f"missing column(s) {', '.join(missing)}; found {found}"
-        raise UserError(f"Source {ingestion.source}: {told}")
+        listed = ", ".join(map(repr, source_rows.columns[:30])) or "none"
+        problem = f"missing column(s) {', '.join(missing)}; found {listed}"
+        raise UserError(f"Source {ingestion.source}: {problem}")
     if rows.empty:
         raise UserError(f"Source {ingestion.source}: has no rows")
-    chosen = rows[[name for name in known if name in rows.columns]]
+    chosen = rows[[name for name in names if name in rows.columns]]
     sha256 = source_rows.attrs.get("sha256") or frame_digest(source_rows)
     unread: dict[int, Unread] = source_rows.attrs.get("unread", {})
     chosen.attrs = {}
@@ -93,8 +93,8 @@ def validate(
         features[contract.timestamp] = _OBSERVED_AT
     accepted, faults = check_columns(contract_rows, features, ingestion)
     numbers, row_count = contract_rows.index + 1, len(contract_rows) + len(unread)
-    reasons = {int(numbers[place]): told for place, told in faults.items()}
-    reasons |= {row: one.reason for row, one in unread.items()}
+    reasons = {int(numbers[position]): reason for position, reason in faults.items()}
+    reasons |= {number: row.reason for number, row in unread.items()}
     target, dropped = contract_rows[contract.target.column], set[int]()
     if ingestion.drop_missing_target:
         marks = ingestion.missing_marks.get(contract.target.column, ())
@@ -102,16 +102,16 @@ def validate(
     bad, judged = sorted(reasons.keys() - dropped), row_count - len(dropped)
     remark = f"such as row {bad[0]}: {reasons[bad[0]]}" if bad else ""
     if len(bad) > ingestion.maximum_rejected_fraction * judged:
-        share = f"{len(bad)} of {judged} rows of this batch are bad, so all were held back"
-        remark = f"{share}, {remark}"
-        reasons = dict.fromkeys(range(1, row_count + 1), f"batch: {share}") | reasons
+        summary = f"{len(bad)} of {judged} rows of this batch are bad, so all were held back"
+        remark = f"{summary}, {remark}"
+        reasons = dict.fromkeys(range(1, row_count + 1), f"batch: {summary}") | reasons
         accepted = accepted.head(0)
     refused = contract_rows[numbers.isin(list(reasons))]
     as_read = refused.astype(object).where(refused.notna(), None).to_dict("records")
-    data = dict(zip(refused.index + 1, as_read, strict=True))
-    data |= {row: {"line": one.text} for row, one in unread.items()}
+    row_data = dict(zip(refused.index + 1, as_read, strict=True))
+    row_data |= {number: {"line": row.text} for number, row in unread.items()}
     rejected = pd.DataFrame(
-        [(row, reasons[row], as_json(data[row])) for row in sorted(reasons)],
+        [(number, reasons[number], as_json(row_data[number])) for number in sorted(reasons)],
         columns=["row_number", "reason", "row_data"],
     )
     return Batch(ingestion.source, content_sha256, accepted, rejected, remark)

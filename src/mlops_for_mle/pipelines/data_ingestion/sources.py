@@ -35,7 +35,7 @@ from mlops_for_mle.pipelines.data_ingestion import csv_text
 from mlops_for_mle.pipelines.data_ingestion.csv_text import CsvForm, Unread
 from mlops_for_mle.pipelines.dataset import ProjectDataset
 
-# Of CSV, they tell how many columns there are.
+# They tell how many columns a CSV file has.
 _FIRST_LINES = 100
 _UNNAMED_INDEX = r"__index_level_\d+__"
 
@@ -67,7 +67,7 @@ class FileSourceDataset(ProjectDataset):
         """Name a URL or a path in the project; how CSV is written; the sheet of a workbook."""
         super().__init__(metadata, filepath=filepath)
         # Kedro makes paths absolute in its runs, but not in commands of the project's own.
-        self._place = filepath if "://" in filepath else str(project_path() / filepath)
+        self._location = filepath if "://" in filepath else str(project_path() / filepath)
         readers: dict[str, Callable[[bytes], pd.DataFrame]] = {
             "csv": partial(read_csv, form=CsvForm.model_validate(form or {})),
             "parquet": read_parquet,
@@ -79,23 +79,23 @@ class FileSourceDataset(ProjectDataset):
     def load(self) -> pd.DataFrame:
         """The rows; a ``UserError`` says why they cannot be read."""
         try:
-            content = read_bytes(self._place)
+            content = read_bytes(self._location)
             rows = self._read(content)
         except (OSError, EOFError, ValueError, ImportError, BadZipFile, zlib.error) as error:
             reason = getattr(error, "strerror", None) or str(error).strip()
-            raise UserError(f"{self._place}: {reason}") from error
+            raise UserError(f"{self._location}: {reason}") from error
         rows.attrs["sha256"] = hashlib.sha256(content.removeprefix(codecs.BOM_UTF8)).hexdigest()
         return rows
 
 
-def read_bytes(place: str) -> bytes:
+def read_bytes(location: str) -> bytes:
     """The bytes of a file at a path or URL, unpacked if it is called ``.gz``, ``.zip`` or so."""
-    if not place.endswith(".zip"):
-        with fsspec.open(place, "rb", compression="infer") as file:
+    if not location.endswith(".zip"):
+        with fsspec.open(location, "rb", compression="infer") as file:
             return bytes(file.read())
-    with fsspec.open(place, "rb") as file, ZipFile(file) as archive:
-        # The first is what macOS puts beside each file.
-        names = [one for one in archive.namelist() if not re.match(r"__MACOSX/|.*/$", one)]
+    with fsspec.open(location, "rb") as file, ZipFile(file) as archive:
+        # macOS puts a __MACOSX beside each file.
+        names = [name for name in archive.namelist() if not re.match(r"__MACOSX/|.*/$", name)]
         if len(names) != 1:
             raise ValueError(f"expected one file in the archive, found {', '.join(names)}")
         return archive.read(names[0])
@@ -105,21 +105,21 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
     """Read the bytes of a CSV file; a ``ValueError`` says why no row of it can be read.
 
     Every column is text, without blanks around names and values and without blank rows. Empty
-    fields beyond the header are dropped; a name that is blank becomes c0, c1, … by its place, and
-    those that stand there twice are numbered. ``attrs["unread"]`` has an ``Unread`` for the number
-    of each row that cannot be read; row 1 has index 0 whether it can or not.
+    fields beyond the header are dropped; a blank name becomes c0, c1, … by its place, and names
+    that are there twice are numbered. ``attrs["unread"]`` has an ``Unread`` for the number of each
+    row that cannot be read; row 1 has index 0 whether it can or not.
     """
     if content.startswith(b"PK\x03\x04"):
         raise ValueError("is an Excel workbook or another ZIP archive: save the sheet as CSV")
     # Bytes that are no text stand as lone surrogates.
     text = content.decode(csv_text.encoding_of(content, form.encoding), "surrogateescape")
     lines = list(islice(io.StringIO(text, newline=""), form.skip_lines + _FIRST_LINES))
-    first = list(csv_text.read_records(lines, form))
-    if not first:
+    first_records = list(csv_text.read_records(lines, form))
+    if not first_records:
         raise ValueError("no lines to read")
-    usual = csv_text.usual_width(first[form.header :] or first)
-    names = first[0].fields if form.header else [""] * usual
-    while len(names) > usual and not names[-1].strip():
+    usual_width = csv_text.usual_width(first_records[form.header :] or first_records)
+    names = first_records[0].fields if form.header else [""] * usual_width
+    while len(names) > usual_width and not names[-1].strip():
         names.pop()
     fields, unread = _read_plainly(text, form, len(names)), dict[int, Unread]()
     if fields is None:
@@ -132,7 +132,7 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
 
 
 def _numbered(rows: pd.DataFrame, unread: dict[int, Unread], hint: str = "") -> pd.DataFrame:
-    """Rows beside those that cannot be read, by their numbers less 1; not where none can."""
+    """Index rows by their number less 1, counting unread ones; refuse where none can be read."""
     if unread and (rows.empty or 0 in unread):
         raise ValueError(f"no row can be read, {next(iter(unread.values())).reason}{hint}")
     numbers = np.setdiff1d(np.arange(1, len(rows) + len(unread) + 1), list(unread))
@@ -142,20 +142,20 @@ def _numbered(rows: pd.DataFrame, unread: dict[int, Unread], hint: str = "") -> 
 
 
 def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
-    """The fields of a file in which nothing is wrong, with its header; None of any other.
+    """The fields of a file in which nothing is wrong, with its header; None for any other file.
 
     PyArrow does not say which line is wrong, but takes a quarter of the time of Python's reader.
     """
     import pyarrow as pa
     from pyarrow import csv
 
-    mark = form.dialect["delimiter"]
+    separator = form.dialect["delimiter"]
     if form.quotes != "doubled" or form.separator == "space" or form.comments:
         return None
     # PyArrow also takes quotes that neither begin nor end a field, or do so beside a blank.
-    ends = re.escape(f"{mark}\r\n")
-    odd = rf'"(?<=[^{ends}"]")[^{ends}"]|"(?<=[{ends}][ \t]")'
-    if csv_text.UNREADABLE.search(text) or text.count('"') % 2 or re.search(odd, text):
+    ends = re.escape(f"{separator}\r\n")
+    odd_quote = rf'"(?<=[^{ends}"]")[^{ends}"]|"(?<=[{ends}][ \t]")'
+    if csv_text.UNREADABLE.search(text) or text.count('"') % 2 or re.search(odd_quote, text):
         return None
     types = dict.fromkeys(map(str, range(width)), pa.large_string())
     try:
@@ -164,7 +164,7 @@ def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
             csv.ReadOptions(
                 column_names=list(types), skip_rows=form.skip_lines, block_size=4 * len(text) + 1
             ),
-            csv.ParseOptions(delimiter=mark, newlines_in_values=True),
+            csv.ParseOptions(delimiter=separator, newlines_in_values=True),
             csv.ConvertOptions(column_types=types, strings_can_be_null=False),
         )
     except (pa.ArrowInvalid, OverflowError):
@@ -179,18 +179,18 @@ def _read_carefully(text: str, form: CsvForm, width: int) -> tuple[pd.DataFrame,
     for number, record in enumerate(csv_text.read_records(lines, form, width), 1 - form.header):
         if record.problem:
             line = "".join(lines[record.start : record.end]).rstrip("\r\n")
-            shown = line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-            unread[number] = Unread(f"line {record.start + 1}: {record.problem}", shown)
+            printable = line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            unread[number] = Unread(f"line {record.start + 1}: {record.problem}", printable)
         else:
             fields.append(record.fields)
     return pd.DataFrame(fields, columns=range(width), dtype="str"), unread
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    known = [normalised(name.strip()) or f"c{place}" for place, name in enumerate(names)]
+    filled = [normalised(name.strip()) or f"c{position}" for position, name in enumerate(names)]
     return [
-        f"{name}_{known[: place + 1].count(name)}" if known.count(name) > 1 else name
-        for place, name in enumerate(known)
+        f"{name}_{filled[: position + 1].count(name)}" if filled.count(name) > 1 else name
+        for position, name in enumerate(filled)
     ]
 
 
@@ -200,25 +200,25 @@ def read_parquet(content: bytes) -> pd.DataFrame:
     from pyarrow.parquet import ParquetFile
 
     table = ParquetFile(pa.BufferReader(content)).read()
-    kept = [name for name in table.column_names if not re.fullmatch(_UNNAMED_INDEX, name)]
+    names = [name for name in table.column_names if not re.fullmatch(_UNNAMED_INDEX, name)]
     # Whole numbers with gaps would become floats, which do not hold all of them.
-    whole = {one: pd.Int64Dtype() for one in {*table.schema.types} if pa.types.is_integer(one)}
-    types = {**whole, pa.uint64(): pd.UInt64Dtype()}
-    rows: pd.DataFrame = table.select(kept).to_pandas(
+    integers = filter(pa.types.is_integer, {*table.schema.types})
+    types = {**dict.fromkeys(integers, pd.Int64Dtype()), pa.uint64(): pd.UInt64Dtype()}
+    rows: pd.DataFrame = table.select(names).to_pandas(
         ignore_metadata=True, date_as_object=False, types_mapper=types.get
     )
     return rows
 
 
 def read_excel(content: bytes, sheet: str | None = None) -> pd.DataFrame:
-    """Read the one sheet of a workbook or that of a name; its first row has the names."""
+    """Read a workbook's only sheet or the one that is named; its first row has the names."""
     with pd.ExcelFile(io.BytesIO(content), engine="openpyxl") as workbook:
         sheets = list(map(str, workbook.sheet_names))
         if sheet not in sheets and (sheet is not None or len(sheets) > 1):
             raise ValueError(f"has the sheets {', '.join(sheets)}: name one of them")
-        # What pandas takes for a name, an index or a missing value is a value like others.
-        values: dict[str, Any] = {"header": None, "dtype": object, "na_filter": False}
-        cells = pd.read_excel(workbook, sheet_name=sheet or 0, **values)
+        # Each cell is a value, also what pandas takes for a name, an index or a missing value.
+        options: dict[str, Any] = {"header": None, "dtype": object, "na_filter": False}
+        cells = pd.read_excel(workbook, sheet_name=sheet or 0, **options)
     filled = cells.mask(cells == "").dropna(how="all").dropna(how="all", axis="columns")
     if filled.empty:
         raise ValueError("has no rows")
@@ -229,7 +229,7 @@ def read_excel(content: bytes, sheet: str | None = None) -> pd.DataFrame:
 def read_json(content: bytes) -> pd.DataFrame:
     """Read the bytes of a file with one JSON object a line, or with one array of objects.
 
-    ``attrs["unread"]`` has the lines that hold none, as of ``read_csv``.
+    ``attrs["unread"]`` has the lines that hold none, as in ``read_csv``.
     """
     text = content.decode("utf-8-sig", "surrogateescape")
     decode, unread = json.JSONDecoder(parse_int=_whole_number).decode, dict[int, Unread]()
@@ -237,9 +237,9 @@ def read_json(content: bytes) -> pd.DataFrame:
     def read(part: str) -> list[dict[str, Any]]:
         if csv_text.UNREADABLE.search(part):
             raise ValueError("is not written in utf-8")
-        found = decode(part)
-        objects: list[dict[str, Any]] = found if isinstance(found, list) else [found]
-        if not all(isinstance(one, dict) for one in objects):
+        decoded = decode(part)
+        objects: list[dict[str, Any]] = decoded if isinstance(decoded, list) else [decoded]
+        if not all(isinstance(item, dict) for item in objects):
             raise ValueError("expected a JSON object for each row")
         return objects
 
@@ -255,20 +255,20 @@ def read_json(content: bytes) -> pd.DataFrame:
 
 
 def _whole_number(digits: str) -> int | str:
-    """What no float can hold stays text, which is refused as others are."""
+    """A whole number; one that no float can hold stays text, and is refused as such."""
     return int(digits) if len(digits) < sys.float_info.max_10_exp else digits
 
 
 def _typed(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """A column of objects with its type: text where kinds are mixed, such as numbers and marks."""
-    kind = pd.api.types.infer_dtype(column, skipna=True)
+    inferred = pd.api.types.infer_dtype(column, skipna=True)
     is_nested = column.map(lambda value: isinstance(value, list | dict)).any()
-    is_mixed = kind.startswith("mixed") and kind != "mixed-integer-float" and not is_nested
-    if kind == "string" or is_mixed:
+    is_mixed = inferred.startswith("mixed") and inferred != "mixed-integer-float" and not is_nested
+    if inferred == "string" or is_mixed:
         # JSON may hold half of a pair of surrogates, which is no character.
-        return column.map(lambda one: str(one).encode("utf-8", "replace").decode(), "ignore")
+        return column.map(lambda value: str(value).encode("utf-8", "replace").decode(), "ignore")
     # As floats, whole numbers beside gaps would not all be kept.
-    is_kept = kind == "integer" and column.isna().any()
+    is_kept = inferred == "integer" and column.isna().any()
     return column if is_kept else column.infer_objects()
 
 
@@ -286,7 +286,7 @@ class SklearnTableDataset(ProjectDataset):
         """Name the function that loads it, such as ``load_wine``, and how many rows are drawn."""
         super().__init__(metadata, loader=loader, sample_rows=sample_rows, seed=seed)
         self._loader = loader
-        # Kedro makes only paths of other names absolute, and a notebook is run in its own folder.
+        # Kedro makes no path of this name absolute, and a notebook is run in its own folder.
         self._cache = project_path() / cache
         self._sample_rows, self._seed = sample_rows, seed
 
@@ -348,14 +348,15 @@ def read_query(connection: Connection, query: str) -> pd.DataFrame:
     """
     import pyarrow as pa
 
-    kinds = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
-    kinds |= dict.fromkeys((700, 701, 1700), pa.float64())
+    arrow_types = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
+    arrow_types |= dict.fromkeys((700, 701, 1700), pa.float64())
     columns = begin_reading(connection, query)
-    names = [one.name for one in columns]
-    found = connection.exec_driver_sql(_TYPES, ([one.type_code for one in columns],))
-    known = {oid: (name, _CASTS.get(name, _CASTS.get(kind))) for oid, name, kind in found}
-    # By position, since two columns may have one name, which is told later.
-    types = {str(n): kinds.get(one.type_code, pa.string()) for n, one in enumerate(columns)}
+    names = [column.name for column in columns]
+    oids = [column.type_code for column in columns]
+    pg_types = connection.exec_driver_sql(_TYPES, (oids,))
+    by_oid = {oid: (name, _CASTS.get(name, _CASTS.get(group))) for oid, name, group in pg_types}
+    # Named by position, since two columns may have one name, which is reported later.
+    types = {str(position): arrow_types.get(oid, pa.string()) for position, oid in enumerate(oids)}
     batches = copy_rows(connection, query.strip().removesuffix(";"), list(types.values()))
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
     table = pa.Table.from_batches(batches, pa.schema(types))
@@ -367,12 +368,12 @@ def read_query(connection: Connection, query: str) -> pd.DataFrame:
                 is_utc = _TIMES[column.type_code]
                 rows[name] = pd.to_datetime(rows[name], format="ISO8601", utc=is_utc)
     rows.columns = pd.Index(names)
-    told = [(one.name, *known[one.type_code]) for one in columns]
-    rows.attrs["types"] = {name: type_ for name, type_, _ in told}
+    described = [(column.name, *by_oid[column.type_code]) for column in columns]
+    rows.attrs["types"] = {name: type_ for name, type_, _ in described}
     rows.attrs["left_out"] = {
         name: f"has Postgres's type {type_}, which no contract can hold: read what is to be known "
         f"of it by --query, such as SELECT {cast.format(quoted(name))}"
-        for name, type_, cast in told
+        for name, type_, cast in described
         if cast
     }
     return rows
