@@ -90,7 +90,6 @@ def read_column(
         return words.map(_BOOLEANS).astype("boolean")
     if feature.type == "category" and not feature.has_integer_categories:
         # Whole numbers beside a missing value come as floats, but are written without a fraction.
-
         if present.dtype.kind == "f" and is_exact(present.dropna()).all():
             present = present.astype("Int64")
         text = present.astype("string").str.strip().astype(object)
