@@ -30,10 +30,8 @@ class Predictions(NamedTuple):
 
     def taken(self, rows: npt.NDArray[np.intp]) -> "Predictions":
         """The answers for some of the rows, by their positions."""
-        probabilities = self.probabilities
-        return Predictions(
-            self.values[rows], None if probabilities is None else probabilities[rows]
-        )
+        probabilities = None if self.probabilities is None else self.probabilities[rows]
+        return Predictions(self.values[rows], probabilities)
 
 
 class Predictor:
