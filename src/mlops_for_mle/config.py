@@ -23,7 +23,7 @@ BLOCKS = (
     *("contract", "ingestion", "training", "data_checks", "gates"),
     *("retraining", "monitoring", "scoring"),
 )
-"""The blocks of parameters; what may stand in each is said by the class that a node takes."""
+"""The blocks of parameters; the class that a node takes says what may stand in each."""
 
 # Finds train and ingest for training and ingestion, and leaves tracking alone.
 _NEARLY = 0.76

@@ -7,7 +7,7 @@ from mlops_for_mle.releases.predictor import load
 
 
 def release_champion(champion: Release | tuple[()] | None) -> tuple[list[Release], list[Manifest]]:
-    """What is to be published, and what it is: the champion, if there is one."""
+    """The release to publish, and its manifest: those of the champion, if there is one."""
     if not champion:
         return [], []
     load(champion)

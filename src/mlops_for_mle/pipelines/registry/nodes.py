@@ -60,8 +60,8 @@ class Decision(Configuration):
     Attributes:
         metrics: Of ``candidate``, of ``baseline`` (a constant answer) and of ``champion``, where
             that is another model.
-        gained: Of few rows, within which bounds the candidate is better than the champion by the
-            metric of the gates, if chance is taken into account.
+        gained: Of few rows, the bounds of how much better the candidate is than the champion by
+            the metric of the gates, taking chance into account.
         reasons: A sentence for each gate.
     """
 

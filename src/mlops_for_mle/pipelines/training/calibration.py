@@ -27,10 +27,10 @@ from mlops_for_mle.releases.metrics import DECIDED_BY_VALUES, measure_one
 from mlops_for_mle.releases.predictor import Predictions
 
 # With a smaller share of the rarer class, nearly every answer is the other class.
-_FEW = 1 / 3
-_THRESHOLDS = 200
+_RARE = 1 / 3
+_THRESHOLD_COUNT = 200
 # As scikit-learn's temperature scaling has it.
-_LEAST = 1e-12
+_LEAST_PROBABILITY = 1e-12
 # skl2onnx has the decision functions of these.
 _BOOSTING = (GradientBoostingClassifier, HistGradientBoostingClassifier)
 _WITH_SCORES = (*_BOOSTING, LogisticRegression, NuSVC, SVC)
@@ -109,10 +109,11 @@ def choose_threshold(
     """
     codes = np.array(target.class_codes, np.int64)
     rare = min(np.mean(truth == code) for code in codes)
-    if rare >= _FEW or metric not in DECIDED_BY_VALUES:
+    if rare >= _RARE or metric not in DECIDED_BY_VALUES:
         return None
     second = probabilities[:, 1]
-    thresholds = np.unique(np.quantile(second, np.linspace(0, 1, _THRESHOLDS + 1)[1:-1]).round(4))
+    quantiles = np.linspace(0, 1, _THRESHOLD_COUNT + 1)[1:-1]
+    thresholds = np.unique(np.quantile(second, quantiles).round(4))
     thresholds = np.append(thresholds[(thresholds > 0) & (thresholds < 1)], 0.5)
 
     def quality(threshold: float) -> tuple[float, float]:
@@ -138,9 +139,9 @@ def _scores(model: Pipeline, outputs: Matrix) -> Matrix:
     if not hasattr(model, "predict_proba"):
         return outputs.reshape(len(outputs), -1)
     if outputs.shape[1] > 2:
-        return np.log(outputs + _LEAST)
+        return np.log(outputs + _LEAST_PROBABILITY)
     if hasattr(model, "decision_function"):
-        return (np.log(outputs + _LEAST) @ [[-1.0], [1.0]]).astype(np.float64)
+        return (np.log(outputs + _LEAST_PROBABILITY) @ [[-1.0], [1.0]]).astype(np.float64)
     return outputs[:, 1:]
 
 

@@ -1,4 +1,4 @@
-"""Checks: whether a snapshot is fit to train on, and what a person should know of a model."""
+"""Checks: whether a snapshot is fit to train on, and remarks on a model."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -25,15 +25,16 @@ _SMALLEST_SAMPLE = 50
 # than one in so many rows has identifies no row.
 _MOST_CATEGORIES = 50
 
-# A model that keeps less of what it gains over a constant answer learns its rows by heart.
-_KEPT = 0.5
-# Of the mean over the folds.
+# A model that keeps less of its gain over a constant answer on validation rows overfits.
+_LEAST_KEPT = 0.5
+# The standard deviation over the folds, as a share of their mean.
 _LARGEST_SPREAD = 0.25
-_ALONE = 0.98
-_EQUAL = 0.05
-_MANY_TIMES = 20
-# Of the contributions of all features.
-_IDLE = 0.01
+# Of what all features gain.
+_NEARLY_ALL = 0.98
+_LARGEST_OVERLAP = 0.05
+_MANY_TIMESTAMPS = 20
+# As a share of the contributions of all features.
+_LEAST_CONTRIBUTION = 0.01
 
 
 def check(
@@ -89,8 +90,8 @@ def _single_feature_scores(
 ) -> dict[str, float]:
     """How well each feature alone tells the target: a tree, cross-validated.
 
-    Equal values stand in one fold, so that a column of identifiers tells nothing; not so frequent
-    ones, or it would tell nothing either that a value is zero, or missing, in all rows of a class.
+    Rows with the same rare value stand in one fold, so that identifiers tell nothing; those with a
+    frequent one do not, or a column that is zero in all rows of a class would tell nothing, too.
     Scores are balanced accuracy for classes (0.5 for two classes is chance) and, for numbers, R2 or
     the square of the rank correlation, whichever is larger.
     """
@@ -123,14 +124,14 @@ def remarks(
     data_quality: dict[str, Any],
     importance: dict[str, float],
 ) -> Iterator[str]:
-    """Look at a model, its metrics, its search and what was found of its snapshot."""
+    """What a person should know of a model, its metrics, its search and its snapshot."""
     yield from _overlap(trained)
     yield from _fit(metrics, data_quality.get("single_feature_scores", {}))
     yield from _trials(trained)
     is_wanted = trained.training.calibrate and trained.predictor.has_probabilities
     if is_wanted and not trained.is_calibrated:
         yield "its probabilities are as it gives them: they could not be calibrated"
-    least = _IDLE * sum(importance.values())
+    least = _LEAST_CONTRIBUTION * sum(importance.values())
     idle = [name for name, size in importance.items() if size < least]
     if idle:
         yield f"does nothing for the answers: {', '.join(idle)}"
@@ -144,7 +145,7 @@ def _overlap(trained: Trained) -> Iterator[str]:
     if by == "hash" and group in rows:
         training_groups = rows[group][~is_held_back].dropna()
         share = rows[group][is_held_back].isin(training_groups).mean()
-        if share > _EQUAL:
+        if share > _LARGEST_OVERLAP:
             yield (
                 f"{share:.0%} of the validation rows share their {group} with training rows: "
                 "split.by: group would keep each on one side"
@@ -152,7 +153,7 @@ def _overlap(trained: Trained) -> Iterator[str]:
     if by == "hash" and column in rows:
         times = rows[column]
         is_long = times.max() - times.min() >= pd.Timedelta(days=1)
-        if times.nunique() > _MANY_TIMES and is_long:
+        if times.nunique() > _MANY_TIMESTAMPS and is_long:
             yield (
                 f"rows are from {times.min():%Y-%m-%d} to {times.max():%Y-%m-%d} and validation "
                 "rows are among them: split.by: time would validate on the newest"
@@ -160,7 +161,7 @@ def _overlap(trained: Trained) -> Iterator[str]:
     if by == "time":
         hashes = row_hashes(examples.features, 0)
         share = np.isin(hashes[is_held_back], hashes[~is_held_back]).mean()
-        if share > _EQUAL:
+        if share > _LARGEST_OVERLAP:
             yield f"{share:.0%} of the validation rows equal a training row"
 
 
@@ -170,7 +171,7 @@ def _fit(metrics: dict[str, float], scores: dict[str, float]) -> Iterator[str]:
     name = "rmse" if is_regression else "balanced_accuracy"
     training, validation = metrics[f"training_{name}"], metrics[f"validation_{name}"]
     constant = metrics[f"baseline_{name}"]
-    if abs(validation - constant) < _KEPT * abs(training - constant):
+    if abs(validation - constant) < _LEAST_KEPT * abs(training - constant):
         yield (
             f"it overfits: {name} is {metric_text(training)} on the rows that it was trained on "
             f"and {metric_text(validation)} on the others, where a constant answer has "
@@ -180,7 +181,7 @@ def _fit(metrics: dict[str, float], scores: dict[str, float]) -> Iterator[str]:
     chance = metrics.get(f"baseline_{metric}", 0.0)
     of_all = metrics.get(f"validation_{metric}", 1.0)
     best = max(scores, key=lambda feature: scores[feature], default="")
-    if len(scores) > 1 and scores[best] - chance >= _ALONE * (of_all - chance) > 0:
+    if len(scores) > 1 and scores[best] - chance >= _NEARLY_ALL * (of_all - chance) > 0:
         yield (
             f"{best} alone does it: {metric} {metric_text(scores[best])}, and "
             f"{metric_text(of_all)} with all features"

@@ -203,7 +203,7 @@ def choose_estimator(
     }
     table = pd.DataFrame(errors)
     compared, chosen = table.drop(index="constant"), next(iter(candidates))
-    # Where none could be fitted it is the linear one, and its fit says why it cannot be.
+    # If none could be fitted, the linear one is chosen, and its fit says why it cannot be.
     if len(compared):
         best = str(compared.mean(axis=1).idxmin())
         excess = compared - compared.loc[best]
@@ -236,7 +236,7 @@ def search_parameters(
         warnings.simplefilter("ignore")
         searcher.fit(learned.features, learned.truth)
     if not np.isfinite(getattr(searcher, "best_score_", np.nan)):
-        # All of them failed: one alone says why.
+        # None can be scored; the error of a single one says why.
         searcher.set_params(n_iter=1, error_score="raise")
         searcher.fit(learned.features, learned.truth)
         raise UserError(
@@ -279,15 +279,15 @@ def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, An
     if is_plain(contract):
         return [("scaler", StandardScaler())] if is_scaled else []
     # Columns with the same treatment are transformed together, but for categories.
-    alike: dict[tuple[str, str], tuple[str, Any, list[int]]] = {}
+    by_treatment: dict[tuple[str, str], tuple[str, Any, list[int]]] = {}
     for position, column in enumerate(encoded_columns(contract)):
         steps = _treatment(column, contract.features[column.source], is_scaled)
         key = str(steps), column.source if column.kind == "category" else ""
-        if key not in alike:
+        if key not in by_treatment:
             treatment = make_pipeline(*steps) if steps else "passthrough"
-            alike[key] = (f"{column.kind}_{position}", treatment, [])
-        alike[key][2].append(position)
-    transformer = ColumnTransformer(list(alike.values()), verbose_feature_names_out=False)
+            by_treatment[key] = (f"{column.kind}_{position}", treatment, [])
+        by_treatment[key][2].append(position)
+    transformer = ColumnTransformer(list(by_treatment.values()), verbose_feature_names_out=False)
     return [("columns", transformer)]
 
 

@@ -200,8 +200,8 @@ def evaluate_model(trained: Trained) -> dict[str, float]:
     constant = measure(baseline(truth, target), truth, target)
     # Without probabilities there is nothing to compare those of a constant answer with.
     measured["baseline"] = {name: constant[name] for name in measured["validation"]}
-    of_learned = trained.predictor.predict(learned.features.to_numpy())
-    measured["training"] = measure(of_learned, learned.truth, target)
+    training_predictions = trained.predictor.predict(learned.features.to_numpy())
+    measured["training"] = measure(training_predictions, learned.truth, target)
     return {
         f"{group}_{name}": value
         for group, metrics in measured.items()
