@@ -109,7 +109,7 @@ def compare_models(
         if champion.run_id != candidate.run_id:
             champion_predictions = _predict(incumbent.model, champion, rows)
             metrics["champion"] = measure(champion_predictions, truth, target)
-            is_measured = all(gates.metric in metrics[of] for of in ("candidate", "champion"))
+            is_measured = all(gates.metric in metrics[model] for model in ("candidate", "champion"))
             if is_measured and len(truth) <= _FEW_ROWS:
                 gained = _bootstrap(gates.metric, predictions, champion_predictions, truth, target)
     verdicts = apply_gates(metrics, gates, version, gained)
@@ -133,7 +133,7 @@ def _predict(model: bytes, description: ModelDescription, rows: pd.DataFrame) ->
 def _bootstrap(
     metric: str, candidate: Predictions, rival: Predictions, truth: npt.NDArray[Any], target: Target
 ) -> tuple[float, float]:
-    """The bounds of how much better the first predictions are, taking chance into account.
+    """The bounds of how much better the candidate is, taking chance into account.
 
     That is the standard interval of Efron and Tibshirani, An Introduction to the Bootstrap, 12.2,
     resampled by class. Its bounds need fewer draws to be steady than percentiles do.

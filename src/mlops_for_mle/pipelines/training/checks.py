@@ -141,7 +141,7 @@ def _overlap(trained: Trained) -> Iterator[str]:
     """What validation rows share with training rows, where the split does not prevent it."""
     examples, by = trained.examples, trained.training.split.by
     rows, is_held_back = examples.rows, examples.is_validation
-    group, column = examples.contract.group, examples.contract.timestamp
+    group, timestamp = examples.contract.group, examples.contract.timestamp
     if by == "hash" and group in rows:
         training_groups = rows[group][~is_held_back].dropna()
         share = rows[group][is_held_back].isin(training_groups).mean()
@@ -150,8 +150,8 @@ def _overlap(trained: Trained) -> Iterator[str]:
                 f"{share:.0%} of the validation rows share their {group} with training rows: "
                 "split.by: group would keep each on one side"
             )
-    if by == "hash" and column in rows:
-        times = rows[column]
+    if by == "hash" and timestamp in rows:
+        times = rows[timestamp]
         is_long = times.max() - times.min() >= pd.Timedelta(days=1)
         if times.nunique() > _MANY_TIMESTAMPS and is_long:
             yield (
