@@ -16,7 +16,7 @@ _COMMANDS = "mlops_for_mle.commands"
 def friendly() -> Iterator[None]:
     """End with one sentence and exit status 1 instead of a traceback.
 
-    What is merely not called for ends with exit status 0.
+    A ``NotCalledForError`` ends with exit status 0.
     """
     try:
         yield
@@ -37,7 +37,7 @@ _VERBOSE = click.Option(
     ["--verbose"],
     is_flag=True,
     expose_value=False,
-    callback=lambda *given: setattr(KedroCliError, "VERBOSE_ERROR", given[-1]),
+    callback=lambda *arguments: setattr(KedroCliError, "VERBOSE_ERROR", arguments[-1]),
     help="Show where an error came from.",
 )
 
@@ -47,11 +47,11 @@ class ProjectCommands(LazyGroup):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Find a command, whose errors are shown as sentences."""
-        found = super().get_command(ctx, cmd_name)
-        if found is None:
+        original = super().get_command(ctx, cmd_name)
+        if original is None:
             return None
-        command = copy.copy(found)
-        command.params = [*found.params, _VERBOSE]
+        command = copy.copy(original)
+        command.params = [*original.params, _VERBOSE]
         command.invoke = friendly()(command.invoke)  # type: ignore[method-assign]
         return command
 

@@ -23,14 +23,14 @@ BLOCKS = (
     *("contract", "ingestion", "training", "data_checks", "gates"),
     *("retraining", "monitoring", "scoring"),
 )
-"""The blocks of parameters; what may stand in each is said by the class that a node takes."""
+"""The blocks of parameters; the class that a node takes says what may stand in each."""
 
 # Finds train and ingest for training and ingestion, and leaves tracking alone.
 _NEARLY = 0.76
 
 
 class Globals(Configuration):
-    """What the catalog is told by ``globals.yml``, which says what each is for, or ``--params``."""
+    """The catalog's settings, from ``globals.yml``, which explains each, or ``--params``."""
 
     # Strict, since the catalog passes a value on as it stands.
     model_config = ConfigDict(extra="allow", strict=True, str_min_length=1)
@@ -67,26 +67,26 @@ class ProjectConfigLoader(OmegaConfigLoader):
         super().__init__(*args, **options)
         if self._globals:
             known = Globals.model_fields
-            given = {name: one for name, one in self.runtime_params.items() if name in known}
+            runtime = {name: value for name, value in self.runtime_params.items() if name in known}
             _refuse_misspellings(self._globals, known)
-            self["globals"] = Globals.model_validate(self._globals | given).model_dump()
+            self["globals"] = Globals.model_validate(self._globals | runtime).model_dump()
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         # Resolvers belong to the process: a loader of another environment may have come since.
         for name, value in (("globals", self._get_globals_value), ("parameters", self._block)):
             OmegaConf.register_resolver(name, value, replace=True)
         if key in ("catalog", "parameters"):
-            # The entries of a catalog ask for the same ones again and again.
+            # Read once, since the entries of a catalog ask for them again and again.
             self._parameters = self._read_parameters()
         return self._parameters if key == "parameters" else super().__getitem__(key)
 
     def _read_parameters(self) -> dict[str, Any]:
-        found: dict[str, Any] = super().__getitem__("parameters")
-        _refuse_misspellings(found, (*BLOCKS, *Globals.model_fields))
+        parameters: dict[str, Any] = super().__getitem__("parameters")
+        _refuse_misspellings(parameters, (*BLOCKS, *Globals.model_fields))
         contract = super().__getitem__("contract")["contract"]
-        # What --params says of it adds to it.
-        merged: Any = OmegaConf.merge(contract, found.get("contract", {}))
-        return {**found, "contract": OmegaConf.to_container(merged, resolve=True)}
+        # --params may change parts of it.
+        merged: Any = OmegaConf.merge(contract, parameters.get("contract", {}))
+        return {**parameters, "contract": OmegaConf.to_container(merged, resolve=True)}
 
     def _block(self, path: str) -> Any:
         return reduce(getitem, path.split("."), self._parameters)
@@ -143,8 +143,8 @@ def _refuse_misspellings(names: Iterable[object], known: Collection[str]) -> Non
     """Refuse a name that is nearly a known one; any other may be somebody's own."""
     for name in names:
         plain = str(name).lower().replace("-", "_")
-        meant = difflib.get_close_matches(plain, known, n=1, cutoff=_NEARLY)
-        if name not in known and meant:
+        nearest = difflib.get_close_matches(plain, known, n=1, cutoff=_NEARLY)
+        if name not in known and nearest:
             raise ConfigurationError(
-                f"{name}: did you mean {meant[0]}? A name of your own needs to be less like it."
+                f"{name}: did you mean {nearest[0]}? A name of your own needs to be less like it."
             )

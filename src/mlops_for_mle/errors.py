@@ -24,21 +24,21 @@ class NotCalledForError(UserError):
 
 
 def explain(error: BaseException) -> str:
-    """What an error says to a person: our sentence among its causes, else a library's words."""
-    return our_sentence(error) or _words(error)
+    """What an error says to a person: our sentence among its causes, else a library's message."""
+    return our_sentence(error) or _library_message(error)
 
 
 def our_sentence(error: BaseException) -> str | None:
-    """What we say to an error, if anything: which package is missing, or what can be mended."""
-    for one in causes(error):
-        if isinstance(one, ModuleNotFoundError):
-            return f"{one}: `uv sync --all-extras` installs whatever the project makes use of."
-    return next((str(one) for one in causes(error) if isinstance(one, UserError)), None)
+    """Our message for an error, if any: which package is missing, or what a person can mend."""
+    for cause in causes(error):
+        if isinstance(cause, ModuleNotFoundError):
+            return f"{cause}: `uv sync --all-extras` installs whatever the project makes use of."
+    return next((str(cause) for cause in causes(error) if isinstance(cause, UserError)), None)
 
 
 def is_not_called_for(error: BaseException) -> bool:
-    """Whether what failed was only not needed."""
-    return any(isinstance(one, NotCalledForError) for one in causes(error))
+    """Whether the error only says that there was nothing to do."""
+    return any(isinstance(cause, NotCalledForError) for cause in causes(error))
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -47,18 +47,18 @@ def causes(error: BaseException) -> Iterator[BaseException]:
     while following is not None:
         yield following
         # OmegaConf hides what a resolver has raised.
-        is_shown = type(following).__module__.startswith("omegaconf")
-        is_hidden = following.__suppress_context__ and not is_shown
+        is_omegaconf = type(following).__module__.startswith("omegaconf")
+        is_hidden = following.__suppress_context__ and not is_omegaconf
         following = following.__cause__ or (None if is_hidden else following.__context__)
 
 
-def _words(error: BaseException) -> str:
-    # Kedro and OmegaConf say where they have met with it, and a KeyError not even what it was.
-    said = error
-    for one in causes(error):
-        is_met_with = type(one).__module__.startswith(("kedro.", "omegaconf."))
-        if str(one) and not is_met_with and not isinstance(one, LookupError):
+def _library_message(error: BaseException) -> str:
+    # Kedro and OmegaConf say only where the error came up, and a KeyError not even what it is.
+    shown = error
+    for cause in causes(error):
+        is_wrapper = type(cause).__module__.startswith(("kedro.", "omegaconf."))
+        if str(cause) and not is_wrapper and not isinstance(cause, LookupError):
             # SQLAlchemy adds the statement to what the server says.
-            said = getattr(one, "orig", None) or one
+            shown = getattr(cause, "orig", None) or cause
             break
-    return f"{type(said).__name__}: {said}"
+    return f"{type(shown).__name__}: {shown}"

@@ -38,7 +38,7 @@ class ProjectHooks:
     _candidate: str | None
     # Of a run that is tracked: kedro-mlflow's hook, and the run's lock.
     _mlflow: Any = None
-    _held: "Connection | None"
+    _lock: "Connection | None"
 
     @hook_impl
     def after_context_created(self, context: "KedroContext") -> None:
@@ -59,7 +59,7 @@ class ProjectHooks:
         from mlops_for_mle.database.engine import database_url
         from mlops_for_mle.database.schema import prepare
 
-        self._mlflow, self._candidate, self._held = None, None, None
+        self._mlflow, self._candidate, self._lock = None, None, None
         self._contract = Contract.model_validate(catalog.load("params:contract"))
         prepare(database_url(), self._contract)
         tracking = self._context.mlflow.tracking  # type: ignore[attr-defined]
@@ -83,11 +83,11 @@ class ProjectHooks:
             # It makes the experiment where it is missing; two at once would collide.
             lock(connection, "MLflow experiment")
             hook.after_context_created(self._context)
-        _end_runs_of_the_dead(experiment)
+        _end_dead_runs(experiment)
         # Comes before MLflow's own, which would take a run that is interrupted for finished.
         atexit.register(mlflow.end_run, "KILLED")
         hook.before_pipeline_run(*run)
-        self._held = hold(database_url(), f"run {hook.run_id}")
+        self._lock = hold(database_url(), f"run {hook.run_id}")
         mlflow.set_tag(_HELD_TAG, "yes")
 
     @hook_impl
@@ -101,7 +101,7 @@ class ProjectHooks:
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Remember what this run, not another one, has decided on; say how it sums itself up."""
+        """Remember the candidate that this run has decided on; print a pipeline's summary."""
         if dataset_name == "champion@decision":
             self._candidate = data.run_id
         elif dataset_name == "summary":
@@ -109,17 +109,17 @@ class ProjectHooks:
 
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Close the run, and sum up after the whole line."""
+        """Close the run, and print a summary after the default pipeline."""
         import mlflow
 
         if self._mlflow:
             run: Any = mlflow.active_run()
             self._mlflow.after_pipeline_run(run_params, pipeline, catalog)
-            self._let_go()
+            self._release_run()
             # Where people find it, if MLflow itself would not know.
             if page := public_address("MLFLOW"):
-                place = f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
-                _LOGGER.info("MLflow run: %s/#/%s", page, place)
+                path = f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+                _LOGGER.info("MLflow run: %s/#/%s", page, path)
         if "__default__" in _pipeline_names(run_params):
             from mlops_for_mle.commands.model import project_summary
 
@@ -130,7 +130,7 @@ class ProjectHooks:
     def on_pipeline_error(
         self, error: Exception, run_params: dict[str, Any], pipeline: Any, catalog: Any
     ) -> None:
-        """Close the run as failed; what was not called for leaves none, unless it has trained."""
+        """Close the run as failed; delete it if it had nothing to do, unless it has trained."""
         if not self._mlflow:
             return
         import mlflow
@@ -141,20 +141,20 @@ class ProjectHooks:
                 if run.info.run_id != self._candidate and is_not_called_for(error):
                     mlflow.delete_run(run.info.run_id)
         finally:
-            self._let_go()
+            self._release_run()
 
-    def _let_go(self) -> None:
+    def _release_run(self) -> None:
         import mlflow
 
         atexit.unregister(mlflow.end_run)
         # Another process has it, where a run is continued by its id.
-        if self._held:
-            self._held.close()
+        if self._lock:
+            self._lock.close()
 
 
 @contextmanager
 def tracking_variable_kept() -> Iterator[None]:
-    """Keep a person's choice, which MLflow overwrites: the next session would take that for one."""
+    """Restore the variable: the next session would take MLflow's value for a person's choice."""
     before = os.environ.get(_TRACKING_URI)
     try:
         yield
@@ -168,14 +168,14 @@ def _pipeline_names(run_params: dict[str, Any]) -> set[str]:
     return set(run_params["pipeline_names"] or ["__default__"])
 
 
-def _end_runs_of_the_dead(experiment: str) -> None:
+def _end_dead_runs(experiment: str) -> None:
     """End as KILLED what is RUNNING although the process that held its lock is gone."""
     import mlflow
 
     from mlops_for_mle.database.engine import database_url, hold
 
-    held = f"attributes.status = 'RUNNING' AND tags.`{_HELD_TAG}` = 'yes'"
-    for run in mlflow.search_runs(None, held, experiment_names=[experiment], output_format="list"):
+    query = f"attributes.status = 'RUNNING' AND tags.`{_HELD_TAG}` = 'yes'"
+    for run in mlflow.search_runs(None, query, experiment_names=[experiment], output_format="list"):
         if connection := hold(database_url(), f"run {run.info.run_id}"):
             mlflow.MlflowClient().set_terminated(run.info.run_id, "KILLED")
             connection.close()

@@ -1,7 +1,7 @@
 """Kedro's settings of the project.
 
-Kedro reads them before it loads its plugins, so here stands, too, what third parties may say and
-send. All that is cheap, and comes before MLflow, which reads its environment when it is imported.
+Kedro reads them before it loads its plugins, so the telemetry and the warnings of other packages
+are limited here, too. MLflow is imported later, since it reads its environment then.
 """
 
 import atexit

@@ -9,23 +9,23 @@ from mlops_for_mle.database.engine import engine_for
 
 
 class ProjectDataset(AbstractDataset[Any, Any]):
-    """An entry that is read, written or both, as its kind says."""
+    """An entry that is read, written or both, as its class says."""
 
-    def __init__(self, metadata: dict[str, Any] | None, **described: Any) -> None:
-        """Take what Kedro-Viz is told, and what Kedro shows of the entry."""
+    def __init__(self, metadata: dict[str, Any] | None, **description: Any) -> None:
+        """Take metadata for Kedro-Viz, and the description that Kedro shows of the entry."""
         self.metadata = metadata
-        self._described = described
+        self._description = description
 
     def load(self) -> Any:
-        """Not possible, unless a kind of entry does it."""
+        """Refuse, unless a subclass loads."""
         raise NotImplementedError("it is only written")
 
     def save(self, data: Any) -> None:
-        """Not possible, unless a kind of entry does it."""
+        """Refuse, unless a subclass saves."""
         raise NotImplementedError("it is only read")
 
     def _describe(self) -> dict[str, Any]:
-        return self._described
+        return self._description
 
 
 class ContractDataset(ProjectDataset):
@@ -36,10 +36,10 @@ class ContractDataset(ProjectDataset):
         contract: dict[str, Any],
         credentials: dict[str, Any],
         metadata: dict[str, Any] | None = None,
-        **described: Any,
+        **description: Any,
     ) -> None:
         """Take the parameters block ``contract`` and credentials with the key ``con``, a URL."""
         self._contract = Contract.model_validate(contract)
         self._url: str = credentials["con"]
         self._engine = engine_for(self._url)
-        super().__init__(metadata, contract=self._contract.name, **described)
+        super().__init__(metadata, contract=self._contract.name, **description)

@@ -11,7 +11,7 @@ _LOCAL = {"threads": "threading", "processes": "loky"}
 
 
 class Engine(Configuration):
-    """What does the work that joblib is given, in pipelines and inside scikit-learn.
+    """What runs the work of joblib, in pipelines and inside scikit-learn.
 
     Attributes:
         scheduler: ``threads`` or ``processes``, one for each core of this machine; or the address
@@ -23,7 +23,7 @@ class Engine(Configuration):
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Have everything that joblib does in the context done there."""
+        """Have joblib work there within this context."""
         from joblib import parallel_config
 
         if self.scheduler in _LOCAL:

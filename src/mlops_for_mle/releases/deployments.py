@@ -16,7 +16,7 @@ from mlops_for_mle.releases.manifest import Deployment, Manifest
 from mlops_for_mle.releases.store import ReleaseStore
 
 _IN_BETWEEN = "Another deployment has come in between: {} is served now. Look again."
-_COLUMNS = [deployments.c[one.name] for one in fields(Deployment)]
+_COLUMNS = [deployments.c[column.name] for column in fields(Deployment)]
 
 
 def current(connection: Connection, contract: str) -> Deployment | None:
@@ -25,11 +25,11 @@ def current(connection: Connection, contract: str) -> Deployment | None:
 
 
 def deployed(connection: Connection, contract: str) -> Deployment:
-    """The same; a ``UserError`` before any."""
-    found = current(connection, contract)
-    if found is None:
+    """The row that servers follow; a ``UserError`` before any."""
+    served = current(connection, contract)
+    if served is None:
         raise UserError(f"Nothing of {contract} is deployed yet: run `kedro run` first.")
-    return found
+    return served
 
 
 def history(connection: Connection, contract: str, limit: int | None = None) -> list[Deployment]:
@@ -66,13 +66,13 @@ def roll_back(
     """Have an earlier release served again, and commit.
 
     Without its name that is ``release_before``, so that twice goes back twice. ``expected`` is the
-    id of the row that the caller takes for the current one. What cannot be is a ``UserError``, also
-    that another row has come since, and a release that is no longer whole a ``ReleaseError``.
+    id of the row that the caller takes for the current one: if there is a newer one by now, or no
+    such release, it is a ``UserError``; if the release is no longer whole, a ``ReleaseError``.
     """
     served, rows = deployed(connection, contract), history(connection, contract)
     if expected not in (None, served.id):
         raise UserError(_IN_BETWEEN.format(served.release))
-    earlier = {one.release: one for one in rows if one.release != served.release}
+    earlier = {row.release: row for row in rows if row.release != served.release}
     chosen = release or release_before(rows)
     if chosen is None:
         raise UserError(
@@ -83,11 +83,11 @@ def roll_back(
             f"Cannot roll back to {chosen!r}: expected one of {', '.join(earlier) or 'none'} "
             f"({served.release} is served now)."
         )
-    # No transaction waits for the download.
+    # No transaction stays open during the download.
     connection.rollback()
     store.fetch(contract, chosen)
     lock(connection, f"deployments of {contract}")
-    # Which may have been pruned meanwhile; without it nothing is whole.
+    # The release may have been pruned meanwhile, its manifest first.
     store.manifest(contract, chosen)
     now = current(connection, contract) or served
     if now.id != served.id:
@@ -102,14 +102,14 @@ def release_before(rows: list[Deployment]) -> str | None:
 
     ``rows`` are all of a contract, the newest first.
     """
-    in_order = [one.release for one in reversed(rows)]
-    first = in_order.index(rows[0].release) if rows else 0
-    return in_order[first - 1] if first else None
+    releases = [row.release for row in reversed(rows)]
+    first = releases.index(rows[0].release) if rows else 0
+    return releases[first - 1] if first else None
 
 
 def _append(connection: Connection, **row: Any) -> Deployment:
     """Insert a row and commit; its id and its time are the database's."""
-    given = {name: value for name, value in row.items() if name not in ("id", "created_at")}
-    appended = connection.execute(insert(deployments).values(given).returning(*_COLUMNS)).one()
+    values = {name: value for name, value in row.items() if name not in ("id", "created_at")}
+    appended = connection.execute(insert(deployments).values(values).returning(*_COLUMNS)).one()
     connection.commit()
     return Deployment(*appended)

@@ -55,55 +55,56 @@ class Explainer:
         self._names, self._target = tuple(contract.features), contract.target
         encoder = Encoder(contract, predictor.precision)
         self._background = encoder(zip(*background, strict=True))
-        # The place of the feature from which each column is encoded.
+        # The position of the feature from which each column is encoded.
         self._sources = np.array(
-            [self._names.index(one.source) for one in encoded_columns(contract)]
+            [self._names.index(column.source) for column in encoded_columns(contract)]
         )
 
     def explain(self, row: Matrix) -> Explanation:
         """Explain the answer to one encoded row, of shape (columns,)."""
         precision = self._predictor.precision
         row = row.astype(precision)
-        answers = self._predictor.predict(np.vstack([row, self._background], dtype=precision))
-        code, count = answers.values[0], len(self._names)
-        value, *bases = self._explained(answers, code).tolist()
+        predictions = self._predictor.predict(np.vstack([row, self._background], dtype=precision))
+        code, count = predictions.values[0], len(self._names)
+        value, *bases = self._explained(predictions, code).tolist()
         random, contributions = np.random.default_rng(0), np.zeros(count)
         # One by one, since models are quickest with some 100 rows, which stay in the cache.
-        for other in self._background:
+        for reference in self._background:
             # Where both have the same value, a feature contributes nothing.
-            players = np.unique(self._sources[row != other])
+            players = np.unique(self._sources[row != reference])
             # When each of them takes the row's value, in each of the orders.
             turns = random.permuted(np.tile(np.arange(len(players)), (_ORDERS, 1)), axis=1)
             turns = np.vstack([turns, len(players) - 1 - turns])
             moments = np.arange(len(players) + 1)
             is_taken = np.zeros((len(turns), len(moments), count), dtype=bool)
             is_taken[..., players] = turns[:, None] < moments[:, None]
-            mixed = np.where(is_taken[..., self._sources], row, other).reshape(-1, len(row))
-            found = self._explained(self._predictor.predict(mixed), code)
-            gains = np.diff(found.reshape(len(turns), -1), axis=1)
+            mixed = np.where(is_taken[..., self._sources], row, reference).reshape(-1, len(row))
+            outputs = self._explained(self._predictor.predict(mixed), code)
+            gains = np.diff(outputs.reshape(len(turns), -1), axis=1)
             contributions[players] += np.take_along_axis(gains, turns, axis=1).mean(axis=0)
-        kind: Explained = "value"
+        explained: Explained = "value"
         if self._target.classes:
-            kind = "probability" if self._predictor.has_probabilities else "answer"
+            explained = "probability" if self._predictor.has_probabilities else "answer"
         shares = (contributions / len(bases)).tolist()
         by_feature = dict(zip(self._names, shares, strict=True))
-        return Explanation(kind, value, float(np.mean(bases)), by_feature)
+        return Explanation(explained, value, float(np.mean(bases)), by_feature)
 
     def importance(self, rows: Matrix) -> dict[str, float]:
         """The mean size of each feature's contribution to the answers to some encoded rows."""
-        explained = [self.explain(row).contributions for row in rows]
-        return {name: float(np.mean([abs(one[name]) for one in explained])) for name in self._names}
+        by_row = [self.explain(row).contributions for row in rows]
+        sizes = {name: [abs(shares[name]) for shares in by_row] for name in self._names}
+        return {name: float(np.mean(sizes[name])) for name in self._names}
 
-    def _explained(self, answers: Predictions, code: float) -> npt.NDArray[np.float64]:
-        if answers.probabilities is not None:
-            return answers.probabilities[:, self._target.class_codes.index(int(code))]
-        found = answers.values == code if self._target.classes else answers.values
-        return found.astype(np.float64)
+    def _explained(self, predictions: Predictions, code: float) -> npt.NDArray[np.float64]:
+        if predictions.probabilities is not None:
+            return predictions.probabilities[:, self._target.class_codes.index(int(code))]
+        values = predictions.values == code if self._target.classes else predictions.values
+        return values.astype(np.float64)
 
 
 def training_ranges(rows: Matrix, contract: Contract) -> dict[str, TrainingRange]:
     """The range of each encoded column that has a value at all."""
-    found = {}
+    ranges = {}
     for column, values in zip(encoded_columns(contract), rows.T, strict=True):
         present = np.unique(values[~np.isnan(values)])
         if not len(present):
@@ -111,14 +112,14 @@ def training_ranges(rows: Matrix, contract: Contract) -> dict[str, TrainingRange
         absent = np.array([])
         if column.kind == "category":
             absent = np.setdiff1d(np.arange(present[0], present[-1]), present)
-        found[column.name] = TrainingRange(
+        ranges[column.name] = TrainingRange(
             least=present[0], largest=present[-1], absent=tuple(absent.tolist())
         )
-    return found
+    return ranges
 
 
 class Ranges:
-    """Finds what lies outside the ranges of the training rows."""
+    """Finds values outside the ranges of the training rows."""
 
     def __init__(
         self,
@@ -126,27 +127,27 @@ class Ranges:
         ranges: dict[str, TrainingRange],
         precision: Precision = "float64",
     ) -> None:
-        """Take ranges by the names of columns; one without has no bounds.
+        """Take ranges by the names of columns; a column without one has no bounds.
 
-        They are rounded as the model rounds, or a value that is a bound could lie outside of it.
+        Bounds are rounded as the model rounds, or a value that is a bound could lie outside.
         """
         columns = encoded_columns(contract)
         unbounded = TrainingRange(least=-np.inf, largest=np.inf)
-        known = [ranges.get(one.name, unbounded) for one in columns]
-        bounds = np.array([(one.least, one.largest) for one in known], precision)
+        spans = [ranges.get(column.name, unbounded) for column in columns]
+        bounds = np.array([(span.least, span.largest) for span in spans], precision)
         self._least, self._largest = bounds.T
         self._bounds: list[tuple[float, float]] = list(map(tuple, bounds.tolist()))
-        self._absent = [(place, one.absent) for place, one in enumerate(known) if one.absent]
-        sources = [one.source for one in columns]
+        self._absent = [(index, span.absent) for index, span in enumerate(spans) if span.absent]
+        sources = [column.source for column in columns]
         self._first_columns = [sources.index(name) for name in contract.features]
 
     def outside(self, rows: Matrix) -> Outside:
-        """Compare encoded rows; a missing value lies nowhere, if it is no category of its own."""
+        """Compare encoded rows; a missing value is outside only if it is encoded as a category."""
         if len(rows) == 1 and not self._absent and self._is_inside(rows[0].tolist()):
             return None
         is_outside = (rows < self._least) | (rows > self._largest)
-        for place, codes in self._absent:
-            is_outside[:, place] |= np.isin(rows[:, place], codes)
+        for index, codes in self._absent:
+            is_outside[:, index] |= np.isin(rows[:, index], codes)
         if not is_outside.any():
             return None
         return np.logical_or.reduceat(is_outside, self._first_columns, axis=1)

@@ -50,7 +50,7 @@ class Example(Configuration):
 
 
 class EstimatorScore(Configuration):
-    """How an estimator did in cross-validation: its mean error over the folds, and that one's."""
+    """An estimator's mean error over the folds of a cross-validation, and its standard error."""
 
     estimator: str
     error: float
@@ -58,9 +58,9 @@ class EstimatorScore(Configuration):
 
 
 class TrainingRange(Configuration):
-    """What an encoded column of the training rows held, missing values aside.
+    """The range of an encoded column in the training rows, missing values aside.
 
-    ``absent`` are the codes of categories between the two that no row has.
+    ``absent`` are the codes of categories within it that no row has.
     """
 
     least: float
@@ -134,12 +134,12 @@ class Release(Configuration):
 
     @classmethod
     def checked(cls, manifest: Manifest, model: bytes) -> Self:
-        """Join the two; a ``ReleaseError`` where the bytes are others."""
-        found = sha256_of(model)
-        if found != manifest.model_sha256:
+        """Join the two; a ``ReleaseError`` where the bytes do not have the manifest's digest."""
+        digest = sha256_of(model)
+        if digest != manifest.model_sha256:
             raise ReleaseError(
                 f"Release {manifest.release} was altered: its model has the digest "
-                f"{found[:12]}…, its manifest says {manifest.model_sha256[:12]}…"
+                f"{digest[:12]}…, its manifest says {manifest.model_sha256[:12]}…"
             )
         return cls(manifest=manifest, model=model)
 

@@ -25,8 +25,8 @@ GREATER_IS_BETTER: Mapping[Task, Mapping[str, bool]] = {
 ALL_METRICS = {**GREATER_IS_BETTER["classification"], **GREATER_IS_BETTER["regression"]}
 
 
-def measure(answers: Predictions, truth: npt.NDArray[Any], target: Target) -> dict[str, float]:
-    """Measure answers against the truth, as ``encode_target`` gives it, by all metrics they have.
+def measure(predictions: Predictions, truth: npt.NDArray[Any], target: Target) -> dict[str, float]:
+    """Measure predictions against the truth (see ``encode_target``) by all metrics they have.
 
     ``brier`` is halved for two classes; ``roc_auc`` is that of one class against the rest, every
     class weighing the same, and needs a row of each; ``r2`` needs two rows.
@@ -34,15 +34,17 @@ def measure(answers: Predictions, truth: npt.NDArray[Any], target: Target) -> di
     names = list(GREATER_IS_BETTER[target.task])
     if target.task == "regression":
         names = names if len(truth) > 1 else ["rmse", "mae"]
-    elif answers.probabilities is None:
+    elif predictions.probabilities is None:
         names = list(DECIDED_BY_VALUES)
     elif len(np.unique(truth)) < len(target.classes):
         names.remove("roc_auc")
-    return {name: measure_one(name, answers, truth, target) for name in names}
+    return {name: measure_one(name, predictions, truth, target) for name in names}
 
 
-def measure_one(name: str, answers: Predictions, truth: npt.NDArray[Any], target: Target) -> float:
-    """Measure answers by one metric that they have, see ``measure``."""
+def measure_one(
+    name: str, predictions: Predictions, truth: npt.NDArray[Any], target: Target
+) -> float:
+    """Measure predictions by one metric that they have, see ``measure``."""
     from sklearn import metrics
 
     by_values = {
@@ -59,19 +61,19 @@ def measure_one(name: str, answers: Predictions, truth: npt.NDArray[Any], target
         "roc_auc": partial(metrics.roc_auc_score, multi_class="ovr"),
     }
     if name in by_values:
-        return float(by_values[name](truth, answers.values))
-    shares = np.asarray(answers.probabilities)
+        return float(by_values[name](truth, predictions.values))
+    probabilities = np.asarray(predictions.probabilities)
     # Those of a float32 graph add up to 1 only nearly.
-    shares = shares / shares.sum(axis=1, keepdims=True)
+    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
     if name == "roc_auc" and len(target.classes) == 2:
-        shares = shares[:, 1]
-    return float(by_probabilities[name](truth, shares, labels=target.class_codes))
+        probabilities = probabilities[:, 1]
+    return float(by_probabilities[name](truth, probabilities, labels=target.class_codes))
 
 
 def baseline(truth: npt.NDArray[Any], target: Target) -> Predictions:
-    """What a model answers that has learned nothing but how often each answer occurs.
+    """What a model predicts that has learned nothing but how frequent each answer is.
 
-    That is for each row the most frequent class with the shares of all, or the mean.
+    For each row that is the most frequent class with the shares of all classes, or the mean.
     """
     if target.task == "regression":
         return Predictions(np.full(len(truth), truth.mean()), None)

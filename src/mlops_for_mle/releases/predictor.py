@@ -30,8 +30,8 @@ class Predictions(NamedTuple):
 
     def taken(self, rows: npt.NDArray[np.intp]) -> "Predictions":
         """The answers for some of the rows, by their positions."""
-        chances = self.probabilities
-        return Predictions(self.values[rows], None if chances is None else chances[rows])
+        probabilities = None if self.probabilities is None else self.probabilities[rows]
+        return Predictions(self.values[rows], probabilities)
 
 
 class Predictor:
@@ -75,32 +75,32 @@ class Predictor:
         return decided(Predictions(values, probabilities), self.contract, self.threshold)
 
 
-def decided(answers: Predictions, contract: Contract, threshold: float | None) -> Predictions:
-    """The answers of a model of two classes by the threshold of its second one, if it has any."""
-    if threshold is None or answers.probabilities is None:
-        return answers
+def decided(predictions: Predictions, contract: Contract, threshold: float | None) -> Predictions:
+    """Predictions of two classes, decided by the threshold of the second one, if there is one."""
+    if threshold is None or predictions.probabilities is None:
+        return predictions
     first, second = contract.target.class_codes
-    is_second = answers.probabilities[:, 1] >= threshold
-    return Predictions(np.where(is_second, second, first), answers.probabilities)
+    is_second = predictions.probabilities[:, 1] >= threshold
+    return Predictions(np.where(is_second, second, first), predictions.probabilities)
 
 
 def load(release: Release) -> Predictor:
-    """Load a release that answers its own example as it should; else it is a ``ReleaseError``."""
+    """Load a release; a ``ReleaseError`` where it does not answer its own example as it should."""
     manifest = release.manifest
     contract, example = manifest.contract, manifest.example
     predictor = Predictor(release.model, contract, manifest.threshold)
-    answers = predictor.predict(Encoder(contract)(zip(*example.rows, strict=True)))
+    predictions = predictor.predict(Encoder(contract)(zip(*example.rows, strict=True)))
     expected = np.asarray(example.predictions)
     # Answers near zero are no more exact than the largest.
     size = 0.0 if contract.target.classes else max(1.0, float(np.abs(expected).max()))
-    same = np.allclose(answers.values, expected, rtol=0, atol=_TOLERANCE * size)
+    same = np.allclose(predictions.values, expected, rtol=0, atol=_TOLERANCE * size)
     if example.probabilities is not None:
-        same &= answers.probabilities is not None and np.allclose(
-            answers.probabilities, example.probabilities, atol=_TOLERANCE
+        same &= predictions.probabilities is not None and np.allclose(
+            predictions.probabilities, example.probabilities, atol=_TOLERANCE
         )
-    if not same or not np.isfinite(answers.values).all():
+    if not same or not np.isfinite(predictions.values).all():
         raise ReleaseError(
             f"Release {manifest.release} answers its own example differently than the trained "
-            f"model: {answers.values.tolist()} instead of {expected.tolist()}"
+            f"model: {predictions.values.tolist()} instead of {expected.tolist()}"
         )
     return predictor

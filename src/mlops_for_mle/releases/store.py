@@ -32,7 +32,7 @@ class ReleaseStore:
         return file_system, str(root).rstrip("/")
 
     def publish(self, release: Release) -> bool:
-        """Write a release unless it is there already, and tell; a damaged one is written again.
+        """Write a release, unless it is there already, undamaged; returns whether it was written.
 
         Another release of this name is a ``ReleaseError``.
         """
@@ -56,17 +56,17 @@ class ReleaseStore:
     def manifest(self, contract: str, name: str) -> Manifest:
         """Read the manifest of a release, without its model.
 
-        It is a ``ReleaseError`` that the release is not there, incomplete or altered, and another
-        ``UserError`` that the store does not answer: the release may well be whole.
+        A release that is missing, incomplete or altered is a ``ReleaseError``; that the store does
+        not answer is another ``UserError``, since the release may well be whole.
         """
-        place = f"{self.url}/{contract}/{name}"
+        address = f"{self.url}/{contract}/{name}"
         try:
             manifest = Manifest.model_validate_json(self._read(contract, name, MANIFEST_FILE))
         except ValidationError as error:
-            raise ReleaseError(f"The manifest of {place} is not valid: {error}") from None
-        found = f"{manifest.contract.name}/{manifest.release}"
-        if found != f"{contract}/{name}":
-            raise ReleaseError(f"{place} holds the manifest of {found}")
+            raise ReleaseError(f"The manifest of {address} is not valid: {error}") from None
+        held = f"{manifest.contract.name}/{manifest.release}"
+        if held != f"{contract}/{name}":
+            raise ReleaseError(f"{address} holds the manifest of {held}")
         return manifest
 
     def fetch(self, contract: str, name: str) -> Release:
@@ -78,15 +78,15 @@ class ReleaseStore:
         """The releases of a contract, in order; damaged ones too."""
         try:
             file_system, root = self._opened
-            found = file_system.ls(f"{root}/{contract}", detail=False)
+            paths = file_system.ls(f"{root}/{contract}", detail=False)
         except FileNotFoundError:
             return []
         except Exception as error:
             raise UserError(f"{self.url}/{contract} cannot be read: {error}") from error
-        return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found)
+        return sorted(str(path).rstrip("/").rpartition("/")[2] for path in paths)
 
     def delete(self, contract: str, name: str) -> None:
-        """Delete a release; its manifest goes first, so that half of one is none."""
+        """Delete a release; its manifest goes first, so that an interrupted one is incomplete."""
         file_system, root = self._opened
         file_system.rm(f"{root}/{contract}/{name}/{MANIFEST_FILE}")
         file_system.rm(f"{root}/{contract}/{name}", recursive=True)

@@ -26,11 +26,11 @@ class ReleaseDataset(ProjectDataset):
         self._store = ReleaseStore(url)
 
     def save(self, data: list[Release]) -> None:
-        """Publish what is not there yet."""
+        """Publish releases that are not there yet."""
         for release in data:
             is_new = self._store.publish(release)
-            said = "published" if is_new else "is in the store already"
-            _LOGGER.info("release=%s %s", release.manifest.release, said)
+            outcome = "published" if is_new else "is in the store already"
+            _LOGGER.info("release=%s %s", release.manifest.release, outcome)
 
     def load(self) -> Callable[[str, str], Release]:
         """Give the store's ``fetch``."""
@@ -46,15 +46,16 @@ class DeploymentDataset(ProjectDataset):
         self._url: str = credentials["con"]
 
     def save(self, data: list[Manifest]) -> None:
-        """Append what is not served already."""
+        """Append a row for each release that is not served already."""
         if not data:
-            said = "nothing deployed: no candidate was promoted by `kedro run --pipeline registry`"
-            _LOGGER.warning(said)
+            _LOGGER.warning(
+                "nothing deployed: no candidate was promoted by `kedro run --pipeline registry`"
+            )
         for manifest in data:
             with engine_for(self._url).connect() as connection:
                 row = deploy(connection, manifest, reason="champion", actor=actor())
-            said = "is deployed already" if row is None else "deployed (champion)"
-            _LOGGER.info("release=%s %s", manifest.release, said)
+            outcome = "is deployed already" if row is None else "deployed (champion)"
+            _LOGGER.info("release=%s %s", manifest.release, outcome)
 
     def load(self) -> pd.DataFrame:
         """The newest rows first."""

@@ -7,7 +7,7 @@ from mlops_for_mle.releases.predictor import load
 
 
 def release_champion(champion: Release | tuple[()] | None) -> tuple[list[Release], list[Manifest]]:
-    """What is to be published, and what it is: the champion, if there is one."""
+    """The release to publish, and its manifest: those of the champion, if there is one."""
     if not champion:
         return [], []
     load(champion)
@@ -17,8 +17,8 @@ def release_champion(champion: Release | tuple[()] | None) -> tuple[list[Release
 def verify_release(
     released: list[Manifest], fetch: Callable[[str, str], Release]
 ) -> list[Manifest]:
-    """Have what was published answer its example, as the store gives it, before it is served."""
-    stored = [fetch(one.contract.name, one.release) for one in released]
+    """Check that a release, as the store gives it, answers its example, before it is served."""
+    stored = [fetch(manifest.contract.name, manifest.release) for manifest in released]
     for release in stored:
         load(release)
     return [release.manifest for release in stored]

@@ -66,7 +66,7 @@ class LoggedCandidateDataset(ProjectDataset):
 
 
 class ChampionDataset(ProjectDataset):
-    """The champion of a registered model; saving a decision may make another one of it."""
+    """The champion of a registered model; saving a decision may make another version champion."""
 
     _SINGLE_PROCESS = True
 
@@ -80,22 +80,22 @@ class ChampionDataset(ProjectDataset):
     def save(self, data: Decision) -> None:
         """Register the candidate once, tag its version with the decision, and move the alias.
 
-        Whoever saves a decision at the same time waits: MLflow lets two of them collide.
+        Decisions are saved one at a time: in MLflow two of them would collide.
         """
         client, name = MlflowClient(), self._name
         outcome, reasons = "promoted" if data.promote else "rejected", "; ".join(data.reasons)
         with engine_for(self._url).begin() as connection:
             lock(connection, f"versions of {name}")
-            known = [one for one in versions(client, name) if one.run_id == data.run_id]
-            if not known:
+            saved = [version for version in versions(client, name) if version.run_id == data.run_id]
+            if not saved:
                 # Asked first, since a refused creation is an error in the log of the database.
                 if not client.search_registered_models(f"name = '{name}'"):
                     client.create_registered_model(name)
                 logged = data.model_uri.removeprefix("models:/")
-                known = [
+                saved = [
                     client.create_model_version(name, data.model_uri, data.run_id, model_id=logged)
                 ]
-            number = str(known[0].version)
+            number = str(saved[0].version)
             client.set_model_version_tag(name, number, DECISION_TAG, outcome)
             client.set_model_version_tag(name, number, REASONS_TAG, reasons)
             client.log_dict(data.run_id, data.model_dump(mode="json"), "decision.json")

@@ -60,8 +60,8 @@ class Decision(Configuration):
     Attributes:
         metrics: Of ``candidate``, of ``baseline`` (a constant answer) and of ``champion``, where
             that is another model.
-        gained: Of few rows, within which bounds the candidate is better than the champion by the
-            metric of the gates, if chance is taken into account.
+        gained: Of few rows, the bounds of how much better the candidate is than the champion by
+            the metric of the gates, taking chance into account.
         reasons: A sentence for each gate.
     """
 
@@ -78,16 +78,16 @@ def compare_models(
     candidate: LoggedCandidate, incumbent: Release | None, gates: GateOptions
 ) -> Decision:
     """Measure candidate, constant answer and champion; confirm what training has recorded."""
-    described, rows = candidate.description, candidate.validation
-    contract, target = described.contract, described.contract.target
+    description, rows = candidate.description, candidate.validation
+    contract, target = description.contract, description.contract.target
     truth = encode_target(to_array(rows[target.column], target.feature), target)
-    ours = _answers(candidate.model, described, rows)
+    predictions = _predict(candidate.model, description, rows)
     metrics = {
-        "candidate": measure(ours, truth, target),
+        "candidate": measure(predictions, truth, target),
         "baseline": measure(baseline(truth, target), truth, target),
     }
     for name, value in metrics["candidate"].items():
-        recorded = described.metrics.get(f"validation_{name}", math.nan)
+        recorded = description.metrics.get(f"validation_{name}", math.nan)
         if not math.isclose(value, recorded, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
             raise UserError(
                 f"The model of run {candidate.run_id}: loaded back, its validation {name} is "
@@ -97,8 +97,9 @@ def compare_models(
     version, gained = None, None
     if incumbent is not None:
         champion = incumbent.manifest
-        version, then = champion.version, champion.contract.target
-        is_same = (then.column, then.task, then.codes) == (target.column, target.task, target.codes)
+        version, champion_target = champion.version, champion.contract.target
+        trained_for = champion_target.column, champion_target.task, champion_target.codes
+        is_same = trained_for == (target.column, target.task, target.codes)
         if not is_same or [*champion.contract.features] != [*contract.features]:
             raise UserError(
                 f"Champion version {version} of {contract.name} was trained for other columns or "
@@ -106,11 +107,11 @@ def compare_models(
                 "the same rows. Give the changed contract a new contract.name."
             )
         if champion.run_id != candidate.run_id:
-            theirs = _answers(incumbent.model, champion, rows)
-            metrics["champion"] = measure(theirs, truth, target)
-            is_measured = all(gates.metric in metrics[of] for of in ("candidate", "champion"))
+            champion_predictions = _predict(incumbent.model, champion, rows)
+            metrics["champion"] = measure(champion_predictions, truth, target)
+            is_measured = all(gates.metric in metrics[model] for model in ("candidate", "champion"))
             if is_measured and len(truth) <= _FEW_ROWS:
-                gained = _bootstrap(gates.metric, ours, theirs, truth, target)
+                gained = _bootstrap(gates.metric, predictions, champion_predictions, truth, target)
     verdicts = apply_gates(metrics, gates, version, gained)
     return Decision(
         run_id=candidate.run_id,
@@ -123,28 +124,28 @@ def compare_models(
     )
 
 
-def _answers(model: bytes, described: ModelDescription, rows: pd.DataFrame) -> Predictions:
-    """By its own contract: a category that is new since then was unknown to it."""
-    own = described.contract
-    return Predictor(model, own, described.threshold).predict(encode_rows(rows, own))
+def _predict(model: bytes, description: ModelDescription, rows: pd.DataFrame) -> Predictions:
+    """By the model's own contract: a category that is newer is unknown to it."""
+    contract = description.contract
+    return Predictor(model, contract, description.threshold).predict(encode_rows(rows, contract))
 
 
 def _bootstrap(
-    metric: str, ours: Predictions, theirs: Predictions, truth: npt.NDArray[Any], target: Target
+    metric: str, candidate: Predictions, rival: Predictions, truth: npt.NDArray[Any], target: Target
 ) -> tuple[float, float]:
-    """By how much the first answers are better, give or take what chance has made of it.
+    """The bounds of how much better the candidate is, taking chance into account.
 
     That is the standard interval of Efron and Tibshirani, An Introduction to the Bootstrap, 12.2,
-    by classes. Its bounds need fewer draws to be steady than percentiles do.
+    resampled by class. Its bounds need fewer draws to be steady than percentiles do.
     """
     from sklearn.utils import resample
 
     sign, rows = 1.0 if ALL_METRICS[metric] else -1.0, np.arange(len(truth))
 
     def gain(drawn: npt.NDArray[np.intp]) -> float:
-        one = measure_one(metric, ours.taken(drawn), truth[drawn], target)
-        other = measure_one(metric, theirs.taken(drawn), truth[drawn], target)
-        return sign * (one - other)
+        candidate_metric = measure_one(metric, candidate.taken(drawn), truth[drawn], target)
+        rival_metric = measure_one(metric, rival.taken(drawn), truth[drawn], target)
+        return sign * (candidate_metric - rival_metric)
 
     strata = truth if target.classes else None
     draws = [resample(rows, stratify=strata, random_state=seed) for seed in range(_RESAMPLES)]
@@ -159,19 +160,19 @@ def apply_gates(
     champion_version: int | None,
     gained: tuple[float, float] | None = None,
 ) -> dict[str, bool]:
-    """A sentence for each gate, and whether it is passed; ``Decision`` says what is given.
+    """A sentence for each gate, and whether it is passed; for the arguments see ``Decision``.
 
     A candidate must reach the threshold, keep up with the champion (of few rows it does, too, where
     chance alone can have made it worse) and have learned something.
     """
     metric, measured = gates.metric, dict[str, float]()
-    for of, found in metrics.items():
-        if metric not in found:
+    for model, values in metrics.items():
+        if metric not in values:
             raise ConfigurationError(
-                f"gates.metric: {metric} was not measured on the validation rows of the {of}, "
-                f"expected is one of {', '.join(found)}"
+                f"gates.metric: {metric} was not measured on the validation rows of the {model}, "
+                f"expected is one of {', '.join(values)}"
             )
-        measured[of] = found[metric]
+        measured[model] = values[metric]
     sign = 1.0 if ALL_METRICS[metric] else -1.0
     value, constant = measured["candidate"], measured["baseline"]
 

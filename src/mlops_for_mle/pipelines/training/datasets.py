@@ -1,4 +1,4 @@
-"""What training writes: files of its MLflow run, of which ``data`` has those of the last run."""
+"""What training writes: files of its MLflow run, with copies of the last run's in ``data``."""
 
 import logging
 import os
@@ -26,8 +26,8 @@ _LOGGER = logging.getLogger(__name__)
 class RunFileDataset(ProjectDataset):
     """A file of a run, written by a library's dataset.
 
-    Each of several runs at once writes and logs a file of its own, which then takes the place of
-    the last run's, and reads what it has written itself.
+    Runs at the same time do not share it: each writes and logs a file of its own, which then
+    replaces the last run's, and reads what it has written itself.
     """
 
     # It belongs to MLflow's run, which is in this process.
@@ -48,7 +48,7 @@ class RunFileDataset(ProjectDataset):
             self.preview = self._dataset.preview
 
     def save(self, data: Any) -> None:
-        """Write the file, log it to the active run and put it in its place."""
+        """Write the file, log it to the active run and move it to its path."""
         import mlflow
 
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ class CandidateDataset(ProjectDataset):
         self._name = name
 
     def save(self, data: tuple[Trained, ModelDescription]) -> None:
-        """Log to the active run; the tags come last, by which others find the candidate."""
+        """Log to the active run; the tags, by which the candidate is found, come last."""
         import mlflow
         import skops.io
         from mlflow.models import infer_signature
@@ -90,7 +90,7 @@ class CandidateDataset(ProjectDataset):
         facts = {"estimator": description.estimator, "onnx_precision": description.precision}
         parameters = {f"estimator.{name}": value for name, value in trained.parameters.items()}
         mlflow.log_params(facts | parameters)
-        packages = {one.name: one.version for one in distributions()}
+        packages = {package.name: package.version for package in distributions()}
         environment = {"python": platform.python_version(), "platform": platform.platform()}
         mlflow.log_dict(environment | {"packages": packages}, "environment.json")
         if trained.trials is not None:
@@ -100,9 +100,10 @@ class CandidateDataset(ProjectDataset):
         needed = [*_NEEDED_TO_LOAD]
         if description.estimator.startswith("LGBM"):
             needed.append("lightgbm")
-        unknown = skops.io.get_untrusted_types(data=skops.io.dumps(model))
-        with TemporaryDirectory() as name:
-            folder = Path(name)
+        untrusted = skops.io.get_untrusted_types(data=skops.io.dumps(model))
+        trusted = [name for name in untrusted if name.partition(".")[0] in _TRUSTED]
+        with TemporaryDirectory() as path:
+            folder = Path(path)
             examples.rows.to_parquet(folder / "snapshot.parquet", index=False)
             mlflow.log_artifact(str(folder / "snapshot.parquet"), "snapshot")
             (folder / "model.onnx").write_bytes(trained.predictor.model)
@@ -116,9 +117,9 @@ class CandidateDataset(ProjectDataset):
                 name=self._name,
                 signature=infer_signature(example, model.predict(example)),
                 input_example=example,
-                pip_requirements=[f"{one}=={version(one)}" for one in needed],
-                skops_trusted_types=[one for one in unknown if one.partition(".")[0] in _TRUSTED],
-                extra_files=[str(folder / one) for one in files],
+                pip_requirements=[f"{package}=={version(package)}" for package in needed],
+                skops_trusted_types=trusted,
+                extra_files=[str(folder / file) for file in files],
             )
         mlflow.log_metrics(description.metrics, model_id=logged.model_id)
         mlflow.set_tags(
@@ -129,9 +130,9 @@ class CandidateDataset(ProjectDataset):
             }
         )
         metrics = {name: metric_text(value) for name, value in description.metrics.items()}
-        shown = ", ".join(f"{name} {metrics[name]}" for name in metrics if "validation" in name)
-        told = (logged.run_id, description.estimator, shown, description.precision)
-        _LOGGER.info("run=%s candidate %s (%s, ONNX %s)", *told)
+        scores = ", ".join(f"{name} {metrics[name]}" for name in metrics if "validation" in name)
+        details = (logged.run_id, description.estimator, scores, description.precision)
+        _LOGGER.info("run=%s candidate %s (%s, ONNX %s)", *details)
         for remark in description.remarks:
             _LOGGER.info("candidate %s: %s", description.estimator, remark)
 

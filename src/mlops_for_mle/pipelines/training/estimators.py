@@ -79,7 +79,7 @@ def names_for(task: Task) -> list[EstimatorName]:
 
 
 def voting_members(task: Task) -> list[EstimatorOptions]:
-    """Whose answers ``voting`` takes the mean of: a linear model and regularised boosting."""
+    """The models whose mean ``voting`` answers: a linear one and regularised boosting."""
     boosting = {"learning_rate": 0.05, "max_iter": 500, "max_leaf_nodes": 15}
     boosting |= {"l2_regularization": 1.0, "early_stopping": True, "n_iter_no_change": 20}
     trees: dict[str, Any] = {"name": "histogram_gradient_boosting", "parameters": boosting}
@@ -107,9 +107,9 @@ def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) ->
     name = options.name or names_for(task)[0]
     path = options.class_path or MENU[name].get(task, "sklearn.")
     module, _, class_name = path.rpartition(".")
-    kind = getattr(import_module(module), class_name, None)
+    estimator_class = getattr(import_module(module), class_name, None)
     mixin = ClassifierMixin if task == "classification" else RegressorMixin
-    if not isinstance(kind, type) or not issubclass(kind, mixin):
+    if not isinstance(estimator_class, type) or not issubclass(estimator_class, mixin):
         raise ConfigurationError(
             f"training.estimator: contract {contract.name} needs a model for {task}, found "
             f"{options.class_path or name}; for name choose {', '.join(names_for(task))}, "
@@ -117,13 +117,13 @@ def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) ->
         )
     defaults = {} if options.class_path else _DEFAULTS.get(name, {})
     parameters = {**defaults, **options.parameters}
-    if issubclass(kind, VOTING) and options.class_path is None:
-        members = {str(one.name): one for one in voting_members(task)}
-        models = [(key, build_estimator(one, contract, seed)) for key, one in members.items()]
+    if issubclass(estimator_class, VOTING) and options.class_path is None:
+        members = voting_members(task)
+        models = [(str(member.name), build_estimator(member, contract, seed)) for member in members]
         if task == "classification":
             parameters = {"voting": "soft", "flatten_transform": False} | parameters
-        return Pipeline([(ESTIMATOR, kind(models).set_params(**parameters))])
-    estimator = kind().set_params(**parameters)
+        return Pipeline([(ESTIMATOR, estimator_class(models).set_params(**parameters))])
+    estimator = estimator_class().set_params(**parameters)
     if "random_state" in estimator.get_params() and "random_state" not in parameters:
         estimator.set_params(random_state=seed)
     if options.class_path is None and task == "regression":
@@ -147,17 +147,17 @@ def inner_estimator(model: Pipeline) -> Any:
 
 
 def held_out(model: Pipeline, learned: Part, folds: Folds) -> Matrix:
-    """What is answered to the rows ``judged`` by a model that has not seen them.
+    """The outputs of a model for the rows ``judged``, which it has not learned from.
 
-    That is its probabilities, else its decision function, else its predictions.
+    These are its probabilities, else its decision function, else its predictions.
     """
-    answers = []
+    outputs = []
     for learn, judge in folds:
         fitted = clone(model).fit(learned.features.iloc[learn], learned.truth[learn])
         methods = ("predict_proba", "decision_function", "predict")
-        answer = next(getattr(fitted, one) for one in methods if hasattr(fitted, one))
-        answers.append(answer(learned.features.iloc[judge]))
-    return np.concatenate(answers)
+        method = next(name for name in methods if hasattr(fitted, name))
+        outputs.append(getattr(fitted, method)(learned.features.iloc[judge]))
+    return np.concatenate(outputs)
 
 
 def choose_estimator(
@@ -170,46 +170,46 @@ def choose_estimator(
     Trees, 1984, 3.4.3, on paired folds. What cannot be fitted to so few rows is not chosen.
 
     Returns:
-        The estimator; the errors of each by fold, those of a constant answer first; and what the
-        chosen one answers, see ``held_out``.
+        The estimator; the errors of each by fold, those of a constant answer first; and the
+        ``held_out`` outputs of the chosen one.
     """
     target = learned.contract.target
-    candidates = {str(one.name): one for one in auto_candidates(target.task)}
+    candidates = {str(options.name): options for options in auto_candidates(target.task)}
     models: dict[str, Any] = {"constant": DummyClassifier() if target.classes else DummyRegressor()}
-    for name, one in candidates.items():
-        models[name] = build_estimator(one, learned.contract, seed)
-    answers = {}
+    for name, options in candidates.items():
+        models[name] = build_estimator(options, learned.contract, seed)
+    outputs = {}
     for name, model in models.items():
         try:
             if name != "voting":
-                answers[name] = held_out(model, learned, folds)
+                outputs[name] = held_out(model, learned, folds)
         except ValueError as error:
             _LOGGER.warning("%s is no candidate: %s", name, error)
-    members = [str(one.name) for one in voting_members(target.task)]
-    if answers.keys() >= set(members):
-        # What its members answer is known, so it need not be fitted.
-        answers["voting"] = np.mean([answers[name] for name in members], axis=0)
+    members = [str(member.name) for member in voting_members(target.task)]
+    if outputs.keys() >= set(members):
+        # The outputs of its members are known, so it need not be fitted.
+        outputs["voting"] = np.mean([outputs[name] for name in members], axis=0)
     measure: Any = root_mean_squared_error
     if target.classes:
         measure = partial(log_loss, labels=target.class_codes)
     rows, fold = judged(folds)
     errors = {
         f"fold{number}": {
-            name: measure(learned.truth[rows[fold == number]], answers[name][fold == number])
+            name: measure(learned.truth[rows[fold == number]], outputs[name][fold == number])
             for name in models
-            if name in answers
+            if name in outputs
         }
         for number in range(len(folds))
     }
     table = pd.DataFrame(errors)
     compared, chosen = table.drop(index="constant"), next(iter(candidates))
-    # Where none could be fitted it is the linear one, and its fit says why it cannot be.
+    # If none could be fitted, the linear one is chosen, and its fit says why it cannot be.
     if len(compared):
         best = str(compared.mean(axis=1).idxmin())
-        beyond = compared - compared.loc[best]
+        excess = compared - compared.loc[best]
         # Simpler ones stand first.
-        chosen = str((beyond.mean(axis=1) <= beyond.sem(axis=1)).idxmax())
-    return candidates[chosen], table.rename_axis("estimator").reset_index(), answers.get(chosen)
+        chosen = str((excess.mean(axis=1) <= excess.sem(axis=1)).idxmax())
+    return candidates[chosen], table.rename_axis("estimator").reset_index(), outputs.get(chosen)
 
 
 def search_parameters(
@@ -232,11 +232,11 @@ def search_parameters(
     options: dict[str, Any] = {"scoring": search.scoring, "cv": folds, "refit": False}
     searcher = RandomizedSearchCV(model, space, n_iter=count, random_state=seed, **options)
     with search.engine.running(), warnings.catch_warnings(), suppress(ValueError):
-        # It warns of combinations that cannot be scored in several lines each; told below.
+        # It warns in several lines of each combination that cannot be scored; logged below.
         warnings.simplefilter("ignore")
         searcher.fit(learned.features, learned.truth)
     if not np.isfinite(getattr(searcher, "best_score_", np.nan)):
-        # What is wrong with all of them is wrong with any one, which says it best.
+        # None can be scored; the error of a single one says why.
         searcher.set_params(n_iter=1, error_score="raise")
         searcher.fit(learned.features, learned.truth)
         raise UserError(
@@ -247,15 +247,15 @@ def search_parameters(
     results = results.rename(columns=lambda name: name.removeprefix(f"param_{prefix}"))
     trials = results[[*search.space, *results.filter(regex="_test_score$"), "mean_fit_time"]]
     unscored = trials.loc[trials["mean_test_score"].isna(), list(search.space)]
-    for one in unscored.to_dict("records"):
-        _LOGGER.warning("search: cannot be scored in every fold, does not count: %s", one)
-    best = {name.removeprefix(prefix): one for name, one in searcher.best_params_.items()}
+    for trial in unscored.to_dict("records"):
+        _LOGGER.warning("search: cannot be scored in every fold, does not count: %s", trial)
+    best = {name.removeprefix(prefix): value for name, value in searcher.best_params_.items()}
     return best, trials
 
 
 def threads_for(row_count: int) -> threadpool_limits:
-    """One thread for few rows: there, boosting spends its time on waiting for the others."""
-    # It is told only to libraries that are loaded by now.
+    """One thread for few rows: there, boosting spends its time waiting for other threads."""
+    # The limit reaches only libraries that are loaded by now.
     _has_lightgbm()
     return threadpool_limits(1 if row_count < _MANY_ROWS else None, user_api="openmp")
 
@@ -279,15 +279,15 @@ def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, An
     if is_plain(contract):
         return [("scaler", StandardScaler())] if is_scaled else []
     # Columns with the same treatment are transformed together, but for categories.
-    alike: dict[tuple[str, str], tuple[str, Any, list[int]]] = {}
+    by_treatment: dict[tuple[str, str], tuple[str, Any, list[int]]] = {}
     for position, column in enumerate(encoded_columns(contract)):
         steps = _treatment(column, contract.features[column.source], is_scaled)
         key = str(steps), column.source if column.kind == "category" else ""
-        if key not in alike:
+        if key not in by_treatment:
             treatment = make_pipeline(*steps) if steps else "passthrough"
-            alike[key] = (f"{column.kind}_{position}", treatment, [])
-        alike[key][2].append(position)
-    transformer = ColumnTransformer(list(alike.values()), verbose_feature_names_out=False)
+            by_treatment[key] = (f"{column.kind}_{position}", treatment, [])
+        by_treatment[key][2].append(position)
+    transformer = ColumnTransformer(list(by_treatment.values()), verbose_feature_names_out=False)
     return [("columns", transformer)]
 
 
@@ -301,8 +301,8 @@ def _treatment(column: EncodedColumn, feature: Feature, is_scaled: bool) -> list
         options = {"fill_value": value, "keep_empty_features": True}
         steps.append(SimpleImputer(strategy=feature.missing, **options))
     if is_category:
-        known = [sorted(code for code in possible_codes(column, feature) if code >= 0)]
-        steps.append(OneHotEncoder(categories=known, handle_unknown="ignore", sparse_output=False))
+        codes = [sorted(code for code in possible_codes(column, feature) if code >= 0)]
+        steps.append(OneHotEncoder(categories=codes, handle_unknown="ignore", sparse_output=False))
     elif column.kind != "boolean" and is_scaled:
         if column.part in _DAYS:
             # A day beyond those that were seen counts as the last of them, as it does for trees: a

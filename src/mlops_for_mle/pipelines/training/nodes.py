@@ -1,8 +1,8 @@
 """Pure functions of training: a window of rows in, a candidate with its evidence out.
 
-Each step hands on what the one before it gave and adds something, so a later process can begin
-with any of the files that are kept. What imports scikit-learn, matplotlib or ONNX is imported
-inside the functions, because every command imports this module.
+Each step passes its input on with something added, so a later process can begin with any of the
+files that are kept. Modules that need scikit-learn, matplotlib or ONNX are imported inside the
+functions, because every command imports this module.
 """
 
 import logging
@@ -35,7 +35,7 @@ class Part:
     """Rows as a model takes them.
 
     Attributes:
-        truth: What is to be answered for each row: class codes or numbers.
+        truth: The target of each row: class codes or numbers.
         split_values: What each row is split by, see ``split``.
     """
 
@@ -55,12 +55,12 @@ class Examples(Part):
 
     @property
     def learned(self) -> Part:
-        """Those that are not held back."""
+        """The training rows: those that are not held back."""
         return self._part(~self.is_validation)
 
     @property
     def held_back(self) -> Part:
-        """Those that are."""
+        """The validation rows."""
         return self._part(self.is_validation)
 
     def _part(self, chosen: npt.NDArray[np.bool_]) -> Part:
@@ -75,7 +75,7 @@ class Trained:
     Attributes:
         parameters: Of its estimator, as they were configured, found or chosen.
         trials: What a search or ``auto`` has tried, with its scores.
-        linear: Of what ``auto`` has chosen from, fitted, where another one was chosen.
+        linear: The fitted linear candidate of ``auto``, where another one was chosen.
         uncalibrated: The model before its calibration, if that had probabilities.
     """
 
@@ -100,8 +100,8 @@ def take_snapshot(window: pd.DataFrame, contract: Contract) -> pd.DataFrame:
         watermark=int(snapshot[contract.key].max()) if contract.key in snapshot else None,
         row_count=len(snapshot),
     )
-    said = "snapshot of %s: %d rows, watermark=%s, sha256=%s"
-    _LOGGER.info(said, facts.source, facts.row_count, facts.watermark, facts.sha256)
+    message = "snapshot of %s: %d rows, watermark=%s, sha256=%s"
+    _LOGGER.info(message, facts.source, facts.row_count, facts.watermark, facts.sha256)
     snapshot.attrs = dict(facts)
     return snapshot
 
@@ -116,8 +116,8 @@ def prepare_examples(
     """Encode the snapshot, once for all that follows, check it and choose the validation rows.
 
     Returns:
-        The examples; the validation rows as the table has them, for people; and what was found of
-        the fitness of the snapshot.
+        The examples; the validation rows as the table has them, for people; and what the checks of
+        the snapshot have found.
     """
     from mlops_for_mle.pipelines.training import checks, split
 
@@ -131,9 +131,9 @@ def prepare_examples(
     names = [column.name for column in encoded_columns(contract)]
     features = pd.DataFrame(encode_rows(snapshot, contract), columns=names)
     truth = encode_target(snapshot[target.column].to_numpy(), target)
-    found: dict[str, Any] = {}
+    quality: dict[str, Any] = {}
     if data_checks is not None:
-        found, problems = checks.check(features, truth, contract, data_checks)
+        quality, problems = checks.check(features, truth, contract, data_checks)
         if problems:
             raise UserError(
                 f"{facts.source} is not fit to train on: {'; '.join(problems)}. Nothing was "
@@ -142,7 +142,7 @@ def prepare_examples(
     values = split.split_values(snapshot, features, contract, training)
     is_validation = split.hold_back(values, truth, target, training)
     examples = Examples(contract, features, truth, values, facts, snapshot, is_validation)
-    return examples, snapshot[is_validation], found
+    return examples, snapshot[is_validation], quality
 
 
 def train_model(
@@ -162,8 +162,8 @@ def train_model(
     with estimators.threads_for(len(learned.features)):
         if estimator.is_auto:
             folds = split.folds(learned, training)
-            estimator, trials, answers = estimators.choose_estimator(learned, folds, seed)
-            judged_by = None if answers is None else (folds, answers)
+            estimator, trials, outputs = estimators.choose_estimator(learned, folds, seed)
+            judged_by = None if outputs is None else (folds, outputs)
             parameters = dict(estimator.parameters)
             simplest = estimators.auto_candidates(contract.target.task)[0]
             if estimator != simplest:
@@ -179,31 +179,33 @@ def train_model(
             parameters |= best
         model.fit(learned.features, learned.truth)
         if contract.target.classes:
-            before = model
+            fitted = model
             model, is_calibrated, threshold = calibration.decide(
-                before, learned, training, judged_by
+                fitted, learned, training, judged_by
             )
-            if model is not before and hasattr(before, "predict_proba"):
-                uncalibrated = before
+            if model is not fitted and hasattr(fitted, "predict_proba"):
+                uncalibrated = fitted
     predictor, parity = onnx.export(model, examples.features, contract)
     predictor.threshold = threshold
-    others = trials, linear, uncalibrated, is_calibrated
-    return Trained(examples, training, model, parameters, predictor, parity, *others)
+    extras = trials, linear, uncalibrated, is_calibrated
+    return Trained(examples, training, model, parameters, predictor, parity, *extras)
 
 
 def evaluate_model(trained: Trained) -> dict[str, float]:
     """Measure the served form on training and validation rows, see ``ModelDescription``."""
     learned, held_back = trained.examples.learned, trained.examples.held_back
     target, truth = learned.contract.target, held_back.truth
-    answers = _validation_answers(trained, held_back)
-    measured = {name: measure(one, truth, target) for name, one in answers.items()}
+    predictions = _validation_predictions(trained, held_back)
+    measured = {name: measure(predictions[name], truth, target) for name in predictions}
     constant = measure(baseline(truth, target), truth, target)
     # Without probabilities there is nothing to compare those of a constant answer with.
     measured["baseline"] = {name: constant[name] for name in measured["validation"]}
-    of_learned = trained.predictor.predict(learned.features.to_numpy())
-    measured["training"] = measure(of_learned, learned.truth, target)
+    training_predictions = trained.predictor.predict(learned.features.to_numpy())
+    measured["training"] = measure(training_predictions, learned.truth, target)
     return {
-        f"{of}_{name}": value for of, found in measured.items() for name, value in found.items()
+        f"{group}_{name}": value
+        for group, metrics in measured.items()
+        for name, value in metrics.items()
     }
 
 
@@ -212,22 +214,22 @@ def draw_plots(trained: Trained) -> tuple[Any, Any]:
     from mlops_for_mle.pipelines.training import report
 
     held_back = trained.examples.held_back
-    answers = _validation_answers(trained, held_back)
-    shown = {"served": answers["validation"]}
-    if "uncalibrated" in answers:
-        shown["before calibration"] = answers["uncalibrated"]
-    return report.draw(held_back.truth, shown, held_back.contract.target)
+    predictions = _validation_predictions(trained, held_back)
+    by_title = {"served": predictions["validation"]}
+    if "uncalibrated" in predictions:
+        by_title["before calibration"] = predictions["uncalibrated"]
+    return report.draw(held_back.truth, by_title, held_back.contract.target)
 
 
-def _validation_answers(trained: Trained, held_back: Part) -> dict[str, Predictions]:
-    """What is answered to validation rows: as it is served, and by models that it grew from."""
+def _validation_predictions(trained: Trained, held_back: Part) -> dict[str, Predictions]:
+    """Predictions for the validation rows: as served, and by the models that it grew from."""
     from mlops_for_mle.pipelines.training.onnx import trained_answers
 
-    answers = {"validation": trained.predictor.predict(held_back.features.to_numpy())}
+    predictions = {"validation": trained.predictor.predict(held_back.features.to_numpy())}
     for name in ("linear", "uncalibrated"):
         if (model := getattr(trained, name)) is not None:
-            answers[name] = trained_answers(model, held_back.features)
-    return answers
+            predictions[name] = trained_answers(model, held_back.features)
+    return predictions
 
 
 def assemble_candidate(
@@ -240,13 +242,14 @@ def assemble_candidate(
     examples, predictor = trained.examples, trained.predictor
     contract, validation_rows = examples.contract, examples.rows[examples.is_validation]
     example = examples.held_back.features.head(_EXAMPLE_ROWS)
-    answers = decided(trained_answers(trained.model, example), contract, predictor.threshold)
-    background, importance = _explained(trained)
+    predictions = decided(trained_answers(trained.model, example), contract, predictor.threshold)
+    probabilities = predictions.probabilities
+    background, importance = _background_and_importance(trained)
     candidates = []
     if trained.training.estimator.is_auto and trained.trials is not None:
         for name, errors in trained.trials.set_index("estimator").iterrows():
-            found = {"error": errors.mean(), "standard_error": errors.sem()}
-            candidates.append(manifest.EstimatorScore(estimator=str(name), **found))
+            statistics = {"error": errors.mean(), "standard_error": errors.sem()}
+            candidates.append(manifest.EstimatorScore(estimator=str(name), **statistics))
     description = ModelDescription(
         contract=contract,
         estimator=type(estimators.inner_estimator(trained.model)).__name__,
@@ -261,8 +264,8 @@ def assemble_candidate(
         parity=trained.parity,
         example=manifest.Example(
             rows=plain_rows(validation_rows.head(_EXAMPLE_ROWS), contract),
-            predictions=answers.values.tolist(),
-            probabilities=None if answers.probabilities is None else answers.probabilities.tolist(),
+            predictions=predictions.values.tolist(),
+            probabilities=None if probabilities is None else probabilities.tolist(),
         ),
         training=trained.training.model_dump(mode="json"),
         model_sha256=manifest.sha256_of(predictor.model),
@@ -274,14 +277,14 @@ def assemble_candidate(
     return (trained, description), report.draw_importance(importance)
 
 
-def _explained(trained: Trained) -> tuple[Any, dict[str, float]]:
-    """Rows with which a release compares its answers, and the importance of each feature."""
+def _background_and_importance(trained: Trained) -> tuple[Any, dict[str, float]]:
+    """The background rows of explanations, and the importance of each feature."""
     examples, predictor = trained.examples, trained.predictor
     rows = examples.features.to_numpy()
-    answers = predictor.predict(rows)
-    order = np.argsort(answers.values, kind="stable")
-    if answers.probabilities is not None:
-        order = np.lexsort([answers.probabilities.max(axis=1), answers.values])
+    predictions = predictor.predict(rows)
+    order = np.argsort(predictions.values, kind="stable")
+    if predictions.probabilities is not None:
+        order = np.lexsort([predictions.probabilities.max(axis=1), predictions.values])
     # Evenly spaced among the answers, so that their mean is nearly that of all.
     count = min(_BACKGROUND_ROWS, len(rows))
     chosen = order[(np.arange(count) * len(rows) + len(rows) // 2) // count]

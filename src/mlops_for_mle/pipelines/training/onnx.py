@@ -1,4 +1,4 @@
-"""The served form of a fitted pipeline: an ONNX graph, and how it is shown to answer alike."""
+"""The served form of a fitted pipeline: an ONNX graph, and the proof that it answers alike."""
 
 import copy
 import re
@@ -45,7 +45,7 @@ _ROUNDING = 1e-13
 
 
 def trained_answers(model: Pipeline, features: pd.DataFrame) -> Predictions:
-    """What the scikit-learn model answers, in the form of a served answer."""
+    """The predictions of the scikit-learn model, in the form of served ones."""
     with estimators.threads_for(len(features)):
         probabilities = model.predict_proba(features) if hasattr(model, "predict_proba") else None
         return Predictions(np.asarray(model.predict(features)), probabilities)
@@ -73,7 +73,7 @@ def export(model: Pipeline, features: pd.DataFrame, contract: Contract) -> tuple
     )
 
 
-def compare(found: Predictions, expected: Predictions) -> Parity:
+def compare(actual: Predictions, expected: Predictions) -> Parity:
     """Compare served answers with the trained model's; a ``ReleaseError`` where they differ.
 
     Probabilities may do so by ``_TOLERANCE``, numbers by that share of the standard deviation of
@@ -81,14 +81,14 @@ def compare(found: Predictions, expected: Predictions) -> Parity:
     the last bit of rounding decides a tie.
     """
     count, difference = len(expected.values), 0.0
-    if found.values.dtype.kind == "f":
+    if actual.values.dtype.kind == "f":
         size, spread = np.abs(expected.values).max(), expected.values.std()
         unit = spread if spread > _ROUNDING * size else size or 1.0
-        difference = float(np.abs(found.values - expected.values).max() / unit)
+        difference = float(np.abs(actual.values - expected.values).max() / unit)
     else:
-        is_wrong = found.values != expected.values
-        if found.probabilities is not None and expected.probabilities is not None:
-            difference = float(np.abs(found.probabilities - expected.probabilities).max())
+        is_wrong = actual.values != expected.values
+        if actual.probabilities is not None and expected.probabilities is not None:
+            difference = float(np.abs(actual.probabilities - expected.probabilities).max())
             best = np.sort(expected.probabilities, axis=1)[:, -2:]
             is_wrong &= best[:, 1] - best[:, 0] > _TOLERANCE
         if is_wrong.any():
@@ -100,16 +100,16 @@ def compare(found: Predictions, expected: Predictions) -> Parity:
 
 
 def grid(values: Matrix, contract: Contract, point_count: int = _GRID_POINTS) -> Matrix:
-    """Points of which each column is spread evenly over its range in some rows, in random order.
+    """Points whose columns each spread evenly over their range in some rows, in random order.
 
-    Only what a request may hold is among them.
+    They hold only values that a request may hold.
     """
     random = np.random.default_rng(0)
     columns = encoded_columns(contract)
     points = np.zeros((point_count, len(columns)))
-    for place, column in enumerate(columns):
+    for index, column in enumerate(columns):
         feature = contract.features[column.source]
-        present = values[~np.isnan(values[:, place]), place]
+        present = values[~np.isnan(values[:, index]), index]
         if column.kind in ("boolean", "category"):
             spread = np.resize(possible_codes(column, feature), point_count)
         elif len(present):
@@ -118,13 +118,13 @@ def grid(values: Matrix, contract: Contract, point_count: int = _GRID_POINTS) ->
             spread = np.round(spread) if is_whole else spread
         else:
             continue
-        points[:, place] = random.permutation(spread)
+        points[:, index] = random.permutation(spread)
     for name, feature in contract.features.items():
         if feature.is_optional and feature.missing != "separate":
             # All parts of a date are missing together.
             is_gone = random.random(point_count) < _MISSING_SHARE
-            for place, column in enumerate(columns):
-                points[is_gone & (column.source == name), place] = np.nan
+            for index, column in enumerate(columns):
+                points[is_gone & (column.source == name), index] = np.nan
     return points
 
 
@@ -136,7 +136,7 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
     if is_classifier:
         outputs = [(served.PREDICTION_OUTPUT, types.Int64TensorType())]
         outputs.append((served.PROBABILITY_OUTPUT, types.FloatTensorType()))
-    kind = types.FloatTensorType if precision == "float32" else types.DoubleTensorType
+    input_type = types.FloatTensorType if precision == "float32" else types.DoubleTensorType
     prepared = _prepared(model)
     options: dict[int, Any] = {id(prepared): {"zipmap": False}} if is_classifier else {}
     inner = inner_estimator(prepared)
@@ -157,7 +157,7 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
         converted = convert_sklearn(
             prepared,
             name=contract.name,
-            initial_types=[(served.INPUT_NAME, kind([None, len(encoded_columns(contract))]))],
+            initial_types=[(served.INPUT_NAME, input_type([None, len(encoded_columns(contract))]))],
             final_types=outputs,
             options=options,
             target_opset=opset,
@@ -168,8 +168,8 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
         # What decision functions answer are no probabilities.
         wanted = [served.INPUT_NAME], [served.PREDICTION_OUTPUT]
         converted = Extractor(converted).extract_model(*wanted)
-    # Their order comes from a set of names; with it, the same model would have several digests.
-    converted.opset_import.sort(key=lambda one: one.domain)
+    # They come in the order of a set, by which the same model would have several digests.
+    converted.opset_import.sort(key=lambda entry: entry.domain)
     return bytes(converted.SerializeToString())
 
 
@@ -182,7 +182,7 @@ def _prepared(model: Pipeline) -> Pipeline:
     prepared = copy.deepcopy(model)
     inner = inner_estimator(prepared)
     if isinstance(inner, estimators.VOTING):
-        inner.estimators_ = [_prepared(one) for one in inner.estimators_]
+        inner.estimators_ = [_prepared(member) for member in inner.estimators_]
     if estimators.ROUND not in model.named_steps:
         return prepared
     prepared.set_params(**{estimators.ROUND: CastTransformer(dtype=np.float32)})
@@ -194,10 +194,10 @@ def _prepared(model: Pipeline) -> Pipeline:
 
         # Without the sizes of the trees in bytes, which change.
         lines = re.sub(r"tree_sizes=.*\n", "", inner.booster_.model_to_string()).split("\n")
-        for place, line in enumerate(lines):
+        for index, line in enumerate(lines):
             if line.startswith("threshold="):
                 exact = np.array(line.removeprefix("threshold=").split(), np.float64)
-                lines[place] = "threshold=" + " ".join(map(repr, _rounded_down(exact).tolist()))
+                lines[index] = "threshold=" + " ".join(map(repr, _rounded_down(exact).tolist()))
         inner._Booster = Booster(model_str="\n".join(lines))
     return prepared
 
@@ -216,17 +216,17 @@ def _register_lightgbm() -> None:
     def convert(scope: Any, operator: Any, container: Any) -> None:
         convert_lightgbm(scope, operator, container)
         if container.get_options(operator.raw_operator, {}).get("raw_scores"):
-            for one in chain.from_iterable(node.attribute for node in container.nodes):
-                if one.name == "post_transform":
-                    one.s = b"NONE"
+            for attribute in chain.from_iterable(node.attribute for node in container.nodes):
+                if attribute.name == "post_transform":
+                    attribute.s = b"NONE"
 
     classes = {"zipmap": [True, False], "nocl": [True, False], "raw_scores": [True, False]}
-    for kind, shape, options in (
+    for model_class, shape, options in (
         (LGBMClassifier, shapes.calculate_linear_classifier_output_shapes, classes),
         (LGBMRegressor, shapes.calculate_linear_regressor_output_shapes, {"split": None}),
     ):
-        name = f"LightGbm{kind.__name__}"
-        update_registered_converter(kind, name, shape, convert, options=options)
+        name = f"LightGbm{model_class.__name__}"
+        update_registered_converter(model_class, name, shape, convert, options=options)
 
 
 def _operators(container: Any) -> Callable[..., Any]:
@@ -237,20 +237,20 @@ def _operators(container: Any) -> Callable[..., Any]:
     )
 
 
-def _add_answers(scope: Any, operator: Any, container: Any, sizes: Any, found: Any) -> None:
-    """End a classifier: the class of the largest of some sizes, and what was found of each."""
-    op, (answer, others) = _operators(container), operator.outputs
-    place = op("ArgMax", sizes, axis=1, keepdims=0)
+def _add_outputs(scope: Any, operator: Any, container: Any, votes: Any, scores: Any) -> None:
+    """End a classifier: the class with the most votes, and the scores of all."""
+    op, (label, all_scores) = _operators(container), operator.outputs
+    best = op("ArgMax", votes, axis=1, keepdims=0)
     codes = operator.raw_operator.classes_.astype(np.int64)
-    op("ArrayFeatureExtractor", codes, place, output_names=[answer]).add_to(scope, container)
-    op("Identity", found, output_names=[others]).add_to(scope, container)
+    op("ArrayFeatureExtractor", codes, best, output_names=[label]).add_to(scope, container)
+    op("Identity", scores, output_names=[all_scores]).add_to(scope, container)
 
 
 def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     """ONNX's own imputer keeps statistics in float32 and has no float64 form in onnxruntime."""
-    given, op = operator.inputs[0], _operators(container)
-    learned = operator.raw_operator.statistics_.astype(types.guess_numpy_type(given.type))
-    filled = (op("IsNaN", given), learned[None, :], given)
+    matrix, op = operator.inputs[0], _operators(container)
+    statistics = operator.raw_operator.statistics_.astype(types.guess_numpy_type(matrix.type))
+    filled = (op("IsNaN", matrix), statistics[None, :], matrix)
     op("Where", *filled, output_names=operator.outputs[:1]).add_to(scope, container)
 
 
@@ -271,52 +271,54 @@ def _convert_svc(scope: Any, operator: Any, container: Any) -> None:
     ``exp(-gamma |x - v|²)`` is written out, in float64, for it is a small difference of squares.
     Scores and votes are those of ``sklearn.utils.multiclass._ovr_decision_function``.
     """
-    model, given, op = operator.raw_operator, operator.inputs[0], _operators(container)
-    number, kind = types.guess_numpy_type(given.type), types.guess_proto_type(given.type)
+    model, matrix, op = operator.raw_operator, operator.inputs[0], _operators(container)
+    dtype, proto_type = types.guess_numpy_type(matrix.type), types.guess_proto_type(matrix.type)
     vectors, gamma, count = model.support_vectors_, model._gamma, len(model.classes_)
     pairs, owners = [*combinations(range(count), 2)], np.repeat(np.arange(count), model.n_support_)
     weights, signs = np.zeros((len(vectors), len(pairs))), np.zeros((len(pairs), count))
-    for place, (one, other) in enumerate(pairs):
-        weights[owners == one, place] = model.dual_coef_[other - 1, owners == one]
-        weights[owners == other, place] = model.dual_coef_[one, owners == other]
-        signs[place, [one, other]] = 1, -1
+    for index, (first, second) in enumerate(pairs):
+        weights[owners == first, index] = model.dual_coef_[second - 1, owners == first]
+        weights[owners == second, index] = model.dual_coef_[first, owners == second]
+        signs[index, [first, second]] = 1, -1
     # scikit-learn turns the signs of two classes.
-    learned = [(-one if count == 2 else one).astype(number) for one in (weights, model.intercept_)]
-    wide = op("Cast", given, to=TensorProto.DOUBLE)
+    sign = -1 if count == 2 else 1
+    coefficients = [(sign * values).astype(dtype) for values in (weights, model.intercept_)]
+    wide = op("Cast", matrix, to=TensorProto.DOUBLE)
     products = op("Gemm", wide, 2 * gamma * vectors.T, -gamma * (vectors**2).sum(axis=1))
     squares = (op("Mul", wide, wide), np.full(vectors.T.shape, -gamma))
-    kernel = op("Exp", op("Cast", op("Gemm", *squares, products), to=kind))
-    decisions = op("Gemm", kernel, *learned)
-    is_second = op("Cast", op("Less", decisions, np.array([0], number)), to=kind)
-    firsts = np.arange(count)[::-1].astype(number)
-    votes = op("Gemm", is_second, (-signs).astype(number), firsts)
-    scores = op("MatMul", decisions, signs.astype(number))
+    kernel = op("Exp", op("Cast", op("Gemm", *squares, products), to=proto_type))
+    decisions = op("Gemm", kernel, *coefficients)
+    is_second = op("Cast", op("Less", decisions, np.array([0], dtype)), to=proto_type)
+    firsts = np.arange(count)[::-1].astype(dtype)
+    votes = op("Gemm", is_second, (-signs).astype(dtype), firsts)
+    scores = op("MatMul", decisions, signs.astype(dtype))
     if count > 2:
-        three = np.array([3], number)
+        three = np.array([3], dtype)
         size = op("Add", op("Mul", op("Abs", scores), three), three)
         scores = op("Add", votes, op("Div", scores, size))
-    _add_answers(scope, operator, container, votes, scores)
+    _add_outputs(scope, operator, container, votes, scores)
 
 
 def _convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
     """Sigmoid or temperature on what the model calibrates from; skl2onnx 1.20 has no temperature.
 
-    That is its decision function where it has one. scikit-learn takes the logarithm of what are
-    probabilities already before it divides by the temperature. A sigmoid is a softmax beside zero.
+    That is its decision function where it has one. Of probabilities scikit-learn takes the
+    logarithm before it divides by the temperature. A sigmoid is the softmax of zero and a score.
     """
-    given, op = operator.inputs[0], _operators(container)
+    matrix, op = operator.inputs[0], _operators(container)
     (fitted,) = operator.raw_operator.calibrated_classifiers_
-    number, inner = types.guess_numpy_type(given.type), fitted.estimator
+    dtype, inner = types.guess_numpy_type(matrix.type), fitted.estimator
     (calibrator, *_) = fitted.calibrators
-    scores = OnnxSubEstimator(inner, given, op_version=container.target_opset)[1]
+    scores = OnnxSubEstimator(inner, matrix, op_version=container.target_opset)[1]
     if fitted.method == "sigmoid":
-        scale, shift = (np.array([0.0, -one], number) for one in (calibrator.a_, calibrator.b_))
+        scale = np.array([0.0, -calibrator.a_], dtype)
+        shift = np.array([0.0, -calibrator.b_], dtype)
         logits = op("Add", op("Mul", scores, scale), shift)
     else:
         scores = scores if hasattr(inner, "decision_function") else op("Log", scores)
-        logits = op("Mul", scores, np.array([calibrator.beta_], number))
-    found = op("Softmax", logits, axis=1)
-    _add_answers(scope, operator, container, found, found)
+        logits = op("Mul", scores, np.array([calibrator.beta_], dtype))
+    probabilities = op("Softmax", logits, axis=1)
+    _add_outputs(scope, operator, container, probabilities, probabilities)
 
 
 def _convert_scaled_target(scope: Any, operator: Any, container: Any) -> None:

@@ -1,6 +1,7 @@
 """Pictures of a model: its validation, and the importance of its features."""
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from sklearn.metrics import (
 )
 
 from mlops_for_mle.contract import Target
+from mlops_for_mle.contract.encoding import Matrix
 from mlops_for_mle.releases.predictor import Predictions
 
 # The usual font, then those with Hangul and other scripts of East Asia on Linux, macOS, Windows.
@@ -25,76 +27,80 @@ _FONTS = (
     *("Apple SD Gothic Neo", "AppleGothic", "Malgun Gothic", "UnDotum"),
 )
 _MOST_FEATURES = 30
-# Of more of them single numbers cannot be read, and would take minutes to draw.
+# With more of them the numbers cannot be read, and would take minutes to draw.
 _MOST_CLASSES = 40
 
 
 def draw(
-    truth: npt.NDArray[Any], answers: Mapping[str, Predictions], target: Target
+    truth: npt.NDArray[Any], predictions: Mapping[str, Predictions], target: Target
 ) -> tuple[Figure, Figure]:
     """Draw the confusion matrix and the scores by class, with how reliable probabilities are.
 
-    For a regression, true values and residuals against predicted values. The first of the answers
-    are those that are served; others have been before a calibration.
+    For a regression, true values and residuals against predicted values. The first predictions are
+    those of the served model; others are of the model before its calibration.
     """
-    found = next(iter(answers.values())).values
+    predicted = next(iter(predictions.values())).values
     errors, report = (Figure(figsize=(5.2, 4.6), layout="constrained") for _ in range(2))
-    shown = {name: one for name, one in answers.items() if one.probabilities is not None}
-    report_axes, *others = report.subplots(1, 1 + bool(shown), squeeze=False)[0]
+    probabilities = {
+        name: model_predictions.probabilities
+        for name, model_predictions in predictions.items()
+        if model_predictions.probabilities is not None
+    }
+    report_axes, *reliability_axes = report.subplots(1, 1 + bool(probabilities), squeeze=False)[0]
     axes, rows = errors.subplots(), f"{len(truth)} validation rows"
     with rc_context({"font.family": _families()}):
         if target.task == "regression":
             (name,) = drawable([target.column], "target")
             kinds = {"actual_vs_predicted": axes, "residual_vs_predicted": report_axes}
-            for kind, place in kinds.items():
+            for kind, plot_axes in kinds.items():
                 PredictionErrorDisplay.from_predictions(
-                    truth, found, kind=kind, ax=place, random_state=0
+                    truth, predicted, kind=kind, ax=plot_axes, random_state=0
                 )
-                place.set_title(f"{name}, {rows}")
+                plot_axes.set_title(f"{name}, {rows}")
             return errors, report
-        names = drawable([one.label for one in target.classes], "class")
+        names = drawable(list(target.labels.values()), "class")
         codes: dict[str, Any] = {"labels": target.class_codes}
         are_few = len(names) <= _MOST_CLASSES
         style = {"display_labels": names, "include_values": are_few, "cmap": "Blues"}
         ConfusionMatrixDisplay.from_predictions(
-            truth, found, **codes, **style, colorbar=False, ax=axes
+            truth, predicted, **codes, **style, colorbar=False, ax=axes
         )
         axes.set_title(f"Confusion matrix, {rows}")
-        scores = precision_recall_fscore_support(truth, found, **codes, zero_division=0)
+        scores = precision_recall_fscore_support(truth, predicted, **codes, zero_division=0)
         index = [f"{name}\n({count} rows)" for name, count in zip(names, scores[3], strict=True)]
         table = pd.DataFrame(np.transpose(scores[:3]), index, ["precision", "recall", "F1"])
-        report.set_figwidth(max(5.2, 1.4 * min(len(names), _MOST_CLASSES)) + 4.6 * bool(shown))
+        bars_width = max(5.2, 1.4 * min(len(names), _MOST_CLASSES))
+        report.set_figwidth(bars_width + 4.6 * bool(probabilities))
         title = "Validation scores by class"
         table.plot.bar(ax=report_axes, rot=0, width=0.8, ylim=(0, 1.12), title=title)
         bars: Any
         for bars in report_axes.containers if are_few else ():
             report_axes.bar_label(bars, fmt="%.2f", fontsize=8)
         report_axes.legend(ncols=3, loc="lower right")
-        for place in others:
-            _draw_reliability(place, truth, shown, target)
+        for axes in reliability_axes:
+            _draw_reliability(axes, truth, probabilities, target)
     return errors, report
 
 
 def _draw_reliability(
-    place: Any, truth: npt.NDArray[Any], answers: Mapping[str, Predictions], target: Target
+    axes: Any, truth: npt.NDArray[Any], by_model: Mapping[str, Matrix], target: Target
 ) -> None:
     """How often the second of two classes, or of more the likeliest, is right at a probability."""
     codes = np.array(target.class_codes)
-    for name, one in answers.items():
-        found = np.asarray(one.probabilities)
-        likeliest = found.argmax(axis=1) if len(codes) > 2 else np.ones(len(truth), np.intp)
-        chances = found[np.arange(len(truth)), likeliest].clip(0, 1)
+    for name, probabilities in by_model.items():
+        likeliest = probabilities.argmax(axis=1) if len(codes) > 2 else np.ones(len(truth), np.intp)
+        chances = probabilities[np.arange(len(truth)), likeliest].clip(0, 1)
         bins: dict[str, Any] = {"strategy": "quantile", "n_bins": min(10, 2 + len(truth) // 20)}
         CalibrationDisplay.from_predictions(
-            truth == codes[likeliest], chances, **bins, ax=place, name=name
+            truth == codes[likeliest], chances, **bins, ax=axes, name=name
         )
-    place.set_title("How often a probability is right")
-    place.set(xlabel="probability", ylabel="share of rows")
+    axes.set_title("How often a probability is right")
+    axes.set(xlabel="probability", ylabel="share of rows")
 
 
 def draw_importance(importance: Mapping[str, float]) -> Figure:
-    """Draw the mean size of each feature's contribution to an answer, of the largest."""
-    largest = sorted(importance.items(), key=lambda one: one[1])[-_MOST_FEATURES:]
+    """Draw the mean size of each feature's contribution to a prediction, the largest ones."""
+    largest = sorted(importance.items(), key=itemgetter(1))[-_MOST_FEATURES:]
     names, sizes = zip(*largest, strict=True)
     figure = Figure(figsize=(5.2, 1.2 + 0.28 * len(names)), layout="constrained")
     axes = figure.subplots()
@@ -105,13 +111,13 @@ def draw_importance(importance: Mapping[str, float]) -> Figure:
 
 
 def drawable(names: Sequence[str], fallback: str) -> list[str]:
-    """Names as the fonts here can draw them: themselves, or the fallback with their place."""
-    known: set[int] = set()
+    """Names as the fonts here can draw them: themselves, or the fallback with their position."""
+    characters: set[int] = set()
     for family in _families():
-        known.update(FT2Font(font_manager.findfont(family)).get_charmap())
+        characters.update(FT2Font(font_manager.findfont(family)).get_charmap())
     return [
-        name if known.issuperset(map(ord, name)) else f"{fallback} {place}"
-        for place, name in enumerate(names)
+        name if characters.issuperset(map(ord, name)) else f"{fallback} {position}"
+        for position, name in enumerate(names)
     ]
 
 

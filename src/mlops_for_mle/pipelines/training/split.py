@@ -44,10 +44,10 @@ def split_values(
         )
     if by == "group":
         texts = rows[column].astype("str").fillna("")
-        own = _hashes((one.encode() for one in texts), training.seed)
+        group_hashes = _hashes((text.encode() for text in texts), training.seed)
         is_unknown = present(rows[column]).isna()
         # Rows whose group is not known belong to none: all that a retraining has may be such rows.
-        return np.where(is_unknown, row_hashes(features, training.seed), own)
+        return np.where(is_unknown, row_hashes(features, training.seed), group_hashes)
     if rows[column].dtype.kind != "M":
         raise UserError(f"training.split.column: {column} holds no dates or times")
     # Rows without a time are taken for the oldest.
@@ -100,7 +100,7 @@ def hold_back(
 def folds(learned: Part, training: TrainingOptions, count: int | None = None) -> Folds:
     """Split the rows to learn from again, by the same rule as ``hold_back``.
 
-    Of times, each fold judges by a later stretch what was learned from all before it. A fold
+    Split by time, each fold judges by a later stretch what was learned from all before it. A fold
     without a row of every class to learn from is left out; with fewer than two it is an error.
     """
     truth, is_classifier = learned.truth, bool(learned.contract.target.classes)
@@ -109,31 +109,31 @@ def folds(learned: Part, training: TrainingOptions, count: int | None = None) ->
     # More folds than the largest class has rows cannot be stratified.
     largest = int(np.unique(truth, return_counts=True)[1].max()) if is_classifier else len(truth)
     if count is None:
-        most = 5 if len(truth) <= _MANY_ROWS else 3
-        count = max(2, min(most, largest, len(distinct) - is_by_time))
+        maximum = 5 if len(truth) <= _MANY_ROWS else 3
+        count = max(2, min(maximum, largest, len(distinct) - is_by_time))
     if len(distinct) < count + is_by_time or largest < count:
-        made = []
+        splits = []
     elif is_by_time:
-        made = [
+        splits = [
             (np.flatnonzero(np.isin(positions, past)), np.flatnonzero(np.isin(positions, later)))
             for past, later in TimeSeriesSplit(count).split(distinct)
         ]
     else:
-        kind = StratifiedGroupKFold if is_classifier else GroupKFold
-        splitter = kind(count, shuffle=True, random_state=training.seed)
+        splitter_class = StratifiedGroupKFold if is_classifier else GroupKFold
+        splitter = splitter_class(count, shuffle=True, random_state=training.seed)
         with warnings.catch_warnings():
             # It warns of classes with fewer rows than there are folds, which is looked at below.
             warnings.simplefilter("ignore", UserWarning)
-            made = list(splitter.split(positions, truth, positions))
+            splits = list(splitter.split(positions, truth, positions))
     if is_classifier:
-        known = len(np.unique(truth))
-        made = [fold for fold in made if len(np.unique(truth[fold[0]])) == known]
-    if len(made) < 2:
+        class_count = len(np.unique(truth))
+        splits = [fold for fold in splits if len(np.unique(truth[fold[0]])) == class_count]
+    if len(splits) < 2:
         raise UserError(
             "training.split: rows of every class stand in too few folds to choose by "
             "cross-validation: ingest more, or name one training.estimator without a search."
         )
-    return made
+    return splits
 
 
 def judged(folds: Folds) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -151,5 +151,5 @@ def row_hashes(features: pd.DataFrame, seed: int) -> npt.NDArray[np.uint64]:
 
 def _hashes(contents: "Iterable[bytes | memoryview]", seed: int) -> npt.NDArray[np.uint64]:
     key = str(seed).encode()
-    hashes = (hashlib.blake2b(one, digest_size=8, key=key).digest() for one in contents)
+    hashes = (hashlib.blake2b(content, digest_size=8, key=key).digest() for content in contents)
     return np.fromiter(hashes, "S8").view(">u8").astype(np.uint64)
