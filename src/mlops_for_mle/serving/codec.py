@@ -149,7 +149,7 @@ class Reading:
         self.faults, self.where = Faults(), where
         self._codec, self._lenient = codec, lenient
         # Whether columns are written anew, since their values are cast or their names normalised.
-        self._is_written = lenient
+        self._writes_columns = lenient
         self._lengths: dict[str, int] = {}
         self._encoded: dict[str, list[Matrix]] = {name: [] for name in codec.names}
         self._texts: dict[str, list[bytes]] = {name: [] for name in codec.names}
@@ -158,7 +158,7 @@ class Reading:
         """Read an object that was refused as a whole."""
         row = self._row(plain(text), "")
         self.faults.raise_if_any()
-        return Rows(1, self._written([row])[1:-1], Form.ONE, row)
+        return Rows(1, self._as_json([row])[1:-1], Form.ONE, row)
 
     def read_list(self, text: bytes) -> Rows:
         """Read the JSON of a list of objects."""
@@ -174,7 +174,7 @@ class Reading:
                 numbered = enumerate(plain(piece), start)
                 rows = [self._row(given, f"{self.where}[{number}]") for number, given in numbered]
                 columns = list(zip(*rows, strict=True))
-                texts.append(self._written(rows)[1:-1])
+                texts.append(self._as_json(rows)[1:-1])
                 is_rewritten = True
             else:
                 texts.append(piece.strip()[1:-1])
@@ -189,7 +189,7 @@ class Reading:
         columns = _by_known_names(given, features)
         if not self._lenient:
             _refuse_unknown(columns, features, f"{self.where}.", self.faults)
-        self._is_written |= columns is not given
+        self._writes_columns |= columns is not given
         for name, feature in features.items():
             if name in columns:
                 self._add_column(name, columns[name])
@@ -232,20 +232,20 @@ class Reading:
         faults.raise_if_any()
         for name in encoded.keys() - lengths.keys():
             self._add(name, [None] * size)
-        # What was put together is freed, since of numbers it is longer than the body.
+        # What was joined is freed at once, since numbers take more memory than their text.
         names = list(encoded)
         columns = [np.concatenate(encoded.pop(name), axis=1) for name in names]
         slices = (slice(start, start + _ROWS_A_PART) for start in range(0, size, _ROWS_A_PART))
         matrices = [np.concatenate([column[:, rows] for column in columns]).T for rows in slices]
         del columns
-        if self._is_written:
+        if self._writes_columns:
             form, texts = Form.COLUMNS, [b'{"columns":{']
             for name in names:
                 texts += [encode(name), b":[", *self._texts[name][1:], b"]", b","]
             text = b"".join([*texts[:-1], b"}}"])
         return Rows(size, text, form, matrices=matrices)
 
-    def _written(self, rows: Iterable[Sequence[Any]]) -> bytes:
+    def _as_json(self, rows: Iterable[Sequence[Any]]) -> bytes:
         """A list of rows under the names of the contract."""
         return encode([dict(zip(self._codec.names, row, strict=True)) for row in rows])
 
@@ -280,7 +280,7 @@ class Reading:
         if length > MOST_ROWS:
             raise refused(self.where, "has too many rows", f"at most {MOST_ROWS} a request")
         self._encoded[name].append(self._codec.encoder.feature(name, values))
-        if self._is_written:
+        if self._writes_columns:
             self._texts[name] += [b",", (text or encode(values)).strip()[1:-1]]
 
 

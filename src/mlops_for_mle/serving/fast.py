@@ -30,7 +30,7 @@ from mlops_for_mle.serving.predict import HotRoute, Question, answer
 from mlops_for_mle.serving.request import Request, current_request
 from mlops_for_mle.serving.services import Services
 
-# Compressed, in parts, or from a page, which is looked at by the ordinary way.
+# Requests with these (compressed, in parts, from a page) are for the ordinary way.
 _UNUSUAL = frozenset({b"content-encoding", b"transfer-encoding", b"origin", b"sec-fetch-site"})
 # Beside what arrives in one read, which uvloop makes 256 KiB at most.
 _LARGEST_HEAD = 64 * 1024
@@ -163,7 +163,7 @@ class FastWay:
         connection.await_head()
 
     def _look_up(self, url: bytes) -> tuple[HotRoute, str, Need] | None:
-        """The route, path and need of a URL that stands for its path letter by letter."""
+        """The route, path and needed scope of a URL that is nothing but a path; else None."""
         if any(mark in url for mark in (b"?", b"%", b"#")):
             return None
         path = url.decode("ascii")
@@ -186,7 +186,7 @@ class ServingProtocol(HttpToolsProtocol):
 
     def __init__(self, config: Config, *arguments: Any, **options: Any) -> None:
         super().__init__(config, *arguments, **options)
-        # What the application offers, looked up through what was wrapped around it.
+        # The application's own, looked up through the layers around it.
         application: Any = self.app
         while not hasattr(application, "fast_way"):
             application = application.app
@@ -246,7 +246,7 @@ class ServingProtocol(HttpToolsProtocol):
         self.expect_100_continue, self._head_bytes = False, 0
 
     def on_headers_complete(self) -> None:
-        """Begin to answer a request, or wait whether its body is there too."""
+        """Let a request go the ordinary way, or wait and see whether its body has arrived too."""
         self._head_bytes = None
         # What comes behind a chunked body is no header, least of all one that says what is in it.
         self.received_headers, self.headers = self.headers, []
@@ -259,7 +259,7 @@ class ServingProtocol(HttpToolsProtocol):
             self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
-            # uvicorn fails at others, which only the parser's own turn makes a refusal.
+            # uvicorn fails at other URLs, and only within a call of the parser is that a refusal.
             and self.url.startswith(b"/")
             and self.url.isascii()
             and not (self.expect_100_continue or self.flow.write_paused or self.is_busy)

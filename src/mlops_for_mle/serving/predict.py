@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 MOST_EXPLAINED = 100
 
-# Where a number, a list of them or an id goes in a document; JSON itself has no such byte.
+# Marks where a number, a list or an id goes in a document; JSON itself has no such byte.
 _NUL = b"\x00"
 _SLOT = msgspec.Raw(_NUL)
 SLOTS = msgspec.Raw(b"[%b]" % _NUL)
@@ -71,7 +71,7 @@ _EXPLAIN_WORDS = (
 
 
 class Part(msgspec.Struct):
-    """What the model says to some rows of a request: a class code or number each.
+    """What the model predicts for some rows of a request: a class code or number each.
 
     ``texts`` holds them as JSON with commas between, then the probabilities of each class likewise.
     """
@@ -82,7 +82,7 @@ class Part(msgspec.Struct):
 
 
 class Question(msgspec.Struct):
-    """Rows of a request to one release, and in the end what its model says to them.
+    """Rows of a request to one release, and in the end what its model predicts for them.
 
     ``answered_at`` is in nanoseconds since 1970, UTC.
     """
@@ -121,7 +121,7 @@ def answer(services: "Services", questions: Sequence[Question]) -> list[Answer]:
     served, seconds = questions[0].served, services.settings.request_timeout_seconds
     rows = [question.rows for question in questions]
     matrices = rows[0].matrices or [served.codec.encode(rows)]
-    # Each matrix is freed when it was predicted, since the answer needs the memory.
+    # Each matrix is freed after its prediction, since the answer needs the memory.
     parts = [_predict(served, matrices.pop(0)) for _ in range(len(matrices))]
     if len(questions) == 1:
         questions[0].parts = parts
@@ -203,7 +203,7 @@ class Answers:
         self._features = tuple(manifest.contract.features)
         self._release = {"model_version": manifest.version, "release": manifest.release}
         labels, values = self._target.labels, self._target.values
-        # Small where they can be, as each row of a request has one.
+        # Of a small type where they fit, as each row of a request has one.
         is_small = all(abs(code) < 2**15 for code in labels)
         self.codes = np.array(self._target.class_codes, np.int16 if is_small else np.int64)
         # The template of a class names it, so its code, the first text of a row, is not used.
@@ -239,7 +239,7 @@ class Answers:
         return [part.texts[0] for part in parts]
 
     def named(self, parts: Sequence[Part], names: Mapping[int, int | str]) -> list[Piece]:
-        """The JSON of what the classes of rows are called, in pieces."""
+        """The JSON of the names of the rows' classes, in pieces."""
         texts = np.array([encode(name) for name in names.values()], object)
         sizes = [len(text) for text in texts]
 
@@ -364,7 +364,7 @@ def add_hot_route(
                 raise ProblemError(400, "The client has left")
             return response(answering.result())
         finally:
-            # The thread looks at this now and then.
+            # The thread looks at this now and then, and stops.
             request.is_wanted = False
             leaving.cancel()
 
