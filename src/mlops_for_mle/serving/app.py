@@ -85,10 +85,10 @@ def _answer_errors(application: FastAPI) -> None:
             headers = dict(error.headers or {})
             if "Allow" in headers:
                 # The framework names only the methods of one of the path's routes.
-                asked = ({**request.scope, "method": method} for method in HTTPMethod)
+                scopes = ({**request.scope, "method": method} for method in HTTPMethod)
                 headers["Allow"] = ", ".join(
                     scope["method"]
-                    for scope in asked
+                    for scope in scopes
                     if any(route.matches(scope)[0] is Match.FULL for route in application.routes)
                 )
             problem = ProblemError(error.status_code, str(error.detail), headers=headers)

@@ -53,8 +53,8 @@ logger = logging.getLogger("mlops_for_mle.serving.access")
 
 def id_of(headers: Headers) -> str:
     """The client's name for a request, or a new one where that is missing or odd."""
-    sent = headers.get(REQUEST_ID, b"")
-    return sent.decode() if _SANE_ID.fullmatch(sent) else f"{getrandbits(128):032x}"
+    name = headers.get(REQUEST_ID, b"")
+    return name.decode() if _SANE_ID.fullmatch(name) else f"{getrandbits(128):032x}"
 
 
 class RequestContext:
@@ -91,8 +91,8 @@ class RequestContext:
                 status = message["status"]
                 present = {name for name, _ in message["headers"]}
                 added = [header for header in PROTECTIVE_HEADERS if header[0] not in present]
-                named = (REQUEST_ID, request.request_id.encode())
-                message["headers"] = [*message["headers"], *added, named]
+                request_id = (REQUEST_ID, request.request_id.encode())
+                message["headers"] = [*message["headers"], *added, request_id]
             await send(message)
 
         try:

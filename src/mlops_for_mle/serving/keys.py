@@ -90,11 +90,11 @@ class KeyFile:
         key = "mlops_" + secrets.token_urlsafe(32)
         now = datetime.now(UTC).replace(microsecond=0)
         sha256 = _digest(key.encode())
-        kept = ApiKey(name=name, scopes=tuple(scopes), sha256=sha256, created_at=now)
+        entry = ApiKey(name=name, scopes=tuple(scopes), sha256=sha256, created_at=now)
         with self._changing() as keys:
             if name in keys:
                 raise UserError(f"There is a key named {name} already: revoke it, or take another.")
-            keys[name] = kept
+            keys[name] = entry
         return key
 
     def revoke(self, name: str) -> None:

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract import Feature
@@ -31,7 +32,7 @@ from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, object_of
 from mlops_for_mle.serving.predict import HotRoute, Part, Question
 from mlops_for_mle.serving.releases import Served
-from mlops_for_mle.serving.request import Request as Asked
+from mlops_for_mle.serving.request import Request
 from mlops_for_mle.serving.services import Services
 
 # Element types of the protocol by their names; little-endian.
@@ -100,10 +101,10 @@ def router(services: Services) -> APIRouter:
         require_ready(services)
         return {"ready": True}
 
-    async def metadata(request: Request) -> dict[str, Any]:
+    async def metadata(request: HttpRequest) -> dict[str, Any]:
         return _metadata(_served_as(services, **request.path_params))
 
-    async def model_ready(request: Request) -> dict[str, Any]:
+    async def model_ready(request: HttpRequest) -> dict[str, Any]:
         served = _served_as(services, **request.path_params)
         require_ready(services)
         return {"name": served.contract.name, "ready": True}
@@ -172,13 +173,13 @@ def _tensor(name: str, datatype: str, *width: int) -> dict[str, Any]:
     return {"name": name, "datatype": datatype, "shape": [-1, *width]}
 
 
-def _read(services: Services, request: Asked) -> Question:
+def _read(services: Services, request: Request) -> Question:
     # The protocol's own clients say nothing of the type.
     media_type(request.headers.get(CONTENT_TYPE), "application/json", _OCTETS, may_be_missing=True)
     # /v2/models/MODEL/infer or /v2/models/MODEL/versions/VERSION/infer
     served = _served_as(services, *request.path.split("/")[3:6:2])
-    text, size = request.headers.get(_HEADER_LENGTH), len(request.body)
-    length = size if text is None else int(text[:9]) if text.isdigit() else size + 1
+    declared, size = request.headers.get(_HEADER_LENGTH), len(request.body)
+    length = size if declared is None else int(declared[:9]) if declared.isdigit() else size + 1
     if length > size:
         allowed = f"the number of bytes of the JSON, at most {size}"
         raise refused("Inference-Header-Content-Length", "does not fit the body", allowed)
@@ -192,7 +193,7 @@ INFER = (
 )
 
 
-def _question(served: Served, request: Asked, text: bytes, binary: memoryview) -> Question:
+def _question(served: Served, request: Request, text: bytes, binary: memoryview) -> Question:
     body = _BODY.decode(text)
     rows = _rows(served.codec, body.inputs, binary)
     outputs, wanted = _outputs(served), {}
