@@ -85,20 +85,20 @@ def _answer_errors(application: FastAPI) -> None:
             headers = dict(error.headers or {})
             if "Allow" in headers:
                 # The framework names only the methods of one of the path's routes.
-                asked = ({**request.scope, "method": method} for method in HTTPMethod)
+                scopes = ({**request.scope, "method": method} for method in HTTPMethod)
                 headers["Allow"] = ", ".join(
                     scope["method"]
-                    for scope in asked
-                    if any(one.matches(scope)[0] is Match.FULL for one in application.routes)
+                    for scope in scopes
+                    if any(route.matches(scope)[0] is Match.FULL for route in application.routes)
                 )
             problem = ProblemError(error.status_code, str(error.detail), headers=headers)
         elif isinstance(error, RequestValidationError):
-            found = []
-            for one in error.errors():
-                path, given = ".".join(map(str, one["loc"][1:])), errors.shown(one["input"])
-                found.append(FieldError(path, "is not valid", given, one["msg"]))
-            problem = errors.unprocessable(*found)
+            faults = []
+            for fault in error.errors():
+                path, given = ".".join(map(str, fault["loc"][1:])), errors.shown(fault["input"])
+                faults.append(FieldError(path, "is not valid", given, fault["msg"]))
+            problem = errors.unprocessable(*faults)
         return response(errors.problem_answer(problem, request.scope["path"]))
 
-    for kind in (ProblemError, HTTPException, RequestValidationError, Exception):
-        application.add_exception_handler(kind, on_error)
+    for error_type in (ProblemError, HTTPException, RequestValidationError, Exception):
+        application.add_exception_handler(error_type, on_error)

@@ -1,7 +1,7 @@
 """Reads the rows of one contract from JSON.
 
 A row is a type that ``contract.rules`` makes, so msgspec decodes and checks it at the speed of its
-parser, whatever its columns hold. Only what msgspec refuses is looked at value by value, to say
+parser, whatever its columns hold. Only what msgspec refuses is looked at value by value: to say
 where each fault is, what was given and what is allowed, or to cast it for protocols of fewer types.
 """
 
@@ -37,7 +37,7 @@ COLUMNS_KEY, OUTSIDE_KEY = "columns", "outside_training"
 MOST_ROWS = 100_000
 """Of one request, which bounds its memory: an answer may be many times as long as its rows."""
 
-# So many are predicted at once, which bounds what the model needs in between.
+# So many are predicted at once, which bounds the memory of the model.
 _ROWS_A_PART = 2048
 _BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
@@ -61,8 +61,8 @@ class Rows(msgspec.Struct):
 
     Attributes:
         text: Their JSON, for the prediction log.
-        row: The plain values of a single one, which waits to be encoded with those of others.
-        matrices: Any other rows as the contract's encoding has them, in parts.
+        row: The plain values of a single row, to be encoded with those of other requests.
+        matrices: Any other rows, encoded, in parts.
     """
 
     count: int
@@ -91,24 +91,24 @@ class Codec:
         self.precision: Precision = manifest.precision
         self.encoder = Encoder(contract, self.precision)
         self.row_words = f"an object with {', '.join(self.names)}"
-        types = {name: json_type(one) for name, one in self.features.items()}
+        types = {name: json_type(feature) for name, feature in self.features.items()}
         row: Any = _row_type(types, self.features)
         self._decode_row = msgspec.json.Decoder(row).decode
         self.decode_rows = msgspec.json.Decoder(list[row]).decode
         self.list_decoders: dict[str, Any] = {
-            name: msgspec.json.Decoder(list[one])  # type: ignore[valid-type]
-            for name, one in types.items()
+            name: msgspec.json.Decoder(list[value_type])  # type: ignore[valid-type]
+            for name, value_type in types.items()
         }
-        self._checks = {name: text_check(one) for name, one in self.features.items()}
+        self._checks = {name: text_check(feature) for name, feature in self.features.items()}
         checks = enumerate(self._checks.values())
-        self._open = [(place, check) for place, check in checks if check is not None]
+        self._row_checks = [(index, check) for index, check in checks if check is not None]
 
     def read(self, body: bytes) -> Rows:
         """Read a row as an object, a list of them, or ``{"columns": {feature: [values]}}``."""
         try:
             row = msgspec.structs.astuple(self._decode_row(body))
-            for place, check in self._open:
-                check(row[place])
+            for index, check in self._row_checks:
+                check(row[index])
         except (*REFUSALS, ValueError):
             return read_json(body, self._read, self.row_words)
         return Rows(1, body, Form.ONE, row)
@@ -122,7 +122,7 @@ class Codec:
 
     def encode(self, rows: Iterable[Rows]) -> Matrix:
         """Encode single rows together."""
-        return self.encoder(zip(*(one.row for one in rows), strict=True))
+        return self.encoder(zip(*(single.row for single in rows), strict=True))
 
     def matrix(self, rows: Rows) -> Matrix:
         """All rows of a request, encoded."""
@@ -131,25 +131,25 @@ class Codec:
         return np.concatenate(rows.matrices, dtype=self.precision)
 
     def check_texts(self, name: str, values: Sequence[Any]) -> None:
-        """Check what the type of a feature leaves open; ValueError, a text is not allowed."""
+        """Check what a feature's JSON type leaves open; ValueError where a text is not allowed."""
         check = self._checks[name]
         if check is not None:
-            for one in set(values):
-                check(one)
+            for value in set(values):
+                check(value)
 
 
 class Reading:
     """Rows of one body as they are read: checked, encoded, and written for the prediction log.
 
-    A lenient one ignores unknown fields, and casts text and numbers; ``where`` is the place of its
-    rows in the body.
+    With ``lenient``, unknown fields are ignored, and text and numbers cast; ``where`` is the path
+    of the rows in the body.
     """
 
     def __init__(self, codec: Codec, where: str = "", *, lenient: bool = False) -> None:
         self.faults, self.where = Faults(), where
         self._codec, self._lenient = codec, lenient
         # Whether columns are written anew, since their values are cast or their names normalised.
-        self._is_written = lenient
+        self._writes_columns = lenient
         self._lengths: dict[str, int] = {}
         self._encoded: dict[str, list[Matrix]] = {name: [] for name in codec.names}
         self._texts: dict[str, list[bytes]] = {name: [] for name in codec.names}
@@ -158,11 +158,11 @@ class Reading:
         """Read an object that was refused as a whole."""
         row = self._row(plain(text), "")
         self.faults.raise_if_any()
-        return Rows(1, self._written([row])[1:-1], Form.ONE, row)
+        return Rows(1, self._as_json([row])[1:-1], Form.ONE, row)
 
     def read_list(self, text: bytes) -> Rows:
         """Read the JSON of a list of objects."""
-        codec, start, read, is_rewritten = self._codec, 0, list[bytes](), False
+        codec, start, texts, is_rewritten = self._codec, 0, list[bytes](), False
         for piece in pieces(text, ROWS):
             columns: list[tuple[Any, ...]]
             try:
@@ -171,34 +171,34 @@ class Reading:
                 for name, values in zip(codec.names, columns, strict=False):
                     codec.check_texts(name, values)
             except (msgspec.ValidationError, ValueError):
-                given = enumerate(plain(piece), start)
-                rows = [self._row(one, f"{self.where}[{at}]") for at, one in given]
+                numbered = enumerate(plain(piece), start)
+                rows = [self._row(given, f"{self.where}[{number}]") for number, given in numbered]
                 columns = list(zip(*rows, strict=True))
-                read.append(self._written(rows)[1:-1])
+                texts.append(self._as_json(rows)[1:-1])
                 is_rewritten = True
             else:
-                read.append(piece.strip()[1:-1])
+                texts.append(piece.strip()[1:-1])
             for name, values in zip(codec.names, columns, strict=False):
                 self._add(name, values)
             start += len(columns[0]) if columns else 0
-        return self.done(Form.LIST, b"[%b]" % b",".join(read) if is_rewritten else text)
+        return self.done(Form.LIST, b"[%b]" % b",".join(texts) if is_rewritten else text)
 
     def read_columns(self, given: Mapping[str, Given], text: bytes = b"") -> Rows:
         """Read a list for each feature, one value a row; ``text`` is the JSON of the body."""
         features = self._codec.features
-        known = _known_names(given, features)
+        columns = _by_known_names(given, features)
         if not self._lenient:
-            _refuse_unknown(known, features, f"{self.where}.", self.faults)
-        self._is_written |= known is not given
+            _refuse_unknown(columns, features, f"{self.where}.", self.faults)
+        self._writes_columns |= columns is not given
         for name, feature in features.items():
-            if name in known:
-                self._add_column(name, known[name])
+            if name in columns:
+                self._add_column(name, columns[name])
             elif not feature.is_optional:
                 self.faults.add(f"{self.where}.{name}", "is missing", "a list of values")
         return self.done(Form.COLUMNS, text)
 
     def check(self, name: str, given: bytes | Sequence[Any], paths: Iterable[str]) -> int:
-        """Check and append values of one feature, with the places where they stand."""
+        """Check and append values of one feature; gives how many. ``paths`` tell where they are."""
         codec = self._codec
         feature, decoder, text = codec.features[name], codec.list_decoders[name], None
         try:
@@ -212,54 +212,54 @@ class Reading:
             text = None
             values = plain(given) if isinstance(given, bytes) else given
             if self._lenient:
-                values = [_cast(one, feature) for one in values]
+                values = [_cast(value, feature) for value in values]
             values = [
-                _checked(one, feature, path, self.faults)
-                for one, path in zip(values, paths, strict=False)
+                _checked(value, feature, path, self.faults)
+                for value, path in zip(values, paths, strict=False)
             ]
         self._add(name, values, text)
         return len(values)
 
     def done(self, form: Form, text: bytes = b"") -> Rows:
         """All that was read, unless something was wrong with it."""
-        found, faults, lengths = self._encoded, self.faults, self._lengths
+        encoded, faults, lengths = self._encoded, self.faults, self._lengths
         size = max(lengths.values(), default=0)
         if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-            faults.add(self.where, "differ in length", "one length", told)
+            given = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+            faults.add(self.where, "differ in length", "one length", given)
         elif not size:
             faults.add(self.where, "has no rows", "at least one row")
         faults.raise_if_any()
-        for name in found.keys() - lengths.keys():
+        for name in encoded.keys() - lengths.keys():
             self._add(name, [None] * size)
-        # What was put together is let go, since of numbers it is longer than the body.
-        names = list(found)
-        columns = [np.concatenate(found.pop(one), axis=1) for one in names]
+        # What was joined is freed at once, since numbers take more memory than their text.
+        names = list(encoded)
+        columns = [np.concatenate(encoded.pop(name), axis=1) for name in names]
         slices = (slice(start, start + _ROWS_A_PART) for start in range(0, size, _ROWS_A_PART))
-        matrices = [np.concatenate([one[:, part] for one in columns]).T for part in slices]
+        matrices = [np.concatenate([column[:, rows] for column in columns]).T for rows in slices]
         del columns
-        if self._is_written:
+        if self._writes_columns:
             form, texts = Form.COLUMNS, [b'{"columns":{']
             for name in names:
                 texts += [encode(name), b":[", *self._texts[name][1:], b"]", b","]
             text = b"".join([*texts[:-1], b"}}"])
         return Rows(size, text, form, matrices=matrices)
 
-    def _written(self, rows: Iterable[Sequence[Any]]) -> bytes:
+    def _as_json(self, rows: Iterable[Sequence[Any]]) -> bytes:
         """A list of rows under the names of the contract."""
         return encode([dict(zip(self._codec.names, row, strict=True)) for row in rows])
 
     def _row(self, given: Any, path: str) -> list[Any]:
+        """The values of a row that was decoded without its type, in the order of the features."""
         codec = self._codec
         if not isinstance(given, dict):
             self.faults.add(path, "is no object", codec.row_words, given)
             return [None] * len(codec.names)
         if self._lenient:
-            known = _known_names(given, codec.features)
-            features = codec.features.items()
-            given = {name: _cast(known[name], one) for name, one in features if name in known}
-        found = check_fields(given, codec.features, self.faults, path)
-        return [found.get(name) for name in codec.names]
+            row, items = _by_known_names(given, codec.features), codec.features.items()
+            given = {name: _cast(row[name], feature) for name, feature in items if name in row}
+        values = check_fields(given, codec.features, self.faults, path)
+        return [values.get(name) for name in codec.names]
 
     def _add_column(self, name: str, given: Given) -> None:
         path, start = f"{self.where}.{name}", 0
@@ -272,7 +272,7 @@ class Reading:
             self.faults.add(path, "is no list", allowed)
             return
         for piece in parts:
-            start += self.check(name, piece, (f"{path}[{at}]" for at in count(start)))
+            start += self.check(name, piece, (f"{path}[{number}]" for number in count(start)))
 
     def _add(self, name: str, values: Sequence[Any], text: bytes | None = None) -> None:
         """Append values that were checked; ``text`` is their JSON, if it is there already."""
@@ -280,7 +280,7 @@ class Reading:
         if length > MOST_ROWS:
             raise refused(self.where, "has too many rows", f"at most {MOST_ROWS} a request")
         self._encoded[name].append(self._codec.encoder.feature(name, values))
-        if self._is_written:
+        if self._writes_columns:
             self._texts[name] += [b",", (text or encode(values)).strip()[1:-1]]
 
 
@@ -298,16 +298,16 @@ def check_fields(
         The values in the types that the table holds; None for what may be missing, or is wrong.
     """
     prefix = f"{path}." if path else ""
-    given, found = _known_names(given, features), {}
+    given, values = _by_known_names(given, features), {}
     for name, feature in features.items():
         if name in given:
-            found[name] = _checked(given[name], feature, prefix + name, faults)
+            values[name] = _checked(given[name], feature, prefix + name, faults)
         elif name not in may_lack:
-            found[name] = None
+            values[name] = None
             if not feature.is_optional:
                 faults.add(prefix + name, "is missing", describe(feature))
     _refuse_unknown(given, features, prefix, faults)
-    return found
+    return values
 
 
 def _checked(given: Any, feature: Feature, path: str, faults: Faults) -> Any:
@@ -340,28 +340,28 @@ def _cast(given: Any, feature: Feature) -> Any:
     return float(given) if isinstance(given, bool) and feature.is_number else given
 
 
-def _known_names(given: Mapping[str, Value], known: Container[str]) -> Mapping[str, Value]:
+def _by_known_names(fields: Mapping[str, Value], known: Container[str]) -> Mapping[str, Value]:
     """Fields by their names in Unicode's form NFC, which those of a contract have."""
-    if all(name in known for name in given):
-        return given
-    plain = {name: normalised(name) for name in given}
-    return {name if plain[name] in given else plain[name]: one for name, one in given.items()}
+    if all(name in known for name in fields):
+        return fields
+    nfc = {name: normalised(name) for name in fields}
+    return {name if nfc[name] in fields else nfc[name]: value for name, value in fields.items()}
 
 
 def _refuse_unknown(
-    given: Mapping[str, Any], known: Mapping[str, Any], prefix: str, faults: Faults
+    fields: Mapping[str, Any], known: Mapping[str, Any], prefix: str, faults: Faults
 ) -> None:
-    for name, one in given.items():
+    for name, value in fields.items():
         if name not in known:
-            told = msgspec.UNSET if isinstance(one, msgspec.Raw) else one
-            faults.add(prefix + name, "is an unknown field", ", ".join(known), told)
+            given = msgspec.UNSET if isinstance(value, msgspec.Raw) else value
+            faults.add(prefix + name, "is an unknown field", ", ".join(known), given)
 
 
 def _row_type(types: Mapping[str, Any], features: Mapping[str, Feature]) -> Any:
     if any(map(_ESCAPED.search, types)):
-        # msgspec has no such fields. What refuses every object lets each value be looked at.
+        # msgspec has no such fields. A type that refuses every object lets each value be looked at.
         return int
-    names = {f"field_{place}": name for place, name in enumerate(types)}
+    names = {f"field_{index}": name for index, name in enumerate(types)}
     typed: list[Any] = [
         (field, types[name], None) if features[name].is_optional else (field, types[name])
         for field, name in names.items()

@@ -53,14 +53,14 @@ logger = logging.getLogger("mlops_for_mle.serving.access")
 
 def id_of(headers: Headers) -> str:
     """The client's name for a request, or a new one where that is missing or odd."""
-    given = headers.get(REQUEST_ID, b"")
-    return given.decode() if _SANE_ID.fullmatch(given) else f"{getrandbits(128):032x}"
+    name = headers.get(REQUEST_ID, b"")
+    return name.decode() if _SANE_ID.fullmatch(name) else f"{getrandbits(128):032x}"
 
 
 class RequestContext:
-    """Stands before the routes; ``fast_way`` is offered to the protocol that knows of it.
+    """Stands before the routes; ``fast_way`` is for the protocol that knows of it.
 
-    It names each request, asks for its key, reads its body within the limits, bounds how many are
+    It names each request, checks its key, reads its body within the limits, bounds how many are
     worked on, completes the answer's headers, counts and logs.
     """
 
@@ -90,9 +90,9 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 present = {name for name, _ in message["headers"]}
-                added = [one for one in PROTECTIVE_HEADERS if one[0] not in present]
-                own = (REQUEST_ID, request.request_id.encode())
-                message["headers"] = [*message["headers"], *added, own]
+                added = [header for header in PROTECTIVE_HEADERS if header[0] not in present]
+                request_id = (REQUEST_ID, request.request_id.encode())
+                message["headers"] = [*message["headers"], *added, request_id]
             await send(message)
 
         try:
@@ -137,7 +137,7 @@ class RequestContext:
             async with asyncio.timeout(self._seconds - spent) as limit:
 
                 async def begin(message: Message) -> None:
-                    # What is answered in time may be read in any.
+                    # An answer that begins in time may take any time to be read.
                     limit.reschedule(None)
                     await send(message)
 
@@ -188,10 +188,10 @@ def media_type(declared: bytes | None, *allowed: str, may_be_missing: bool = Fal
     """The type that the client says its body has; ProblemError 415 for one that is not allowed."""
     if declared is None and may_be_missing:
         return None
-    kind, _, parameters = (declared or b"").decode("latin-1").lower().partition(";")
-    if kind.strip() in allowed and ("charset" not in parameters or "utf-8" in parameters):
-        return kind.strip()
-    detail = f"Content-Type is {kind or 'missing'}; allowed: {', '.join(allowed)} in UTF-8"
+    media, _, parameters = (declared or b"").decode("latin-1").lower().partition(";")
+    if media.strip() in allowed and ("charset" not in parameters or "utf-8" in parameters):
+        return media.strip()
+    detail = f"Content-Type is {media or 'missing'}; allowed: {', '.join(allowed)} in UTF-8"
     raise ProblemError(415, detail, headers={"Accept": "application/json"})
 
 
@@ -215,9 +215,9 @@ def response(answer: Answer) -> Response:
     size = sum(map(len, answer.parts))
     # Each message costs time, but a whole answer costs its memory again.
     if size <= _LARGEST_MESSAGE:
-        found = Response(answer.body, answer.status)
+        result = Response(answer.body, answer.status)
     else:
-        found = StreamingResponse(parts(), answer.status)
-    own = ((b"content-length", b"%d" % size), (b"content-type", answer.content_type))
-    found.raw_headers = [*own, *answer.headers]
-    return found
+        result = StreamingResponse(parts(), answer.status)
+    headers = ((b"content-length", b"%d" % size), (b"content-type", answer.content_type))
+    result.raw_headers = [*headers, *answer.headers]
+    return result

@@ -17,7 +17,7 @@ from mlops_for_mle.serving.request import current_request
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-Given = ParamSpec("Given")
+Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
 _CONNECTIONS, _SECONDS = 4, 10.0
@@ -58,27 +58,27 @@ def _engine(url: str, pool: str, statement_seconds: float) -> "Engine":
     def commit(connection: Connection) -> None:
         request = current_request.get(None)
         if request is not None and not request.is_wanted:
-            # Who was told that it took too long will ask for it again.
+            # The client was told that it took too long, and may send it again.
             connection.connection.rollback()
             request.go_on()
 
     return engine
 
 
-def rows(connection: "Connection", statement: str, **given: Any) -> list[dict[str, Any]]:
-    """What a statement gives."""
+def rows(connection: "Connection", statement: str, **parameters: Any) -> list[dict[str, Any]]:
+    """The rows that a statement returns."""
     from sqlalchemy import text
 
-    return [dict(one) for one in connection.execute(text(statement), given).mappings()]
+    return [dict(row) for row in connection.execute(text(statement), parameters).mappings()]
 
 
 def reason_of(error: BaseException) -> str:
     """Why the database does not do what it is asked for, in its own words, on one line."""
     original = getattr(error, "orig", None) or error
-    told = " ".join(str(original).partition("\nLINE ")[0].split())
+    reason = " ".join(str(original).partition("\nLINE ")[0].split())
     # A table or a column.
     is_missing = getattr(original, "pgcode", None) in {"42P01", "42703"}
-    return f"{told} (run `kedro db upgrade`)" if is_missing else told
+    return f"{reason} (run `kedro db upgrade`)" if is_missing else reason
 
 
 class Pool:
@@ -106,18 +106,18 @@ class Pool:
             first = str(error.orig).partition("\n")[0]
             raise ProblemError(409, f"The table does not allow the change: {first}") from error
         except (exc.DBAPIError, exc.TimeoutError, UserError, OSError) as error:
-            told = f"The database cannot be used at the moment: {reason_of(error)}"
-            raise not_ready(told) from error
+            detail = f"The database cannot be used at the moment: {reason_of(error)}"
+            raise not_ready(detail) from error
 
-    def endpoint(self, function: Callable[Given, Result]) -> Callable[Given, Awaitable[Result]]:
+    def endpoint(self, function: Callable[Params, Result]) -> Callable[Params, Awaitable[Result]]:
         """Have the function of a route run in a thread."""
 
         @wraps(function)
-        async def endpoint(*given: Given.args, **named: Given.kwargs) -> Result:
+        async def endpoint(*values: Params.args, **named: Params.kwargs) -> Result:
             if self._threads.available_tokens == 0:
                 most = self._threads.total_tokens
                 raise too_many(f"{most} such requests wait for the database already")
-            work = partial(function, *given, **named)
+            work = partial(function, *values, **named)
             try:
                 return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
             finally:

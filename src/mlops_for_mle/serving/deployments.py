@@ -38,7 +38,7 @@ class Rollback(BaseModel):
 
 def router(services: "Services") -> APIRouter:
     """The routes."""
-    found = APIRouter(prefix="/deployments", tags=["deployments"])
+    routes = APIRouter(prefix="/deployments", tags=["deployments"])
     store = ReleaseStore(services.settings.release_store)
     database = services.database
 
@@ -55,7 +55,7 @@ def router(services: "Services") -> APIRouter:
         except UserError as error:
             return facts | {"problem": str(error), "estimator": None, "metrics": {}}
 
-    @found.get("", summary="The audit trail of deployments")
+    @routes.get("", summary="The audit trail of deployments")
     @database.endpoint
     def history() -> dict[str, Any]:
         from mlops_for_mle.releases import deployments
@@ -67,16 +67,16 @@ def router(services: "Services") -> APIRouter:
         for row in rows:
             releases.setdefault(row.release, row)
         served = rows[0].release if rows else None
-        shown = [*releases.values()][:_SHOWN_RELEASES]
+        newest = [*releases.values()][:_SHOWN_RELEASES]
         return {
             "contract": contract,
             "current": rows[0].id if rows else None,
             "previous": deployments.release_before(rows),
             "deployments": rows[:_SHOWN_ROWS],
-            "releases": [described(one, served) for one in shown],
+            "releases": [described(row, served) for row in newest],
         }
 
-    @found.post(
+    @routes.post(
         "/rollback",
         summary="Serve an earlier release again",
         description="Every server follows within its poll time. The champion of the registry stays "
@@ -104,7 +104,7 @@ def router(services: "Services") -> APIRouter:
             except UserError as error:
                 raise ProblemError(409, str(error)) from None
 
-    return found
+    return routes
 
 
 def body_as(model: type[Body]) -> Body:
@@ -113,8 +113,8 @@ def body_as(model: type[Body]) -> Body:
         return model.model_validate(json_body())
     except ValidationError as error:
         faults = error.errors()[:MOST_FAULTS]
-        placed = [one | {"loc": ("body", *one["loc"])} for one in faults]
-        raise RequestValidationError(placed) from None
+        in_body = [fault | {"loc": ("body", *fault["loc"])} for fault in faults]
+        raise RequestValidationError(in_body) from None
 
 
 def followed_contract(services: "Services") -> str:

@@ -2,7 +2,7 @@
 
 msgspec decodes what a type describes, and long lists in pieces of some 64 KiB. What does not fit
 its type is read again without one, to say what is wrong, unless it is long. What cannot be read
-raises ProblemError 422, or one of ``REFUSALS``, of which ``read_json`` makes one.
+raises ProblemError 422, or one of ``REFUSALS``, which ``read_json`` turns into that.
 """
 
 import re
@@ -23,7 +23,7 @@ LISTS = re.compile(rb"(?<=\])\s*,\s*(?=\[)")
 REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 SomePiece = TypeVar("SomePiece", bound=Piece)
 
 encode = msgspec.json.Encoder().encode
@@ -32,13 +32,13 @@ _BOM = b"\xef\xbb\xbf"
 _LONGEST_EXPLAINED = 4 * PIECE
 _MOST_FIELDS = 5000
 _KEY = re.compile(rb'"\s*:')
-# Searched in half the time: a colon behind a quote or a blank, which those of times are not.
+# A colon behind a quote or a blank, unlike those of times: searched in half the time.
 _POSSIBLE_KEY = re.compile(rb':(?<=[\s"]:)')
-# A text that does not end is one, too; to look again behind each of its quotes would take for ever.
+# A text that does not end matches, too: a search from each of its quotes would take for ever.
 _TEXT_OR_NAN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|NaN', re.DOTALL)
 
 
-def read_json(body: bytes, read: Callable[[bytes], Found], allowed: str = "an object") -> Found:
+def read_json(body: bytes, read: Callable[[bytes], Result], allowed: str = "an object") -> Result:
     """Let a reader read a body; if need be without its byte order mark, and with null for NaN."""
     try:
         return read(body)
@@ -50,11 +50,11 @@ def read_json(body: bytes, read: Callable[[bytes], Found], allowed: str = "an ob
         raise refused("", str(error), allowed) from None
 
 
-def fields(text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[Found]) -> Found:
+def fields(text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[Result]) -> Result:
     """Decode an object with the raw texts of its fields, unless there are very many."""
     text = bytes(text)
     if len(text) > _LONGEST_EXPLAINED and all(
-        any(islice(one.finditer(text), _MOST_FIELDS, None)) for one in (_POSSIBLE_KEY, _KEY)
+        any(islice(key.finditer(text), _MOST_FIELDS, None)) for key in (_POSSIBLE_KEY, _KEY)
     ):
         raise msgspec.ValidationError(f"there are more than {_MOST_FIELDS} fields")
     return decoder.decode(text)
@@ -69,7 +69,7 @@ def plain(text: bytes | msgspec.Raw) -> Any:
 
 def joined(pieces: Iterable[SomePiece]) -> list[SomePiece | bytes]:
     """Pieces with commas between."""
-    return [one for piece in pieces for one in (b",", piece)][1:]
+    return [part for piece in pieces for part in (b",", piece)][1:]
 
 
 def pieces(text: bytes, boundary: re.Pattern[bytes]) -> Iterator[bytes]:
@@ -78,15 +78,15 @@ def pieces(text: bytes, boundary: re.Pattern[bytes]) -> Iterator[bytes]:
     while True:
         cut = following = len(text)
         counted, is_inside = start, False
-        for found in boundary.finditer(text, start + PIECE, start + _LONGEST_EXPLAINED):
-            # Nothing is cut inside of a text.
-            passed = text[counted : found.start()]
+        for match in boundary.finditer(text, start + PIECE, start + _LONGEST_EXPLAINED):
+            # Nothing is cut inside of a text, which an odd number of quotes tells.
+            passed = text[counted : match.start()]
             if b"\\" in passed:
                 passed = passed.replace(b"\\\\", b"").replace(b'\\"', b"")
             is_inside ^= passed.count(b'"') % 2 == 1
-            counted = found.start()
+            counted = match.start()
             if not is_inside:
-                cut, following = found.span()
+                cut, following = match.span()
                 break
         if cut == len(text):
             yield first + text[start:]
@@ -98,10 +98,10 @@ def pieces(text: bytes, boundary: re.Pattern[bytes]) -> Iterator[bytes]:
 
 
 def _without_nan(text: bytes) -> bytes:
-    # re.sub would keep each part until its end.
-    found, start = bytearray(), 0
-    for one in _TEXT_OR_NAN.finditer(text):
-        if one[0] == b"NaN":
-            found += text[start : one.start()] + b"null"
-            start = one.end()
-    return bytes(found + text[start:])
+    # re.sub would hold every part until the end.
+    result, start = bytearray(), 0
+    for match in _TEXT_OR_NAN.finditer(text):
+        if match[0] == b"NaN":
+            result += text[start : match.start()] + b"null"
+            start = match.end()
+    return bytes(result + text[start:])

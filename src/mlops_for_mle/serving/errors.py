@@ -15,11 +15,11 @@ import msgspec
 
 JSON_TYPE = b"application/json"
 MOST_FAULTS = 50
-"""So many faults of a body are told; then nobody looks for more."""
+"""So many faults of a body are reported; then the search ends."""
 
 
 class Later:
-    """A piece of an answer that is made as it is sent: it is longer than what it is made of."""
+    """A piece of an answer that is made when it is sent, since it is longer than its source."""
 
     def __init__(self, size: int, make: Callable[[], bytes]) -> None:
         self._size, self._make = size, make
@@ -87,29 +87,29 @@ class Faults:
     """Collects what is wrong with a body, and ends the search when that is enough."""
 
     def __init__(self) -> None:
-        self._found: list[FieldError] = []
+        self._errors: list[FieldError] = []
 
     def add(self, path: str, message: str, allowed: str, given: Any = msgspec.UNSET) -> None:
         """Note one fault; ``given`` is the value itself, where there is one."""
-        told = None if given is msgspec.UNSET else shown(given)
-        self._found.append(FieldError(_readable(path, 200), message, told, allowed))
-        if len(self._found) >= MOST_FAULTS:
+        text = None if given is msgspec.UNSET else shown(given)
+        self._errors.append(FieldError(_readable(path, 200), message, text, allowed))
+        if len(self._errors) >= MOST_FAULTS:
             self.raise_if_any()
 
     def raise_if_any(self) -> None:
         """Refuse the request if anything is wrong."""
-        if self._found:
-            raise unprocessable(*self._found)
+        if self._errors:
+            raise unprocessable(*self._errors)
 
 
 def unprocessable(*errors: FieldError) -> ProblemError:
     """The answer 422, with the first error in its sentence."""
     first = errors[0]
     where = f"{first.path}: " if first.path else ""
-    found = f", found {first.given}" if first.given is not None else ""
+    given = f", found {first.given}" if first.given is not None else ""
     more = f"{len(errors) - 1} more" if len(errors) < MOST_FAULTS else "more"
-    others = f" ({more})" if len(errors) > 1 else ""
-    detail = f"{where}{first.message}{found}; allowed: {first.allowed}{others}"
+    rest = f" ({more})" if len(errors) > 1 else ""
+    detail = f"{where}{first.message}{given}; allowed: {first.allowed}{rest}"
     return ProblemError(422, detail, errors)
 
 
@@ -129,25 +129,25 @@ def too_many(detail: str) -> ProblemError:
 
 
 def our_failure() -> ProblemError:
-    """500: what has failed stands in the log only."""
+    """The answer 500; what has failed stands in the log only."""
     return ProblemError(500, "The server has failed; see its log")
 
 
 def problem_answer(problem: ProblemError, path: str) -> Answer:
     """A problem in the words of the path's protocol."""
-    status, media_type, told = HTTPStatus(problem.status), JSON_TYPE, problem.detail
+    status, media_type, detail = HTTPStatus(problem.status), JSON_TYPE, problem.detail
     is_mlflow, is_inference = path == "/invocations", path == "/v2" or path.startswith("/v2/")
     if status == 422 and (is_mlflow or is_inference):
-        # What is wrong with the rows is 400 in both.
+        # Both protocols answer wrong rows with 400.
         status = HTTPStatus.BAD_REQUEST
-    document: Any = {"error": told}
+    document: Any = {"error": detail}
     if is_mlflow:
-        # Those that its client knows.
+        # The codes that its client knows.
         code = "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR"
-        document = {"error_code": code, "message": told}
+        document = {"error_code": code, "message": detail}
     elif not is_inference:
         media_type = b"application/problem+json"
-        document = Problem("about:blank", status.phrase, status, told, tuple(problem.errors))
+        document = Problem("about:blank", status.phrase, status, detail, tuple(problem.errors))
     headers = [(name.lower().encode(), text.encode()) for name, text in problem.headers.items()]
     return Answer([msgspec.json.encode(document)], media_type, status, tuple(headers))
 
@@ -157,11 +157,11 @@ def shown(value: object) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except RecursionError:
-        # JSON is read with less of Python's stack than it is written.
+        # To write JSON takes more of Python's stack than to read it.
         text = reprlib.repr(value)
     return _readable(text)
 
 
 def _readable(text: str, longest: int = 80) -> str:
-    # JSON may hold halves of Unicode's pairs.
+    # JSON may hold half a surrogate pair, which UTF-8 does not.
     return text[:longest].encode(errors="replace").decode()

@@ -2,7 +2,7 @@
 
 For a small POST that has arrived whole and is answered in microseconds, ASGI's task and messages
 cost more than all the rest. So it is answered in the next turn of the event loop, together with
-what else has arrived until then: eight rows are predicted and logged nearly as quickly as one.
+what else has arrived by then: eight rows are predicted and logged nearly as quickly as one.
 Keys, ids, limits, routes, errors and counts are those of the ordinary way, where all else goes.
 
 What asks for another protocol is answered in this one, as RFC 9110 (section 7.8) allows: Java's
@@ -30,7 +30,7 @@ from mlops_for_mle.serving.predict import HotRoute, Question, answer
 from mlops_for_mle.serving.request import Request, current_request
 from mlops_for_mle.serving.services import Services
 
-# Compressed, in parts, or from a page, which is looked at by the ordinary way.
+# Requests with these (compressed, in parts, from a page) are for the ordinary way.
 _UNUSUAL = frozenset({b"content-encoding", b"transfer-encoding", b"origin", b"sec-fetch-site"})
 # Beside what arrives in one read, which uvloop makes 256 KiB at most.
 _LARGEST_HEAD = 64 * 1024
@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 @lru_cache(maxsize=16)
 def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    return b"".join(b"%b: %b\r\n" % one for one in headers)
+    return b"".join(b"%b: %b\r\n" % header for header in headers)
 
 
 _PROTECTION = _lines(context.PROTECTIVE_HEADERS)
@@ -73,19 +73,19 @@ class FastWay:
     ) -> None:
         self._services, self._context = services, surrounding
         self._largest = min(context.LARGEST_AT_ONCE, services.settings.max_body_bytes)
-        self._routes = [(compile_path(one.path)[0], one) for one in routes]
+        self._routes = [(compile_path(route.path)[0], route) for route in routes]
         self._target_of = lru_cache(maxsize=256)(self._look_up)
         self._waiting: list[_Asked] = []
 
     def take(self, connection: "ServingProtocol", body: bytes) -> bool:
-        """Have a whole POST answered in the next turn; False, it has to go the ordinary way."""
-        started, given = time.perf_counter(), connection.given
-        target, headers = self._target_of(connection.url), dict(given)
+        """Have a whole POST answered in the next turn; False where it goes the ordinary way."""
+        started, received = time.perf_counter(), connection.received_headers
+        target, headers = self._target_of(connection.url), dict(received)
         if (
             target is None
             or len(body) > self._largest
             or self._context.is_full
-            or len(headers) != len(given)
+            or len(headers) != len(received)
             or not _UNUSUAL.isdisjoint(headers)
         ):
             return False
@@ -112,49 +112,49 @@ class FastWay:
         self._waiting.append((connection, question))
         return True
 
-    def flush(self, together: "list[_Asked] | None" = None) -> None:
-        """Answer what was asked together, or all rows that wait, now."""
-        if together is None:
-            together, self._waiting = self._waiting, []
-        if not together:
+    def flush(self, asked: "list[_Asked] | None" = None) -> None:
+        """Answer some questions together now, or all that wait."""
+        if asked is None:
+            asked, self._waiting = self._waiting, []
+        if not asked:
             return
-        answers: Sequence[Answer | Exception]
+        results: Sequence[Answer | Exception]
         try:
-            answers = answer(self._services, [question for _, question in together])
+            results = answer(self._services, [question for _, question in asked])
         except Exception as error:  # noqa: BLE001  (each becomes an answer)
-            if len(together) > 1:
-                # What is wrong with one must not be the others' fault.
-                for one in together:
-                    self.flush([one])
+            if len(asked) > 1:
+                # What is wrong with one question must not refuse the others.
+                for pair in asked:
+                    self.flush([pair])
                 return
-            answers = [error]
-        for (connection, question), found in zip(together, answers, strict=True):
-            self._send(connection, question.request, found)
+            results = [error]
+        for (connection, question), result in zip(asked, results, strict=True):
+            self._send(connection, question.request, result)
 
     def _send(
-        self, connection: "ServingProtocol", request: Request, found: Answer | Exception
+        self, connection: "ServingProtocol", request: Request, result: Answer | Exception
     ) -> None:
         token = current_request.set(request)
-        if isinstance(found, Exception):
-            if not isinstance(found, ProblemError):
-                logger.error("POST %s failed", request.path, exc_info=found)
-                found = our_failure()
-            found = problem_answer(found, request.path)
-        self._context.answered(request, found.status)
+        if isinstance(result, Exception):
+            if not isinstance(result, ProblemError):
+                logger.error("POST %s failed", request.path, exc_info=result)
+                result = our_failure()
+            result = problem_answer(result, request.path)
+        self._context.answered(request, result.status)
         # What is logged next is of another request.
         current_request.reset(token)
         connection.is_waiting = False
         if connection.transport.is_closing():
             return
-        state, body = connection.server_state, found.body
+        state, body = connection.server_state, result.body
         connection.transport.write(
             b"%b%bcontent-length: %d\r\ncontent-type: %b\r\n%bx-request-id: %b\r\n\r\n%b"
             % (
-                STATUS_LINE[found.status],
+                STATUS_LINE[result.status],
                 _lines(tuple(state.default_headers)),
                 len(body),
-                found.content_type,
-                _lines(found.headers) + _PROTECTION,
+                result.content_type,
+                _lines(result.headers) + _PROTECTION,
                 request.request_id.encode(),
                 body,
             )
@@ -163,21 +163,21 @@ class FastWay:
         connection.await_head()
 
     def _look_up(self, url: bytes) -> tuple[HotRoute, str, Need] | None:
-        """The route, path and need of a URL that stands for its path letter by letter."""
+        """The route, path and needed scope of a URL that is nothing but a path; else None."""
         if any(mark in url for mark in (b"?", b"%", b"#")):
             return None
         path = url.decode("ascii")
-        route = next((one for known, one in self._routes if known.fullmatch(path)), None)
+        route = next((hot for pattern, hot in self._routes if pattern.fullmatch(path)), None)
         return None if route is None else (route, path, needed("POST", path))
 
 
 class ServingProtocol(HttpToolsProtocol):
     """One connection."""
 
-    # Whether an answer of the short way is still to be given.
+    # Whether an answer of the short way is still to come.
     is_waiting = False
-    # The headers of the request.
-    given: list[tuple[bytes, bytes]]
+    # Those of the request; uvicorn's own list takes the trailers of a chunked body.
+    received_headers: list[tuple[bytes, bytes]]
     # The body of a request that may be answered at once; None while there is no such request.
     _withheld: bytes | None = None
     # The size of the head that is being read, without its first part; None outside of one.
@@ -186,7 +186,7 @@ class ServingProtocol(HttpToolsProtocol):
 
     def __init__(self, config: Config, *arguments: Any, **options: Any) -> None:
         super().__init__(config, *arguments, **options)
-        # What the application offers, looked up through what was wrapped around it.
+        # The application's own, looked up through the layers around it.
         application: Any = self.app
         while not hasattr(application, "fast_way"):
             application = application.app
@@ -198,18 +198,18 @@ class ServingProtocol(HttpToolsProtocol):
         return self.is_waiting or (self.cycle is not None and not self.cycle.response_complete)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take it, in the place of an idle one where there are very many."""
+        """Take the connection; where there are very many, end an idle one for it."""
         super().connection_made(transport)
         if len(self.connections) > _most_connections():
-            others = (cast(ServingProtocol, one) for one in self.connections if one is not self)
+            rest = (cast(ServingProtocol, other) for other in self.connections if other is not self)
             # One that was ended in this turn is among them until the next.
-            open_ones = (one for one in others if not one.transport.is_closing())
-            idle = next((one for one in open_ones if not one.is_busy), self)
+            alive = (other for other in rest if not other.transport.is_closing())
+            idle = next((other for other in alive if not other.is_busy), self)
             idle.transport.abort()
         self.await_head()
 
     def await_head(self) -> None:
-        """Have a head arrive in the time of an idle connection, as uvicorn does after answers."""
+        """Bound the wait for a head as for an idle connection, as uvicorn does after answers."""
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -221,11 +221,11 @@ class ServingProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
         try:
             while data:
-                given, data = data, b""
+                chunk, data = data, b""
                 try:
-                    self.parser.feed_data(given)
+                    self.parser.feed_data(chunk)
                 except httptools.HttpParserUpgrade as upgrade:
-                    data = self._without_upgrade() + given[upgrade.args[0] :]
+                    data = self._without_upgrade() + chunk[upgrade.args[0] :]
             if self._withheld is not None:
                 self._go_the_ordinary_way()
         except httptools.HttpParserError as error:
@@ -244,14 +244,14 @@ class ServingProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin to read a head; the rest of uvicorn's own beginning is for the ordinary way."""
-        self.url, self.given, self.headers = b"", [], []
+        self.url, self.received_headers, self.headers = b"", [], []
         self.expect_100_continue, self._head_bytes = False, 0
 
     def on_headers_complete(self) -> None:
-        """Begin to answer a request, or wait whether its body is there too."""
+        """Let a request go the ordinary way, or wait and see whether its body has arrived too."""
         self._head_bytes = None
         # What comes behind a chunked body is no header, least of all one that says what is in it.
-        self.given, self.headers = self.headers, []
+        self.received_headers, self.headers = self.headers, []
         # Answers leave in the order of the requests.
         self._answer_what_waits()
         if self.parser.should_upgrade():
@@ -261,7 +261,7 @@ class ServingProtocol(HttpToolsProtocol):
             self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
-            # uvicorn fails at others, which only the parser's own turn makes a refusal.
+            # uvicorn fails at other URLs, and only within a call of the parser is that a refusal.
             and self.url.startswith(b"/")
             and self.url.isascii()
             and not (self.expect_100_continue or self.flow.write_paused or self.is_busy)
@@ -308,11 +308,11 @@ class ServingProtocol(HttpToolsProtocol):
         """The head again, without the other protocol at which the parser has stopped."""
         version = self.parser.get_http_version().encode()
         first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)
-        kept = (one for one in self.given if one[0] not in _UPGRADE_HEADERS)
+        headers = (pair for pair in self.received_headers if pair[0] not in _UPGRADE_HEADERS)
         self.parser = httptools.HttpRequestParser(self)
         # As uvicorn does, so that a request behind one that closes is refused in order.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        return b"\r\n".join((first, *(b"%b: %b" % pair for pair in kept), b"\r\n"))
+        return b"\r\n".join((first, *(b"%b: %b" % pair for pair in headers), b"\r\n"))
 
     def _answer_what_waits(self) -> None:
         if self.is_waiting:
@@ -323,17 +323,18 @@ class ServingProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         url, expects = self.url, self.expect_100_continue
         super().on_message_begin()
-        self.url, self.expect_100_continue, self.scope["headers"] = url, expects, self.given
+        self.url, self.expect_100_continue = url, expects
+        self.scope["headers"] = self.received_headers
         super().on_headers_complete()
         if body:
             super().on_body(body)
 
     def _look_whether_it_reads(self, before: int | None) -> None:
-        left = self.transport.get_write_buffer_size()
-        if left == before:
+        size = self.transport.get_write_buffer_size()
+        if size == before:
             self.transport.abort()
         else:
-            self._unread = self.loop.call_later(_UNREAD_SECONDS, self._look_whether_it_reads, left)
+            self._unread = self.loop.call_later(_UNREAD_SECONDS, self._look_whether_it_reads, size)
 
     def _refuse(self, message: str, failure: BaseException | None = None) -> None:
         self._withheld = None

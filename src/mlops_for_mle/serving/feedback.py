@@ -48,7 +48,7 @@ RETURNING *
 
 
 class NewFeedback(BaseModel):
-    """What a client tells."""
+    """What a client sends."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -70,9 +70,9 @@ class Feedback(BaseModel):
 
 def router(services: Services) -> APIRouter:
     """The route."""
-    found = APIRouter(tags=["feedback"])
+    routes = APIRouter(tags=["feedback"])
 
-    @found.post(
+    @routes.post(
         "/feedback",
         name="feedback",
         summary="Tell the true label of a prediction",
@@ -86,23 +86,23 @@ def router(services: Services) -> APIRouter:
     )
     @services.database.endpoint
     def tell(response: Response) -> Feedback:
-        told = body_as(NewFeedback)
+        new = body_as(NewFeedback)
         contract = served_by(services).contract
         target = contract.target
-        label = class_value(target, told.label)
+        label = class_value(target, new.label)
         message = fault(label, target.feature)
         if message is not None:
-            names = [one.label for one in target.classes if one.label not in target.codes]
+            names = [name for name in target.labels.values() if name not in target.codes]
             allowed = ", or ".join([describe(target.feature), *names])
-            raise refused("label", message, allowed, shown(told.label))
+            raise refused("label", message, allowed, shown(new.label))
         with services.database.begin() as connection:
-            is_joined = _is_logged(connection, contract, told.prediction_id, services.log)
-            row, is_new = _keep(connection, contract, told, float(target.codes.get(label, label)))
+            is_joined = _is_logged(connection, contract, new.prediction_id, services.log)
+            row, is_new = _keep(connection, contract, new, float(target.codes.get(label, label)))
         response.status_code = 200 if not is_new else 201 if is_joined else 202
         value = target.values.get(row["target"], row["target"])
         return Feedback(**row, value=value, is_joined=is_joined)
 
-    return found
+    return routes
 
 
 def schemas(contract: Contract) -> dict[str, Schema]:
@@ -123,7 +123,7 @@ def target_schema(target: Target) -> Schema:
 def class_value(target: Target, given: Any) -> Any:
     """The value of a class that is given by its name; anything else as it is."""
     if isinstance(given, str) and given not in target.codes:
-        return next((one.value for one in target.classes if one.label == given), given)
+        return next((option.value for option in target.classes if option.label == given), given)
     return given
 
 
@@ -131,42 +131,42 @@ def _is_logged(
     connection: "Connection", contract: Contract, prediction_id: str, log: "PredictionLog"
 ) -> bool:
     """Whether the prediction is in the log; ProblemError 422 where it cannot come there, either."""
-    # The time of the prediction begins its id. The spool is looked at before the table, since
+    # An id begins with the time of its prediction. The spool is looked at before the table, since
     # meanwhile it may be shipped.
     made_at = int(prediction_id.replace("-", "")[:12], 16) / 1000
     oldest = min(time.time(), log.oldest_at() or math.inf)
     may_wait = oldest - _MAY_WAIT_SECONDS < made_at < time.time() + _MAY_WAIT_SECONDS
     request = prediction_id[:36]
     logged = rows(connection, _FIND, id=prediction_id, request=request, first=f"{request}-0")
-    found = {one["prediction_id"]: one["contract"] for one in logged}
-    made_under = found.get(prediction_id, contract.name)
-    if made_under != contract.name:
-        message = f"was answered under contract {made_under}"
+    contracts = {row["prediction_id"]: row["contract"] for row in logged}
+    logged_under = contracts.get(prediction_id, contract.name)
+    if logged_under != contract.name:
+        message = f"was answered under contract {logged_under}"
         allowed = f"a prediction under contract {contract.name}"
         raise refused("prediction_id", message, allowed, prediction_id)
     # The rows of a request reach the log together.
-    if prediction_id not in found and (found or not may_wait):
+    if prediction_id not in contracts and (contracts or not may_wait):
         raise refused("prediction_id", "is not in the prediction log", _ALLOWED_ID, prediction_id)
-    return prediction_id in found
+    return prediction_id in contracts
 
 
 def _keep(
-    connection: "Connection", contract: Contract, told: NewFeedback, code: float
+    connection: "Connection", contract: Contract, new: NewFeedback, code: float
 ) -> tuple[dict[str, Any], bool]:
-    """Keep a label; gives the current one, and whether that is new."""
+    """Keep a label; gives the current row, and whether that is new."""
     from mlops_for_mle.database.engine import lock
 
-    lock(connection, f"feedback {told.prediction_id}")
-    for current in rows(connection, _CURRENT, id=told.prediction_id):
+    lock(connection, f"feedback {new.prediction_id}")
+    for current in rows(connection, _CURRENT, id=new.prediction_id):
         if current["target"] == code:
             return current, False
-        if not told.correction:
+        if not new.correction:
             raise ProblemError(
                 409,
-                f"Prediction {told.prediction_id} has the label "
+                f"Prediction {new.prediction_id} has the label "
                 f"{current['label'] or current['target']} since "
                 f'{current["created_at"].isoformat()}; to replace it, send "correction": true',
             )
     label = contract.target.labels.get(int(code)) if contract.target.classes else None
-    given = {"id": told.prediction_id, "contract": contract.name, "target": code, "label": label}
-    return rows(connection, _KEEP, **given)[0], True
+    row = {"id": new.prediction_id, "contract": contract.name, "target": code, "label": label}
+    return rows(connection, _KEEP, **row)[0], True

@@ -48,13 +48,13 @@ def require_ready(services: Services) -> None:
 
 def router(services: Services) -> APIRouter:
     """The routes."""
-    found = APIRouter()
+    routes = APIRouter()
 
-    @found.get("/health/live", tags=["health"], summary="Whether the process answers")
+    @routes.get("/health/live", tags=["health"], summary="Whether the process answers")
     async def live() -> dict[str, str]:
         return {"status": "live"}
 
-    @found.get(
+    @routes.get(
         "/health/ready",
         tags=["health"],
         summary="Whether predictions are answered",
@@ -82,7 +82,7 @@ def router(services: Services) -> APIRouter:
             database=database if is_known else DatabaseHealth(available=database.available),
         )
 
-    @found.get("/model", tags=["model"], summary="The model in service")
+    @routes.get("/model", tags=["model"], summary="The model in service")
     async def model() -> dict[str, Any]:
         served = served_by(services)
         manifest = served.manifest
@@ -96,4 +96,4 @@ def router(services: Services) -> APIRouter:
             **{name: getattr(manifest, name) for name in _OF_RELEASE},
         }
 
-    return found
+    return routes

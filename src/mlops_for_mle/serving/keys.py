@@ -83,25 +83,26 @@ class KeyFile:
             raise ConfigurationError(f"The API keys in {self.path}: {error}") from None
 
     def create(self, name: str, scopes: Sequence[Scope]) -> str:
-        """Add a key and give it; UserError or ValidationError: the name is taken, or not allowed.
+        """Add a key and return it, which is the only time that it can be shown.
 
-        It cannot be shown again.
+        UserError where the name is taken, ValidationError where it is not allowed.
         """
         key = "mlops_" + secrets.token_urlsafe(32)
         now = datetime.now(UTC).replace(microsecond=0)
-        made = ApiKey(name=name, scopes=tuple(scopes), sha256=_digest(key.encode()), created_at=now)
+        sha256 = _digest(key.encode())
+        entry = ApiKey(name=name, scopes=tuple(scopes), sha256=sha256, created_at=now)
         with self._changing() as keys:
             if name in keys:
                 raise UserError(f"There is a key named {name} already: revoke it, or take another.")
-            keys[name] = made
+            keys[name] = entry
         return key
 
     def revoke(self, name: str) -> None:
-        """Take a key away; running servers refuse it within a second; UserError, there is none."""
+        """Remove a key, which servers refuse within a second; UserError where there is none."""
         with self._changing() as keys:
             if keys.pop(name, None) is None:
-                known = ", ".join(keys) or "none"
-                raise UserError(f"There is no key named {name!r}; there are: {known}.")
+                names = ", ".join(keys) or "none"
+                raise UserError(f"There is no key named {name!r}; there are: {names}.")
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, ApiKey]]:
@@ -110,7 +111,7 @@ class KeyFile:
         lock = os.open(self.path.parent, os.O_RDONLY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            keys = {one.name: one for one in self.read() or ()}
+            keys = {key.name: key for key in self.read() or ()}
             yield keys
             partial = self.path.with_name(f".{self.path.name}.new")
             partial.touch(0o600)
@@ -125,7 +126,7 @@ def _digest(key: bytes) -> str:
 
 
 def needed(method: str, path: str) -> Need:
-    """What a request must present; whatever is not listed and changes something needs admin."""
+    """The key that a request needs: admin for all that changes something and is not listed."""
     if path in _PREDICT_PATHS or path.startswith("/v2/models/"):
         return "predict"
     if method in READING and (path in _OPEN_PATHS or path.startswith(_OPEN_FOLDERS)):
@@ -143,9 +144,9 @@ class Access:
     """
 
     def __init__(self, settings: ServingSettings) -> None:
-        """Read the keys; ConfigurationError: they are not valid, or missing where others ask.
+        """Read the keys; ConfigurationError where they are not valid, or missing where needed.
 
-        OSError: whether there are any cannot be seen; that must let nobody in.
+        OSError where the file cannot be looked at: that must let nobody in.
         """
         self._file = KeyFile(settings.api_keys_file)
         self._names = frozenset(settings.keyless_hosts.lower().replace(",", " ").split())
@@ -154,7 +155,7 @@ class Access:
         self._keys: dict[str, ApiKey] = {}
         self._look_at, self._fault = 0.0, ""
         self._mark: tuple[int, int] | None = None
-        self._look()
+        self._reload_if_changed()
         if self._needs_keys and self._mark is None:
             raise ConfigurationError(
                 f"MLOPS_HOST: {settings.host} can be reached by others, and there is no API key in "
@@ -163,14 +164,14 @@ class Access:
             )
 
     def check(self, need: Need, headers: Headers) -> str | None:
-        """Who asks for something that needs ``need``; ProblemError 401, 403 or 421 otherwise.
+        """Who sends a request that needs ``need``; ProblemError 401, 403 or 421 if they may not.
 
-        That is the name of a key, or this machine; None is a stranger, who is told nothing of
-        people and paths.
+        The name of a key, or this machine; None is a stranger, who is told nothing of people and
+        paths.
         """
         if time.monotonic() >= self._look_at:
             try:
-                self._look()
+                self._reload_if_changed()
             except (ConfigurationError, OSError) as error:
                 if str(error) != self._fault:
                     logger.error("%s; the keys that were read before stay in force", error)  # noqa: TRY400  (a person's mistake)
@@ -207,17 +208,17 @@ class Access:
             )
         return key.name
 
-    def _look(self) -> None:
-        """Read the file again until it is the one that was read."""
+    def _reload_if_changed(self) -> None:
+        """Read the file again if it has changed since."""
         self._look_at = time.monotonic() + _RELOAD_SECONDS
         mark = None
         with suppress(FileNotFoundError):
-            found = self._file.path.stat()
-            mark = (found.st_mtime_ns, found.st_ino)
+            status = self._file.path.stat()
+            mark = (status.st_mtime_ns, status.st_ino)
         if mark != self._mark:
             keys = self._file.read()
             self._mark, self._fault = mark, ""
-            self._keys = {one.sha256: one for one in keys or ()}
+            self._keys = {key.sha256: key for key in keys or ()}
             self._needs_keys |= keys is not None
             logger.info("Read %d API key(s) from %s", len(self._keys), self._file.path)
 

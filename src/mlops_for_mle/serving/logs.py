@@ -55,7 +55,7 @@ class TextFormatter(logging.Formatter):
         ids = " ".join(f"{name}={value}" for name, value in _ids().items())
         line = super().formatMessage(record) + (f" [{ids}]" if ids else "")
         return "".join(
-            one if one.isprintable() else one.encode("unicode_escape").decode() for one in line
+            char if char.isprintable() else char.encode("unicode_escape").decode() for char in line
         )
 
     def format(self, record: logging.LogRecord) -> str:
@@ -64,7 +64,7 @@ class TextFormatter(logging.Formatter):
 
 
 def _without_secrets(line: str) -> str:
-    return _SECRETS.sub(lambda found: f"{found[found.lastgroup or 0]}***", line)
+    return _SECRETS.sub(lambda match: f"{match[match.lastgroup or 0]}***", line)
 
 
 def log_configuration(level: str) -> dict[str, Any]:

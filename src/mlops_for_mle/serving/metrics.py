@@ -54,8 +54,8 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
 
-        def counter(name: str, words: str, *labels: str) -> Counter:
-            return Counter(f"mlops_{name}", words, labels, registry=registry)
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"mlops_{name}", text, labels, registry=registry)
 
         durations = Histogram(
             "mlops_request_duration_seconds",
@@ -64,43 +64,43 @@ class Metrics:
             buckets=_LATENCY_SECONDS,
             registry=registry,
         )
-        words = "Rows that were predicted, by class; a regression has no class."
-        predictions = counter("predictions", words, "contract", "model_version", "class")
-        words = "Values that lie outside what the model was trained on, by feature."
-        outside = counter("outside_training", words, "contract", "model_version", "feature")
-        self.spool = {name: counter(f"spool_{name}", words) for name, words in _SPOOL.items()}
+        text = "Rows that were predicted, by class; a regression has no class."
+        predictions = counter("predictions", text, "contract", "model_version", "class")
+        text = "Values that lie outside what the model was trained on, by feature."
+        outside = counter("outside_training", text, "contract", "model_version", "feature")
+        self.spool = {name: counter(f"spool_{name}", text) for name, text in _SPOOL.items()}
         self.swaps = counter("release_swaps", "Releases that took over from another.")
         self.failures = counter("release_failures", "Releases that could not be loaded.")
-        # Remembered, since looking one up costs as much as counting.
+        # Cached, since looking a counter up costs as much as counting.
         self.duration_of = cache(durations.labels)
         self._predictions_of = cache(predictions.labels)
         self._outside_of = cache(outside.labels)
 
     def predicted(self, questions: Sequence["Question"]) -> None:
-        """Rows of some requests were predicted by one release."""
+        """Count the rows of some requests, which one release has predicted."""
         served = questions[0].served
         contract, version = served.contract, served.manifest.version
-        parts = [part for one in questions for part in one.parts]
+        parts = [part for question in questions for part in question.parts]
         labels, codes = contract.target.labels, served.answers.codes
-        values = [one.values for one in parts]
+        values = [part.values for part in parts]
         # A large request part by part, since counting takes the memory of its rows again.
         for batch in values if len(questions) == 1 else [np.concatenate(values)]:
             counts = {"": len(batch)}
             if labels:
-                counted = np.bincount(codes.searchsorted(batch)).tolist()
-                counts = dict(zip(labels.values(), counted, strict=False))
+                by_class = np.bincount(codes.searchsorted(batch)).tolist()
+                counts = dict(zip(labels.values(), by_class, strict=False))
             for name, count in counts.items():
                 if count:
                     self._predictions_of(contract.name, version, name).inc(count)
         for part in parts:
             if part.outside is not None:
-                beyond = zip(contract.features, part.outside.sum(axis=0).tolist(), strict=True)
-                for name, count in beyond:
+                by_feature = part.outside.sum(axis=0).tolist()
+                for name, count in zip(contract.features, by_feature, strict=True):
                     self._outside_of(contract.name, version, name).inc(count)
 
 
 class _Everything(Collector):
-    """What all processes have counted, how the one is that is asked, and the newest run."""
+    """The counts of all processes, the state of the one that is asked, and the newest run."""
 
     def __init__(self, services: "Services") -> None:
         self._services = services
@@ -112,38 +112,39 @@ class _Everything(Collector):
             counts = multiprocess.MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
         yield from counts.collect()
         log, releases = services.log, services.releases
-        served, is_there = releases.current, releases.database.available
-        for name, value, words in (
+        served, is_available = releases.current, releases.database.available
+        for name, value, text in (
             ("ready", served is not None, "1 when a release is in service."),
             ("deployment_failed", releases.failure is not None, "1 when the newest cannot be."),
-            ("database_available", bool(is_there), "1 when the database answered last."),
+            ("database_available", bool(is_available), "1 when the database answered last."),
             ("spool_bytes", log.stored_bytes, "Predictions that wait for the database, in bytes."),
             ("spool_limit_bytes", log.max_bytes, "The most that may wait."),
         ):
-            yield GaugeMetricFamily(f"mlops_{name}", words, value)
+            yield GaugeMetricFamily(f"mlops_{name}", text, value)
         labels = ("contract", "release", "model_version", "run_id")
         info = GaugeMetricFamily("mlops_model_info", "The model in service.", labels=labels)
         if served is not None:
-            one = served.manifest
-            info.add_metric((served.contract.name, one.release, str(one.version), one.run_id), 1)
+            name, manifest = served.contract.name, served.manifest
+            facts = (name, manifest.release, str(manifest.version), manifest.run_id)
+            info.add_metric(facts, 1)
         yield info
         yield from newest_run(services)
 
 
 def router(services: "Services") -> fastapi.APIRouter:
     """The route."""
-    found = fastapi.APIRouter(tags=["operation"])
-    words = "The numbers of all worker processes, and those of the newest monitoring run"
+    routes = fastapi.APIRouter(tags=["operation"])
+    text = "The numbers of all worker processes, and those of the newest monitoring run"
 
-    @found.get(
+    @routes.get(
         "/metrics",
         summary="Metrics for Prometheus",
         response_class=fastapi.Response,
-        responses={200: json_answer(words, TEXT, media="text/plain")},
+        responses={200: json_answer(text, TEXT, media="text/plain")},
     )
     def scrape() -> fastapi.Response:
         return fastapi.Response(
             generate_latest(_Everything(services)), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
 
-    return found
+    return routes

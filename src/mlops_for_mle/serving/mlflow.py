@@ -51,12 +51,12 @@ _BODY = msgspec.json.Decoder(_Body)
 
 def router(services: Services) -> APIRouter:
     """The routes."""
-    found = APIRouter(tags=["mlflow"], default_response_class=PlainTextResponse)
+    routes = APIRouter(tags=["mlflow"], default_response_class=PlainTextResponse)
     body = json_request({"type": "object"})
     body["requestBody"]["content"]["text/csv"] = {"schema": TEXT}
     wrong = json_answer("What is wrong", object_of({"error_code": TEXT, "message": TEXT}))
     predict.add_hot_route(
-        found,
+        routes,
         services,
         INVOCATIONS,
         "Predict rows by MLflow's scoring protocol",
@@ -64,23 +64,23 @@ def router(services: Services) -> APIRouter:
         responses={"default": wrong},
     )
 
-    @found.get("/ping", summary="Whether predictions are answered")
-    @found.get("/health", summary="Whether predictions are answered")
+    @routes.get("/ping", summary="Whether predictions are answered")
+    @routes.get("/health", summary="Whether predictions are answered")
     async def ping() -> PlainTextResponse:
         require_ready(services)
         return PlainTextResponse("\n")
 
-    @found.get("/version", summary="The version of this server")
+    @routes.get("/version", summary="The version of this server")
     async def version() -> PlainTextResponse:
         return PlainTextResponse(__version__)
 
-    return found
+    return routes
 
 
 def _read(services: Services, request: Request) -> Question:
-    kind = media_type(request.headers.get(CONTENT_TYPE), "application/json", "text/csv")
+    content_type = media_type(request.headers.get(CONTENT_TYPE), "application/json", "text/csv")
     served = predict.served_by(services)
-    read = read_csv if kind == "text/csv" else read_body
+    read = read_csv if content_type == "text/csv" else read_body
     return Question(served, read(served.codec, request.body), request, _write)
 
 
@@ -90,8 +90,8 @@ def _write(question: Question) -> Answer:
         (b"x-prediction-id", question.request.prediction_id.encode()),
         (b"x-model-version", b"%d" % served.manifest.version),
     )
-    found = predict.filled({"predictions": predict.SLOTS}, [served.answers.values(question.parts)])
-    return Answer(found, headers=headers)
+    values = served.answers.values(question.parts)
+    return Answer(predict.filled({"predictions": predict.SLOTS}, [values]), headers=headers)
 
 
 INVOCATIONS = HotRoute("/invocations", _read)
@@ -104,33 +104,33 @@ def read_body(codec: Codec, body: bytes) -> Rows:
 
 def _read_json(codec: Codec, text: bytes) -> Rows:
     forms = msgspec.structs.asdict(_BODY.decode(text))
-    given = {name: one for name, one in forms.items() if one is not msgspec.UNSET}
+    given = {name: content for name, content in forms.items() if content is not msgspec.UNSET}
     if len(given) != 1:
         allowed = f"an object with exactly one of {', '.join(forms)}"
         raise refused("", "the body has not one form", allowed, ", ".join(given) or None)
-    ((name, one),) = given.items()
-    if isinstance(one, _Split):
-        header, data = plain(one.columns), bytes(one.data)
+    ((name, content),) = given.items()
+    if isinstance(content, _Split):
+        header, data = plain(content.columns), bytes(content.data)
         if not isinstance(header, list) or data[:1] != b"[":
             allowed = "columns as a list of names, data as a list of rows"
             raise refused(name, "does not hold lists", allowed)
         return _read_table(codec, header, map(plain, pieces(data, LISTS)), f"{name}.data")
-    found, reading = bytes(one), Reading(codec, name, lenient=True)
-    if found[:1] == b"[":
-        return reading.read_list(found)
-    if name == "dataframe_records" or found[:1] != b"{":
+    rows, reading = bytes(content), Reading(codec, name, lenient=True)
+    if rows[:1] == b"[":
+        return reading.read_list(rows)
+    if name == "dataframe_records" or rows[:1] != b"{":
         raise refused(name, "is no list", "a list of objects, one a row")
-    columns = fields(found, FIELDS)
-    if any(bytes(columns[one])[:1] == b"[" for one in codec.names if one in columns):
+    columns = fields(rows, FIELDS)
+    if any(bytes(columns[feature])[:1] == b"[" for feature in codec.names if feature in columns):
         return reading.read_columns(columns)
     # One row, as TensorFlow Serving has it.
-    return reading.read_list(b"[%b]" % found)
+    return reading.read_list(b"[%b]" % rows)
 
 
 def read_csv(codec: Codec, body: bytes) -> Rows:
     """Read a body of CSV with a header."""
     text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
-    lines = (one for one in csv.reader(text, strict=True) if one)
+    lines = (line for line in csv.reader(text, strict=True) if line)
     try:
         parts = iter(lambda: list(islice(lines, _LINES_A_PIECE)), [])
         return _read_table(codec, next(lines, []), parts, "rows")
@@ -140,22 +140,22 @@ def read_csv(codec: Codec, body: bytes) -> Rows:
 
 def _read_table(codec: Codec, header: list[Any], parts: Iterable[Any], where: str) -> Rows:
     reading, start = Reading(codec, where, lenient=True), 0
-    header = [normalised(str(one)) for one in header]
+    header = [normalised(str(name)) for name in header]
     for name, feature in codec.features.items():
         if header.count(name) > 1:
             reading.faults.add(f"columns.{name}", "is given more than once", "each name once")
         elif name not in header and not feature.is_optional:
             reading.faults.add(f"{where}.{name}", "is missing", "a column of this name")
     reading.faults.raise_if_any()
-    places = {name: header.index(name) for name in codec.names if name in header}
+    indices = {name: header.index(name) for name in codec.names if name in header}
     for rows in parts:
-        for at, row in enumerate(rows, start):
+        for number, row in enumerate(rows, start):
             if not isinstance(row, list) or len(row) != len(header):
                 allowed = f"a list of {len(header)} values"
-                reading.faults.add(f"{where}[{at}]", "is no row", allowed, row)
+                reading.faults.add(f"{where}[{number}]", "is no row", allowed, row)
         reading.faults.raise_if_any()
-        for name, place in places.items():
-            paths = (f"{where}[{at}].{name}" for at in range(start, start + len(rows)))
-            reading.check(name, [row[place] for row in rows], paths)
+        for name, index in indices.items():
+            paths = (f"{where}[{number}].{name}" for number in range(start, start + len(rows)))
+            reading.check(name, [row[index] for row in rows], paths)
         start += len(rows)
     return reading.done(Form.COLUMNS)

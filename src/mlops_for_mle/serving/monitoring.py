@@ -1,4 +1,4 @@
-"""``GET /monitoring``: how the deployed release does, as the monitoring pipeline has found."""
+"""``GET /monitoring``: how well the deployed release does, by the monitoring pipeline."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from mlops_for_mle.serving.errors import ProblemError
 if TYPE_CHECKING:
     from mlops_for_mle.serving.services import Services
 
-# A run that looks back takes its place by the end of its window.
+# Runs stand in the order of their windows, since one may look back.
 _RUNS = """
 SELECT id, release, model_version, window_from, window_to, prediction_count, labelled_count,
        labelled_from, labelled_to, status, reasons, created_at
@@ -32,20 +32,20 @@ _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors
 
 def router(services: "Services") -> APIRouter:
     """The routes."""
-    found = APIRouter(tags=["monitoring"])
+    routes = APIRouter(tags=["monitoring"])
     database = services.database
 
-    @found.get(
+    @routes.get(
         "/monitoring", summary="The newest monitoring run with its numbers, and those before"
     )
     @database.endpoint
     def monitoring() -> dict[str, Any]:
         contract = followed_contract(services)
-        runs, metrics = _look(services, contract)
+        runs, metrics = _runs(services, contract)
         newest = runs[0] | {"metrics": metrics} if runs else None
         return {"contract": contract, "newest": newest, "runs": runs}
 
-    @found.get(
+    @routes.get(
         "/monitoring/report",
         summary="The newest monitoring run as a page for people",
         response_class=HTMLResponse,
@@ -59,10 +59,10 @@ def router(services: "Services") -> APIRouter:
             raise ProblemError(404, "Nothing was monitored yet")
         return HTMLResponse(reports[0]["html"], headers={"Content-Security-Policy": _REPORT_POLICY})
 
-    return found
+    return routes
 
 
-def _look(services: "Services", contract: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _runs(services: "Services", contract: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The last runs of a contract, the newest first, and the numbers of the newest."""
     with services.database.begin() as connection:
         runs = rows(connection, _RUNS, contract=contract)
@@ -78,25 +78,25 @@ def newest_run(services: "Services") -> Iterator[Metric]:
     if contract is None or services.releases.database.error is not None:
         return
     try:
-        runs, metrics = _look(services, contract)
+        runs, metrics = _runs(services, contract)
     except ProblemError:
         return
     if not runs:
         return
 
-    def gauge(name: str, words: str, *labels: str) -> GaugeMetricFamily:
-        told = f"Of the newest monitoring run. {words}"
-        return GaugeMetricFamily(f"mlops_monitoring_{name}", told, labels=("contract", *labels))
+    def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+        text = f"Of the newest monitoring run. {text}"
+        return GaugeMetricFamily(f"mlops_monitoring_{name}", text, labels=("contract", *labels))
 
-    known_by = ("area", "subject", "metric")
-    value = gauge("value", "What was measured.", *known_by)
-    alarm = gauge("alarm", "1 where the value is an alarm, 0 where it could be.", *known_by)
-    for one in metrics:
-        labels = (contract, *(one[name] for name in known_by))
-        if one["value"] is not None:
-            value.add_metric(labels, one["value"])
-        if one["threshold"] is not None:
-            alarm.add_metric(labels, one["is_alarm"])
+    names = ("area", "subject", "metric")
+    value = gauge("value", "What was measured.", *names)
+    alarm = gauge("alarm", "1 where the value is an alarm, 0 where it could be.", *names)
+    for row in metrics:
+        labels = (contract, *(row[name] for name in names))
+        if row["value"] is not None:
+            value.add_metric(labels, row["value"])
+        if row["threshold"] is not None:
+            alarm.add_metric(labels, row["is_alarm"])
     recorded = gauge("timestamp_seconds", "When it was recorded.")
     recorded.add_metric((contract,), runs[0]["created_at"].timestamp())
     labelled = gauge("labelled_predictions", "Those with a true label.")

@@ -33,12 +33,12 @@ _PREFIX, _JSON = "/observations", "application/json"
 _KEY, _TIMESTAMP = Feature(type="integer"), Feature(type="timestamp")
 _TIMES = ("0001-01-01", "9999-12-31 23:59:59.999999")
 
-_KEPT = """
+_FIND_ANSWER = """
 WITH old AS (DELETE FROM idempotency_keys WHERE created_at < now() - interval '7 days')
 SELECT request_sha256, response FROM idempotency_keys
 WHERE table_name = :table AND key = :key AND created_at >= now() - interval '7 days'
 """
-_KEEP = """
+_KEEP_ANSWER = """
 INSERT INTO idempotency_keys (table_name, key, request_sha256, response)
 VALUES (:table, :key, :digest, :response) RETURNING key
 """
@@ -70,9 +70,9 @@ def router(services: Services) -> APIRouter:
         contract = served_by(services).contract
         values = _read_body(contract, may_lack=(contract.timestamp,))
         with writing.begin() as connection:
-            made, is_replayed = _create(connection, contract, values, idempotency_key)
-        answer = _shown(made, 201)
-        answer.headers["Location"] = f"{_PREFIX}/{msgspec.json.decode(made)[contract.key]}"
+            row, is_replayed = _create(connection, contract, values, idempotency_key)
+        answer = _row_answer(row, 201)
+        answer.headers["Location"] = f"{_PREFIX}/{msgspec.json.decode(row)[contract.key]}"
         if is_replayed:
             answer.headers["Idempotency-Replayed"] = "true"
         return answer
@@ -96,12 +96,12 @@ def router(services: Services) -> APIRouter:
             query = query.where(key > after if order == "asc" else key < after)
         with reading.begin() as connection:
             # One more, which tells whether another page follows.
-            found = _encoded(connection, query.limit(limit + 1))
+            encoded = _encoded(connection, query.limit(limit + 1))
         following = None
-        if len(found) > limit:
-            last = msgspec.json.decode(found[limit - 1])[contract.key]
+        if len(encoded) > limit:
+            last = msgspec.json.decode(encoded[limit - 1])[contract.key]
             following = f"{_PREFIX}?limit={limit}&order={order}&after={last}"
-        listed = [msgspec.Raw(one) for one in found[:limit]]
+        listed = [msgspec.Raw(row) for row in encoded[:limit]]
         body = msgspec.json.encode({"observations": listed, "next": following})
         return Response(body, media_type=_JSON)
 
@@ -113,7 +113,7 @@ def router(services: Services) -> APIRouter:
     @reading.endpoint
     def read(key: int) -> Response:
         with reading.begin() as connection:
-            return _shown(_find(connection, served_by(services).contract, key))
+            return _row_answer(_find(connection, served_by(services).contract, key))
 
     @routes.patch(
         "/{key}",
@@ -125,8 +125,8 @@ def router(services: Services) -> APIRouter:
     @writing.endpoint
     def change(key: int, if_match: IfMatch = None) -> Response:
         if if_match is None:
-            told = "Send the entity tag of what you have read as If-Match: nobody's change is lost"
-            raise ProblemError(428, told)
+            text = "Send the entity tag of what you have read as If-Match: nobody's change is lost"
+            raise ProblemError(428, text)
         contract = served_by(services).contract
         columns = _columns(contract)
         values = _read_body(contract, may_lack=columns)
@@ -136,8 +136,8 @@ def router(services: Services) -> APIRouter:
             _find(connection, contract, key, if_match)
             table = _table(contract)
             update = table.update().where(table.c[contract.key] == key).values(values)
-            (changed,) = _encoded(connection, update)
-        return _shown(changed)
+            (row,) = _encoded(connection, update)
+        return _row_answer(row)
 
     @routes.delete(
         "/{key}",
@@ -159,9 +159,9 @@ def router(services: Services) -> APIRouter:
 
 def schemas(contract: Contract) -> dict[str, Schema]:
     """The components of the document."""
-    new = {name: feature_schema(one) for name, one in _columns(contract).items()}
+    new = {name: feature_schema(column) for name, column in _columns(contract).items()}
     new[contract.target.column] = target_schema(contract.target)
-    required = [name for name, one in contract.columns.items() if not one.is_optional]
+    required = [name for name, column in contract.columns.items() if not column.is_optional]
     # Another program may have written what is read, so nothing is said of its values.
     stored: dict[str, Schema] = {contract.key: {"type": "integer"}, **{name: {} for name in new}}
     return {
@@ -178,23 +178,23 @@ def _columns(contract: Contract) -> dict[str, Feature]:
 
 def _read_body(contract: Contract, may_lack: Container[str]) -> dict[str, Any]:
     """The columns of the body with their values as the table takes them."""
-    faults, columns, given = Faults(), _columns(contract), json_body()
-    name = contract.target.column
-    if name in given:
-        given[name] = class_value(contract.target, given[name])
-    values = check_fields(given, columns, faults, may_lack=may_lack)
+    faults, columns, body = Faults(), _columns(contract), json_body()
+    target = contract.target.column
+    if target in body:
+        body[target] = class_value(contract.target, body[target])
+    values = check_fields(body, columns, faults, may_lack=may_lack)
     faults.raise_if_any()
-    # A time as text would be taken without its offset.
-    times = {one for one, column in columns.items() if column.is_time and values.get(one)}
-    return values | {one: rules.read_time(values[one]) for one in times}
+    # Of a time as text PostgreSQL would ignore the offset.
+    times = {name for name, column in columns.items() if column.is_time and values.get(name)}
+    return values | {name: rules.read_time(values[name]) for name in times}
 
 
 def _table(contract: Contract) -> "TableClause":
     from sqlalchemy import DateTime, column, table
 
-    features = {contract.key: _KEY, **_columns(contract)}
-    typed = [column(name, DateTime if one.is_time else None) for name, one in features.items()]
-    return table(contract.table, *typed)
+    items = {contract.key: _KEY, **_columns(contract)}.items()
+    columns = [column(name, DateTime if feature.is_time else None) for name, feature in items]
+    return table(contract.table, *columns)
 
 
 def _encoded(connection: "Connection", statement: Any) -> list[bytes]:
@@ -202,31 +202,32 @@ def _encoded(connection: "Connection", statement: Any) -> list[bytes]:
     from sqlalchemy import DateTime, case
 
     # PostgreSQL knows times that Python does not: infinity, before our era, beyond the year 9999.
-    shown = [
-        case((one.between(*_TIMES), one)).label(one.name) if isinstance(one.type, DateTime) else one
-        for one in (statement.table.c if statement.is_dml else statement.selected_columns)
-    ]
+    columns = []
+    for column in statement.table.c if statement.is_dml else statement.selected_columns:
+        is_time = isinstance(column.type, DateTime)
+        readable = case((column.between(*_TIMES), column)).label(column.name) if is_time else column
+        columns.append(readable)
     take = statement.returning if statement.is_dml else statement.with_only_columns
-    found = connection.execute(take(*shown)).mappings()
-    return [_encode({name: _plain(value) for name, value in row.items()}) for row in found]
+    result = connection.execute(take(*columns)).mappings()
+    return [_encode({name: _plain(value) for name, value in row.items()}) for row in result]
 
 
 def _find(
     connection: "Connection", contract: Contract, key: int, if_match: str | None = None
 ) -> bytes:
-    """A row; with the header it is locked, and its present state is one of those named."""
+    """A row; with the header it is locked, and its entity tag must be among those named."""
     table = _table(contract)
     statement = table.select().where(table.c[contract.key] == key)
     if if_match is not None:
         statement = statement.with_for_update()
-    found = _encoded(connection, statement)
-    if not found:
+    matches = _encoded(connection, statement)
+    if not matches:
         raise ProblemError(404, f"{contract.table} has no row with {contract.key} {key}")
-    tag = _tag(found[0])
-    if if_match is not None and {"*", tag}.isdisjoint(one.strip() for one in if_match.split(",")):
+    tag = _tag(matches[0])
+    if if_match is not None and {"*", tag}.isdisjoint(map(str.strip, if_match.split(","))):
         detail = f"The observation was changed meanwhile, its entity tag is {tag}: read it again"
         raise ProblemError(412, detail, headers={"ETag": tag})
-    return found[0]
+    return matches[0]
 
 
 def _create(
@@ -240,16 +241,16 @@ def _create(
     digest = hashlib.sha256(msgspec.json.encode(values, order="deterministic")).hexdigest()
     if key is not None:
         lock(connection, f"idempotency key {key} of {contract.table}")
-        for kept in rows(connection, _KEPT, table=contract.table, key=key):
-            if kept["request_sha256"] != digest:
+        for stored in rows(connection, _FIND_ANSWER, table=contract.table, key=key):
+            if stored["request_sha256"] != digest:
                 raise refused("Idempotency-Key", "was used for another request", "a new key", key)
-            return kept["response"].encode(), True
+            return stored["response"].encode(), True
     row = {contract.timestamp: text(UTC_NOW), **values}
-    (made,) = _encoded(connection, _table(contract).insert().values(row))
+    (created,) = _encoded(connection, _table(contract).insert().values(row))
     if key is not None:
-        given = {"table": contract.table, "key": key, "digest": digest}
-        rows(connection, _KEEP, **given, response=made.decode())
-    return made, False
+        parameters = {"table": contract.table, "key": key, "digest": digest}
+        rows(connection, _KEEP_ANSWER, **parameters, response=created.decode())
+    return created, False
 
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -263,9 +264,9 @@ def _plain(value: Any) -> Any:
 
 
 def _tag(row: bytes) -> str:
-    """The entity tag of a row, which its content tells."""
+    """The entity tag of a row, which follows from its content."""
     return f'"{hashlib.sha256(row).hexdigest()[:32]}"'
 
 
-def _shown(row: bytes, status: int = 200) -> Response:
+def _row_answer(row: bytes, status: int = 200) -> Response:
     return Response(row, status, {"ETag": _tag(row)}, _JSON)

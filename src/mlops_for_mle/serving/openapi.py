@@ -41,18 +41,18 @@ _API_KEY = {
 
 def router(services: "Services", modules: Sequence[ModuleType]) -> APIRouter:
     """The document's route; a module's ``schemas(contract)``, if there, gives components."""
-    found = APIRouter(include_in_schema=False)
+    routes = APIRouter(include_in_schema=False)
 
     @lru_cache(maxsize=1)
-    def made(app: FastAPI, served: "Served | None") -> bytes:
+    def encoded(app: FastAPI, served: "Served | None") -> bytes:
         return msgspec.json.encode(_document(app, served, modules))
 
-    @found.get("/openapi.json")
+    @routes.get("/openapi.json")
     def document(request: Request) -> Response:
-        text = made(request.app, services.releases.current)
+        text = encoded(request.app, services.releases.current)
         return Response(text, media_type="application/json")
 
-    return found
+    return routes
 
 
 def object_of(properties: Mapping[str, Schema], required: list[str] | None = None) -> Schema:
@@ -76,7 +76,7 @@ def component(name: str) -> Schema:
 
 
 def json_request(*schemas: Schema) -> Schema:
-    """What the document says of a body of one of some kinds, for ``openapi_extra``."""
+    """What the document says of a body that fits one of the schemas, for ``openapi_extra``."""
     return {"requestBody": {"required": True, **_content(schemas)}}
 
 
@@ -100,13 +100,13 @@ def feature_schema(feature: Feature) -> Schema:
     text = ", ".join(part for part in (feature.description, unit) if part)
     form = {"date": "date", "timestamp": "date-time"}.get(feature.type)
     facts = {"description": text, "format": form}
-    return schema | {name: one for name, one in facts.items() if one}
+    return schema | {name: fact for name, fact in facts.items() if fact}
 
 
 def _schemas(served: "Served") -> dict[str, Schema]:
     features, target, manifest = served.contract.features, served.contract.target, served.manifest
-    row = {name: feature_schema(one) for name, one in features.items()}
-    required = [name for name, one in features.items() if not one.is_optional]
+    row = {name: feature_schema(feature) for name, feature in features.items()}
+    required = [name for name, feature in features.items() if not feature.is_optional]
     columns = object_of({name: {"type": "array"} for name in row}, required)
     release: dict[str, Schema] = {"model_version": {"type": "integer"}, "release": TEXT}
     labels = list(target.labels.values())
@@ -114,23 +114,23 @@ def _schemas(served: "Served") -> dict[str, Schema]:
     if labels:
         answer["label"] = {"enum": labels}
     if manifest.has_probabilities:
-        chance = _NUMBER | {"minimum": 0, "maximum": 1}
-        answer["probabilities"] = object_of(dict.fromkeys(labels, chance))
+        probability = _NUMBER | {"minimum": 0, "maximum": 1}
+        answer["probabilities"] = object_of(dict.fromkeys(labels, probability))
     answer |= release
-    words = "For feedback; row i of several rows of one request is named <id>-<i>, counted from 0"
-    named = {"prediction_id": TEXT | {"description": words}}
+    text = "For feedback; row i of several rows of one request is named <id>-<i>, counted from 0"
+    prediction_id = {"prediction_id": TEXT | {"description": text}}
     explanation = {"explained": {"enum": list(get_args(Explained))}, "value": _NUMBER}
     explanation |= {"base": _NUMBER, "contributions": object_of(dict.fromkeys(features, _NUMBER))}
-    words = "Features whose values lie outside what the model was trained on, if there are any"
-    outside = list_of({"enum": list(features)}) | {"description": words}
-    places = object_of(dict.fromkeys(features, list_of({"type": "integer", "minimum": 0})), [])
-    others = named | {OUTSIDE_KEY: outside, "explanation": object_of(explanation)}
-    answers = {COLUMNS_KEY: {"type": "object"}} | named | release
+    text = "Features whose values lie outside what the model was trained on, if there are any"
+    outside = list_of({"enum": list(features)}) | {"description": text}
+    rows = object_of(dict.fromkeys(features, list_of({"type": "integer", "minimum": 0})), [])
+    optional = prediction_id | {OUTSIDE_KEY: outside, "explanation": object_of(explanation)}
+    by_columns = {COLUMNS_KEY: {"type": "object"}} | prediction_id | release
     schemas = (
         object_of(row, required),
         object_of({COLUMNS_KEY: columns}),
-        object_of(answer | others, list(answer)),
-        object_of(answers | {OUTSIDE_KEY: places | {"description": words}}, list(answers)),
+        object_of(answer | optional, list(answer)),
+        object_of(by_columns | {OUTSIDE_KEY: rows | {"description": text}}, list(by_columns)),
     )
     return dict(zip(_OF_ROWS, schemas, strict=True))
 
@@ -142,7 +142,7 @@ def _document(app: FastAPI, served: "Served | None", modules: Sequence[ModuleTyp
     document["security"] = [{"ApiKey": []}, {}]
     document["components"]["securitySchemes"] = {"ApiKey": _API_KEY}
     schemas = document["components"]["schemas"]
-    schemas |= _PROBLEM | {one: {"type": "object"} for one in (*_OF_ROWS, *_OF_DATA)}
+    schemas |= _PROBLEM | {name: {"type": "object"} for name in (*_OF_ROWS, *_OF_DATA)}
     if served is not None:
         schemas |= _schemas(served)
         for module in modules:

@@ -42,7 +42,7 @@ FROM (
 """
 _NEWEST = """
 SELECT prediction_id, extract(epoch FROM created_at)::float8 AS answered_at, prediction AS value,
-    label, (SELECT max(one) FROM unnest(probabilities) AS one) AS probability, features,
+    label, (SELECT max(chance) FROM unnest(probabilities) AS chance) AS probability, features,
     model_version
 FROM predictions WHERE contract = :contract
 ORDER BY created_at DESC, prediction_id DESC LIMIT 50
@@ -51,14 +51,14 @@ ORDER BY created_at DESC, prediction_id DESC LIMIT 50
 
 def router(services: Services) -> APIRouter:
     """The routes; the files are not part of the API's document."""
-    found = APIRouter()
+    routes = APIRouter()
     database = services.database
     page = StaticFiles(directory=FOLDER)
     docs = StaticFiles(directory=FOLDER / "docs", packages=[("fastapi_offline", "static")])
-    _add_files(found, "/", "/page", page, POLICY)
-    _add_files(found, "/docs", "/docs", docs, DOCS_POLICY)
+    _add_files(routes, "/", "/page", page, POLICY)
+    _add_files(routes, "/docs", "/docs", docs, DOCS_POLICY)
 
-    @found.get(
+    @routes.get(
         "/predictions/recent",
         tags=["prediction"],
         summary="What was predicted in the last minutes",
@@ -72,7 +72,7 @@ def router(services: Services) -> APIRouter:
         now, step = time.time(), _STEP_SECONDS
         return {"now": now, "interval_seconds": step, "intervals": intervals, "predictions": newest}
 
-    return found
+    return routes
 
 
 def _add_files(routes: APIRouter, index: str, folder: str, files: StaticFiles, policy: str) -> None:

@@ -1,8 +1,8 @@
 """From rows to answers, the one way for every protocol; ``POST /predict`` and ``/explain``.
 
-A protocol reads a ``Question`` out of a request. ``answer`` takes some of them at once, which costs
-little more than one: it predicts, writes the answers and keeps them, all or none. Around the
-numbers of a model an answer is always the same, so ``Answers`` fills templates.
+A protocol reads a ``Question`` out of a request. ``answer`` takes several at once, which costs
+little more than one: it predicts, writes the answers and logs them, all or none. But for the
+numbers of the model all answers of a release are alike, so ``Answers`` fills templates.
 """
 
 import asyncio
@@ -49,11 +49,11 @@ if TYPE_CHECKING:
 
 MOST_EXPLAINED = 100
 
-# Where a number, a list of them or an id goes in a document; JSON itself has no such byte.
+# Marks where a number, a list or an id goes in a document; JSON itself has no such byte.
 _NUL = b"\x00"
 _SLOT = msgspec.Raw(_NUL)
 SLOTS = msgspec.Raw(b"[%b]" % _NUL)
-_NAME = msgspec.Raw(b'"%b"' % _NUL)
+_ID_SLOT = msgspec.Raw(b'"%b"' % _NUL)
 
 _PREDICT_WORDS = (
     "A row as an object is answered by an object, a list of them by a list in the same order, and "
@@ -71,9 +71,9 @@ _EXPLAIN_WORDS = (
 
 
 class Part(msgspec.Struct):
-    """What the model says to some rows of a request: a class code or number each.
+    """What the model predicts for some rows of a request: a class code or number each.
 
-    ``texts`` are the same as JSON, with commas between, and the chances of each class likewise.
+    ``texts`` holds them as JSON with commas between, then the probabilities of each class likewise.
     """
 
     values: Column
@@ -82,7 +82,7 @@ class Part(msgspec.Struct):
 
 
 class Question(msgspec.Struct):
-    """Rows of a request to one release, and in the end what its model says to them.
+    """Rows of a request to one release, and in the end what its model predicts for them.
 
     ``answered_at`` is in nanoseconds since 1970, UTC.
     """
@@ -113,50 +113,51 @@ def served_by(services: "Services") -> "Served":
 
 
 def answer(services: "Services", questions: Sequence[Question]) -> list[Answer]:
-    """Answer a question, or several of a row each, to one release; they leave afterwards.
+    """Answer questions to one release: a single one, or several of one row each.
 
     Where it raises ProblemError (422 or 500 for what the model says, 503 where the log can keep no
-    more, 504 when it took too long), nothing was kept.
+    more, 504 when it took too long), nothing was logged.
     """
     served, seconds = questions[0].served, services.settings.request_timeout_seconds
-    rows = [one.rows for one in questions]
+    rows = [question.rows for question in questions]
     matrices = rows[0].matrices or [served.codec.encode(rows)]
-    # Each is let go when it is answered: its memory is the answer's.
+    # Each matrix is freed after its prediction, since the answer needs the memory.
     parts = [_predict(served, matrices.pop(0)) for _ in range(len(matrices))]
     if len(questions) == 1:
         questions[0].parts = parts
     else:
         _divide(parts[0], questions)
     now, answered_at = time.perf_counter(), time.time_ns()
-    for one in questions:
-        one.answered_at, one.latency_seconds = answered_at, now - one.request.started
-        if one.latency_seconds > seconds:
+    for question in questions:
+        request = question.request
+        question.answered_at, question.latency_seconds = answered_at, now - request.started
+        if question.latency_seconds > seconds:
             raise timed_out(seconds)
-        one.request.prediction_id = str(uuid7())
-    answers = [one.write(one) for one in questions]
-    kept = [one for one in questions if one.is_kept]
-    if kept:
-        services.log.keep(kept)
-        services.metrics.predicted(kept)
+        request.prediction_id = str(uuid7())
+    answers = [question.write(question) for question in questions]
+    logged = [question for question in questions if question.is_kept]
+    if logged:
+        services.log.keep(logged)
+        services.metrics.predicted(logged)
     return answers
 
 
 def _predict(served: "Served", matrix: Matrix) -> Part:
-    values, chances = served.predictor.predict(matrix)
+    values, probabilities = served.predictor.predict(matrix)
     precision, labels = served.codec.precision, served.contract.target.labels
-    if chances is not None:
-        chances = chances.astype(precision)
-    texts = texts_of(values if labels else values.astype(precision), chances)
-    # The first letter of null, which orjson makes of all that is not finite.
-    if any(b"n" in one for one in texts):
+    if probabilities is not None:
+        probabilities = probabilities.astype(precision)
+    texts = texts_of(values if labels else values.astype(precision), probabilities)
+    # orjson writes null for what is not finite; a number has no n.
+    if any(b"n" in text for text in texts):
         raise refused("", "the model has no finite answer", "values it was trained on")
-    # A model of more classes passes every check when its example shows none of the others.
+    # A model with more classes passes every check when its example shows none of the others.
     if labels:
-        if others := set(values.tolist()) - labels.keys():
-            unknown = ", ".join(map(str, others))
+        if unknown := set(values.tolist()) - labels.keys():
+            codes = ", ".join(map(str, unknown))
             raise ProblemError(
                 500,
-                f"Release {served.manifest.release} predicted {unknown}, which is none of the "
+                f"Release {served.manifest.release} predicted {codes}, which is none of the "
                 f"classes of contract {served.contract.name}: deploy another release",
             )
         values = values.astype(served.answers.codes.dtype)
@@ -164,11 +165,12 @@ def _predict(served: "Served", matrix: Matrix) -> Part:
 
 
 def _divide(part: Part, questions: Sequence[Question]) -> None:
-    numbers = zip(*(one.split(b",") for one in part.texts), strict=True)
-    for place, (one, texts) in enumerate(zip(questions, numbers, strict=True)):
-        row = slice(place, place + 1)
+    """Give each question its row of a part."""
+    texts_by_row = zip(*(text.split(b",") for text in part.texts), strict=True)
+    for index, (question, texts) in enumerate(zip(questions, texts_by_row, strict=True)):
+        row = slice(index, index + 1)
         outside = None if part.outside is None else part.outside[row]
-        one.parts = [Part(part.values[row], texts, outside)]
+        question.parts = [Part(part.values[row], texts, outside)]
 
 
 def _numbers(array: Column | Matrix) -> bytes:
@@ -176,21 +178,21 @@ def _numbers(array: Column | Matrix) -> bytes:
     return orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
 
 
-def texts_of(values: Column, chances: Matrix | None) -> list[bytes]:
-    """Answers as JSON numbers with commas between: the values, and the chances of each class."""
+def texts_of(values: Column, probabilities: Matrix | None) -> list[bytes]:
+    """JSON numbers with commas between: the values, then the probabilities of each class."""
     texts = [_numbers(values)]
-    if chances is not None:
-        texts += _numbers(np.ascontiguousarray(chances.T))[1:-1].split(b"],[")
+    if probabilities is not None:
+        texts += _numbers(np.ascontiguousarray(probabilities.T))[1:-1].split(b"],[")
     return texts
 
 
 def filled(document: Any, lists: Iterable[Iterable[Piece]]) -> list[Piece]:
-    """The JSON of a document, in pieces, with what stands in its lists in pieces, too."""
-    head, *others = encode(document).split(_NUL)
-    found: list[Piece] = [head]
-    for pieces, other in zip(lists, others, strict=True):
-        found += [*joined(pieces), other]
-    return found
+    """The JSON of a document, in pieces; each list, in pieces too, takes one of its ``SLOTS``."""
+    head, *tails = encode(document).split(_NUL)
+    result: list[Piece] = [head]
+    for pieces, tail in zip(lists, tails, strict=True):
+        result += [*joined(pieces), tail]
+    return result
 
 
 class Answers:
@@ -201,95 +203,97 @@ class Answers:
         self._features = tuple(manifest.contract.features)
         self._release = {"model_version": manifest.version, "release": manifest.release}
         labels, values = self._target.labels, self._target.values
-        # Small where they can be, as each row of a request has one.
+        # Of a small type where they fit, as each row of a request has one.
         is_small = all(abs(code) < 2**15 for code in labels)
         self.codes = np.array(self._target.class_codes, np.int16 if is_small else np.int64)
-        # What is said of a class stands in its template, so a row's first number is not needed.
-        self._first = 1 if labels else 0
-        self._of_any = self._template({})
-        self._by_class = {
+        # The template of a class names it, so its code, the first text of a row, is not used.
+        self._first_text = 1 if labels else 0
+        self._value_template = self._template({})
+        self._class_templates = {
             code: self._template({self._target.response_name: values[code], "label": label})
             for code, label in labels.items()
         }
 
     def write(self, question: Question) -> Answer:
-        """Answer a request; a row of several has its place behind the prediction's id."""
+        """Answer a request; of several rows each has its number behind the prediction's id."""
         rows, parts = question.rows, question.parts
         if rows.form is Form.COLUMNS:
             return Answer(self._columns(question))
-        name = question.request.prediction_id.encode()
+        prediction_id = question.request.prediction_id.encode()
         if rows.form is Form.ONE:
             (part,) = parts
-            template = self._by_class.get(part.values.item(0), self._of_any)
-            found = template % (*part.texts[self._first :], name)
+            template = self._class_templates.get(part.values.item(0), self._value_template)
+            text = template % (*part.texts[self._first_text :], prediction_id)
             if part.outside is not None:
-                found = self._add_features(found, part.outside[0].tolist())
-            return Answer([found])
-        numbered = (b"%b-%d" % (name, at) for at in range(rows.count))
-        names = iter([name]) if rows.count == 1 else numbered
-        lists = [b",".join(self._rows(one, names)) for one in parts]
+                text = self._add_outside(text, part.outside[0].tolist())
+            return Answer([text])
+        numbered = (b"%b-%d" % (prediction_id, number) for number in range(rows.count))
+        ids = iter([prediction_id]) if rows.count == 1 else numbered
+        lists = [b",".join(self._rows(part, ids)) for part in parts]
         return Answer([b"[", *joined(lists), b"]"])
 
     def values(self, parts: Sequence[Part]) -> list[Piece]:
         """The JSON of the numbers or classes of rows, in pieces."""
         if self._target.has_text_classes:
             return self.named(parts, self._target.values)
-        return [one.texts[0] for one in parts]
+        return [part.texts[0] for part in parts]
 
     def named(self, parts: Sequence[Part], names: Mapping[int, int | str]) -> list[Piece]:
-        """The JSON of what the classes of rows are called, in pieces."""
-        texts = np.array([encode(one) for one in names.values()], object)
-        sizes = [len(one) for one in texts]
+        """The JSON of the names of the rows' classes, in pieces."""
+        texts = np.array([encode(name) for name in names.values()], object)
+        sizes = [len(text) for text in texts]
 
-        def written(places: Column) -> bytes:
-            return b",".join(texts[places].tolist())
+        def written(indices: Column) -> bytes:
+            return b",".join(texts[indices].tolist())
 
-        found: list[Piece] = []
+        pieces: list[Piece] = []
         for part in parts:
-            # Small, since they are kept until the answer is sent.
-            places = self.codes.searchsorted(part.values).astype(np.min_scalar_type(len(sizes)))
-            counts = np.bincount(places, minlength=len(sizes))
+            # Of a small type, since they are kept until the answer is sent.
+            indices = self.codes.searchsorted(part.values).astype(np.min_scalar_type(len(sizes)))
+            counts = np.bincount(indices, minlength=len(sizes))
             # With a comma behind each but the last.
-            size = int(counts @ sizes) + len(places) - 1
-            found.append(Later(size, partial(written, places)))
-        return found
+            size = int(counts @ sizes) + len(indices) - 1
+            pieces.append(Later(size, partial(written, indices)))
+        return pieces
 
-    def _rows(self, part: Part, names: Iterator[bytes]) -> list[bytes]:
-        numbers = (one.split(b",") for one in part.texts[self._first :])
-        slots = zip(part.values.tolist(), *numbers, names, strict=False)
-        found = [self._by_class.get(one[0], self._of_any) % one[1:] for one in slots]
+    def _rows(self, part: Part, ids: Iterator[bytes]) -> list[bytes]:
+        """The answers to the rows of a part, as JSON."""
+        columns = (text.split(b",") for text in part.texts[self._first_text :])
+        rows = zip(part.values.tolist(), *columns, ids, strict=False)
+        templates, default = self._class_templates, self._value_template
+        answers = [templates.get(row[0], default) % row[1:] for row in rows]
         if part.outside is None:
-            return found
-        return list(map(self._add_features, found, part.outside.tolist()))
+            return answers
+        return list(map(self._add_outside, answers, part.outside.tolist()))
 
     def _columns(self, question: Question) -> list[Piece]:
         parts = question.parts
-        _, *chances = zip(*(one.texts for one in parts), strict=True)
+        _, *probabilities = zip(*(part.texts for part in parts), strict=True)
         labels = [self.named(parts, self._target.labels)] if self._target.labels else []
         answer: dict[str, Any] = {COLUMNS_KEY: self._answer(SLOTS)}
         answer |= {"prediction_id": question.request.prediction_id} | self._release
-        places = self._places(parts)
-        if places:
-            answer[OUTSIDE_KEY] = dict.fromkeys(places, SLOTS)
-        return filled(answer, (self.values(parts), *labels, *chances, *places.values()))
+        outside = self._rows_outside(parts)
+        if outside:
+            answer[OUTSIDE_KEY] = dict.fromkeys(outside, SLOTS)
+        return filled(answer, (self.values(parts), *labels, *probabilities, *outside.values()))
 
-    def _places(self, parts: Sequence[Part]) -> dict[str, list[bytes]]:
-        """By feature which rows lie outside of what the model was trained on, in pieces."""
-        found: dict[str, list[bytes]] = {name: [] for name in self._features}
+    def _rows_outside(self, parts: Sequence[Part]) -> dict[str, list[bytes]]:
+        """By feature the numbers of the rows outside what the model was trained on, in pieces."""
+        rows: dict[str, list[bytes]] = {name: [] for name in self._features}
         start = 0
         for part in parts:
             if part.outside is not None:
-                for texts, column in zip(found.values(), part.outside.T, strict=True):
-                    if column.any():
-                        texts.append(_numbers(np.flatnonzero(column) + start))
+                for texts, is_outside in zip(rows.values(), part.outside.T, strict=True):
+                    if is_outside.any():
+                        texts.append(_numbers(np.flatnonzero(is_outside) + start))
             start += len(part.values)
-        return {name: texts for name, texts in found.items() if texts}
+        return {name: texts for name, texts in rows.items() if texts}
 
-    def _add_features(self, answer: bytes, outside: list[bool]) -> bytes:
-        if not any(outside):
+    def _add_outside(self, answer: bytes, is_outside: list[bool]) -> bytes:
+        if not any(is_outside):
             return answer
-        found = encode(list(compress(self._features, outside)))
-        return b'%b,"%b":%b}' % (answer[:-1], OUTSIDE_KEY.encode(), found)
+        names = encode(list(compress(self._features, is_outside)))
+        return b'%b,"%b":%b}' % (answer[:-1], OUTSIDE_KEY.encode(), names)
 
     def _answer(self, slot: msgspec.Raw) -> dict[str, Any]:
         answer: dict[str, Any] = {self._target.response_name: slot}
@@ -299,36 +303,36 @@ class Answers:
             answer["probabilities"] = dict.fromkeys(self._target.labels.values(), slot)
         return answer
 
-    def _template(self, known: dict[str, Any]) -> bytes:
-        answer = self._answer(_SLOT) | known | {"prediction_id": _NAME} | self._release
+    def _template(self, class_facts: dict[str, Any]) -> bytes:
+        answer = self._answer(_SLOT) | class_facts | {"prediction_id": _ID_SLOT} | self._release
         return encode(answer).replace(b"%", b"%%").replace(_NUL, b"%b")
 
 
 def router(services: "Services") -> fastapi.APIRouter:
     """The routes."""
-    found = fastapi.APIRouter(tags=["prediction"])
-    row, one = component("Row"), component("Answer")
-    told = json_answer("The predictions", one, list_of(one), component("AnswerColumns"))
+    routes = fastapi.APIRouter(tags=["prediction"])
+    row, reply = component("Row"), component("Answer")
+    forms = (reply, list_of(reply), component("AnswerColumns"))
     add_hot_route(
-        found,
+        routes,
         services,
         PREDICT,
         "Predict one row or many",
         description=_PREDICT_WORDS,
         openapi_extra=json_request(row, list_of(row), component("RowColumns")),
-        responses={200: told},
+        responses={200: json_answer("The predictions", *forms)},
     )
     add_hot_route(
-        found,
+        routes,
         services,
         HotRoute("/explain", _read_to_explain),
         "Predict rows and say why",
         largest_at_once=-1,
         description=_EXPLAIN_WORDS,
         openapi_extra=json_request(row, list_of(row, maxItems=MOST_EXPLAINED)),
-        responses={200: json_answer("Predictions and why they were made", one, list_of(one))},
+        responses={200: json_answer("Predictions and why they were made", reply, list_of(reply))},
     )
-    return found
+    return routes
 
 
 def add_hot_route(
@@ -338,34 +342,34 @@ def add_hot_route(
     summary: str,
     *,
     largest_at_once: int = LARGEST_AT_ONCE,
-    **described: Any,
+    **options: Any,
 ) -> None:
     """Add a route that predicts; large bodies are answered in a thread, until the client leaves."""
 
-    async def endpoint(request: fastapi.Request) -> fastapi.Response:
-        asked = current_request.get()
+    async def endpoint(http_request: fastapi.Request) -> fastapi.Response:
+        request = current_request.get()
 
         def task() -> Answer:
-            return answer(services, [route.read(services, asked)])[0]
+            return answer(services, [route.read(services, request)])[0]
 
-        if len(asked.body) <= largest_at_once:
+        if len(request.body) <= largest_at_once:
             return response(task())
         run = contextvars.copy_context().run
-        doing = asyncio.get_running_loop().run_in_executor(services.threads, run, task)
-        leaving = asyncio.ensure_future(request.receive())
+        answering = asyncio.get_running_loop().run_in_executor(services.threads, run, task)
+        leaving = asyncio.ensure_future(http_request.receive())
         try:
-            either: set[asyncio.Future[Any]] = {doing, leaving}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not doing.done():
+            futures: set[asyncio.Future[Any]] = {answering, leaving}
+            await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
                 raise ProblemError(400, "The client has left")
-            return response(doing.result())
+            return response(answering.result())
         finally:
-            # The thread looks at this now and then.
-            asked.is_wanted = False
+            # The thread looks at this now and then, and stops.
+            request.is_wanted = False
             leaving.cancel()
 
-    described |= {"summary": summary, "response_class": fastapi.Response}
-    router.add_api_route(route.path, endpoint, methods=["POST"], **described)
+    options |= {"summary": summary, "response_class": fastapi.Response}
+    router.add_api_route(route.path, endpoint, methods=["POST"], **options)
 
 
 def _read(services: "Services", request: Request) -> Question:
@@ -388,10 +392,10 @@ def _read_to_explain(services: "Services", request: Request) -> Question:
 
 def _write_explained(question: Question, *, matrix: Matrix) -> Answer:
     served = question.served
-    found = msgspec.json.decode(served.answers.write(question).body)
-    listed = [found] if question.rows.form is Form.ONE else found
-    for one, row in zip(listed, matrix, strict=True):
+    document = msgspec.json.decode(served.answers.write(question).body)
+    answers = [document] if question.rows.form is Form.ONE else document
+    for explained, row in zip(answers, matrix, strict=True):
         question.request.go_on()
-        del one["prediction_id"]
-        one["explanation"] = served.explainer.explain(row)._asdict()
-    return Answer([encode(found)])
+        del explained["prediction_id"]
+        explained["explanation"] = served.explainer.explain(row)._asdict()
+    return Answer([encode(document)])

@@ -57,8 +57,8 @@ FROM staged, LATERAL (
     WHERE form = 'ONE'
     UNION ALL
     SELECT
-        CASE row_count WHEN 1 THEN prediction_id ELSE prediction_id || '-' || (place - 1) END,
-        prediction, one, chances::float8[]
+        CASE row_count WHEN 1 THEN prediction_id ELSE prediction_id || '-' || (row_number - 1) END,
+        prediction, row_features, row_probabilities::float8[]
     FROM ROWS FROM (
         unnest(predictions),
         unnest(CASE form
@@ -74,7 +74,7 @@ FROM staged, LATERAL (
             FROM unnest(probabilities) WITH ORDINALITY AS p (value, number)
             GROUP BY number % row_count
             ORDER BY min(number)))
-    ) WITH ORDINALITY AS r (prediction, one, chances, place)
+    ) WITH ORDINALITY AS r (prediction, row_features, row_probabilities, row_number)
     WHERE form <> 'ONE'
 ) AS row
 ON CONFLICT (prediction_id) DO NOTHING
@@ -128,11 +128,11 @@ class PredictionLog:
         """Begin to keep and to ship; raises OSError where the spool folder cannot be made."""
         self.root.mkdir(parents=True, exist_ok=True)
         self._has_failed = True
-        self._look_around()
+        self._measure_folder()
         if self.refuses:
             logger.error("Predictions are refused, %s is full or cannot be written", self.root)
         tasks = (self._ship_all, self._sync_every_second)
-        self._threads = [threading.Thread(target=one, daemon=True) for one in tasks]
+        self._threads = [threading.Thread(target=task, daemon=True) for task in tasks]
         for thread in self._threads:
             thread.start()
 
@@ -148,12 +148,12 @@ class PredictionLog:
     def keep(self, questions: Sequence["Question"]) -> None:
         """Spool the predictions of some requests, all or none; ProblemError 503 where it cannot."""
         try:
-            self._append([piece for one in questions for piece in self._line(one)])
+            self._append([piece for question in questions for piece in self._line(question)])
         except OSError as error:
             if not self._has_failed:
                 self._has_failed = True
                 logger.error("Predictions are refused, they cannot be spooled: %s", error)  # noqa: TRY400  (the reason says it all)
-            # Of several each is tried again alone.
+            # Several are tried again one by one, and counted then.
             self._counts["refused"].inc(len(questions) == 1)
             reason = "Predictions cannot be recorded at the moment: the prediction log is full, "
             raise not_ready(f"{reason}or cannot be written") from error
@@ -166,27 +166,27 @@ class PredictionLog:
         if descriptor is not None:
             os.close(descriptor)
 
-    def _look_around(self) -> None:
-        """See how much all have stored, and whether the disk takes something again."""
+    def _measure_folder(self) -> None:
+        """See how much all processes have stored, and whether the disk takes something again."""
         with self._lock:
             stored = 0
             for path in self.root.glob("*.log"):
                 with suppress(FileNotFoundError):
                     stored += path.stat().st_size
-            # At once, since others look at it meanwhile.
+            # In one step, since other threads read it meanwhile.
             self.stored_bytes = stored
         if self._has_failed and not self._is_full:
-            # Where it takes nothing yet, what fills it may be what is shipped now.
+            # Where the disk is still full, what is shipped next may free it.
             with suppress(OSError), TemporaryFile(dir=self.root) as probe:
                 probe.write(bytes(8192))
                 probe.flush()
                 self._has_failed = False
 
-    def _append(self, lines: Sequence[bytes]) -> None:
-        """Write whole lines, which are in pieces: all of them or none."""
-        size = sum(map(len, lines))
+    def _append(self, pieces: Sequence[bytes]) -> None:
+        """Write the pieces of whole lines: all of them or none."""
+        size = sum(map(len, pieces))
         if size < _BATCH_BYTES:
-            lines = [b"".join(lines)]
+            pieces = [b"".join(pieces)]
         with self._lock:
             if self.stored_bytes + size > self.max_bytes:
                 raise OSError(
@@ -196,7 +196,7 @@ class PredictionLog:
             try:
                 if self._descriptor is None:
                     self._descriptor = self._begin_segment()
-                for piece in lines:
+                for piece in pieces:
                     rest = memoryview(piece)
                     while rest:
                         rest = rest[os.write(self._descriptor, rest) :]
@@ -218,7 +218,7 @@ class PredictionLog:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
             descriptor = os.open(self.root / name, flags, 0o600)
             # Another process may take the file for a dead one's before it is locked.
-            if _is_locked(descriptor) and os.fstat(descriptor).st_nlink:
+            if _try_lock(descriptor) and os.fstat(descriptor).st_nlink:
                 return descriptor
             os.close(descriptor)
 
@@ -233,25 +233,25 @@ class PredictionLog:
 
     @staticmethod
     def _line(question: "Question") -> list[bytes]:
-        """A line, in pieces, since what is long in it is not copied."""
+        """A line, in pieces, so that what is long in it is not copied."""
         rows, request = question.rows, question.request
         head, labels = question.served.logged
-        name = request.headers.get(REQUEST_ID)
-        if name != request.request_id.encode():
-            name = rb"\N"
-        value, *chances = question.parts[0].texts
-        values, by_class = [value], [b",".join(chances)]
+        request_id = request.headers.get(REQUEST_ID)
+        if request_id != request.request_id.encode():
+            request_id = rb"\N"
+        value, *probabilities = question.parts[0].texts
+        values, by_class = [value], [b",".join(probabilities)]
         if rows.count > 1:
-            texts, *lists = zip(*(one.texts for one in question.parts), strict=True)
+            texts, *lists = zip(*(part.texts for part in question.parts), strict=True)
             values, by_class = joined(texts), joined(chain(*lists))
         microseconds, milliseconds = question.answered_at // 1000, question.latency_seconds * 1000
-        facts = (head, request.prediction_id.encode(), microseconds, milliseconds, name)
+        facts = (head, request.prediction_id.encode(), microseconds, milliseconds, request_id)
         pieces = [
             b"%b\t%b\t%d\t%.6g\t%b\t{" % facts,
             *values,
             b"}\t%b\t%b\t%d\t" % (labels, rows.form, rows.count),
             _copied(rows.text),
-            *([b"\t{", *by_class, b"}\n"] if chances else [b"\t\\N\n"]),
+            *([b"\t{", *by_class, b"}\n"] if probabilities else [b"\t\\N\n"]),
         ]
         if rows.count == 1:
             pieces = [b"".join(pieces)]
@@ -262,31 +262,31 @@ class PredictionLog:
 
     def _ship_all(self) -> None:
         """Ship what there is now and then, and once more after the log was stopped."""
-        pause, is_last, is_told = 0.0, False, False
+        pause, is_last, is_reported = 0.0, False, False
         while not is_last:
             is_last, pause = self._stopping.wait(pause), self._ship_seconds
             obstacle = self._ship_once()
-            if obstacle and not is_told:
-                told = "The prediction log cannot be shipped, it waits in the spool: %s"
-                logger.warning(told, obstacle)
-            elif is_told and not obstacle:
+            if obstacle and not is_reported:
+                message = "The prediction log cannot be shipped, it waits in the spool: %s"
+                logger.warning(message, obstacle)
+            elif is_reported and not obstacle:
                 logger.info("The prediction log is shipped to the database again")
-            is_told = obstacle is not None
+            is_reported = obstacle is not None
 
     def _ship_once(self) -> str | None:
         """Ship what nobody writes to; gives the reason why something had to stay."""
         obstacle = None
         try:
-            self._look_around()
+            self._measure_folder()
             if self.stored_bytes:
-                # An outage would otherwise leave a segment a round.
+                # Only while the database answers: an outage would leave a segment a round.
                 with transaction("shipper", _STATEMENT_SECONDS):
                     self.end_segment()
             for segment in sorted(self.root.glob("*.log")):
                 try:
                     self._ship(segment)
                 except OSError as error:
-                    # It may be another user's; those behind it are not.
+                    # It may be another user's, which does not hold up the others.
                     obstacle = str(error)
         except Exception as error:  # noqa: BLE001  (the thread outlives every failure)
             obstacle = reason_of(error)
@@ -295,30 +295,30 @@ class PredictionLog:
     def _ship(self, segment: Path) -> None:
         """Write a segment and remove it, unless another process writes to it or ships it."""
         with suppress(FileNotFoundError), segment.open("rb") as file:
-            if not _is_locked(file.fileno()):
+            if not _try_lock(file.fileno()):
                 return
             while lines := file.readlines(_BATCH_BYTES):
                 started = time.perf_counter()
-                self._insert([one for one in map(self._payload, lines) if one])
+                self._insert([payload for payload in map(self._payload, lines) if payload])
                 self._rest(time.perf_counter() - started)
             segment.unlink(missing_ok=True)
 
-    def _rest(self, worked: float) -> None:
+    def _rest(self, worked_seconds: float) -> None:
         """Let requests come first: they need the interpreter's lock, and the same processors.
 
         A wait for the database counts as little work, and a spool that fills up ends all rests.
         """
         is_busy = time.monotonic() - self.answered_at < _QUIET_SECONDS
         if is_busy and self.stored_bytes * 2 < self.max_bytes:
-            self._stopping.wait(min(worked, _LONGEST_WORK_SECONDS) * _REST_TO_WORK)
+            self._stopping.wait(min(worked_seconds, _LONGEST_WORK_SECONDS) * _REST_TO_WORK)
 
     def _payload(self, line: bytes) -> bytes:
-        """What is whole of a line, which is what COPY takes; empty where it is damaged.
+        """The undamaged part of a line, which is what COPY takes; empty where there is none.
 
         A flipped bit may have joined it with the line before.
         """
-        for found in _LINE.finditer(line):
-            start = found.start()
+        for match in _LINE.finditer(line):
+            start = match.start()
             if line[start : start + 8] == b"%08x" % zlib.crc32(memoryview(line)[start + 9 :]):
                 if start:
                     self._set_aside(line[:start], "it is damaged")
@@ -357,23 +357,23 @@ class PredictionLog:
             self._insert(lines[middle:])
 
     def _set_aside(self, line: bytes, reason: str) -> None:
-        kept = self.root / "damaged"
-        with kept.open("ab") as file:
+        path = self.root / "damaged"
+        with path.open("ab") as file:
             file.write(line.rstrip(b"\n") + b"\n")
         self._counts["damaged"].inc()
-        logger.error("A line of the prediction log is kept in %s: %s", kept, reason)
+        logger.error("A line of the prediction log is kept in %s: %s", path, reason)
 
 
 def logged_facts(manifest: Manifest) -> tuple[bytes, bytes]:
     """What the lines of a release have in common: their beginning, and the labels of classes."""
     facts = (manifest.contract.name, manifest.release, str(manifest.version))
     labels = {str(code): label for code, label in manifest.contract.target.labels.items()}
-    head = b"\t".join(_copied(one.encode()) for one in facts)
+    head = b"\t".join(_copied(fact.encode()) for fact in facts)
     return head, _copied(msgspec.json.encode(labels))
 
 
-def _is_locked(descriptor: int) -> bool:
-    """Lock an open file, unless another process has."""
+def _try_lock(descriptor: int) -> bool:
+    """Lock an open file; False where another process has locked it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

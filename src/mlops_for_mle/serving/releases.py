@@ -90,7 +90,7 @@ class Releases:
         self._store, self._cache = ReleaseStore(settings.release_store), Cache(str(settings.cache))
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._stopping = threading.Event()
-        # By the monotonic clock: when a question to the database began, and a next try may.
+        # By the monotonic clock: when the database was asked, and when to try a release again.
         self._asked_at: float | None = None
         self._retry_at = 0.0
         self._database = DatabaseHealth()
@@ -105,15 +105,15 @@ class Releases:
         The cache is read before the thread runs: later it could put an older release in service.
         """
         try:
-            found = self._cache.last_served(self._settings.model)
-            if found is not None:
-                self.serve(Served(*found, "cache"))
+            cached = self._cache.last_served(self._settings.model)
+            if cached is not None:
+                self.serve(Served(*cached, "cache"))
         except Exception as error:  # noqa: BLE001  (a damaged copy must not prevent the start)
             logger.warning("The cached release cannot be served: %s", error)
         self._thread.start()
 
     def stop(self, timeout_seconds: float) -> None:
-        """Stop following; waits for a step that is under way, but no longer than told."""
+        """Stop following; waits for a step that is under way, but no longer than this."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout_seconds)
@@ -129,7 +129,7 @@ class Releases:
 
     @property
     def database(self) -> DatabaseHealth:
-        """Whether the database answers, also while it is waited for."""
+        """Whether the database answers; not, once it was waited for too long."""
         asked_at = self._asked_at
         waited = 0.0 if asked_at is None else time.monotonic() - asked_at
         if waited <= _PATIENCE_SECONDS:
@@ -148,19 +148,19 @@ class Releases:
             pause, deployment, error = self._settings.poll_seconds, None, None
             self._asked_at = time.monotonic()
             try:
-                deployment = self._look()
+                deployment = self._find_deployment()
             except Exception as refusal:  # noqa: BLE001  (the thread outlives every failure)
                 error = reason_of(refusal)
-            is_there, now = error is None, datetime.now(UTC)
-            if is_there is not self._database.available:
-                level = logging.INFO if is_there else logging.WARNING
+            is_available, now = error is None, datetime.now(UTC)
+            if is_available is not self._database.available:
+                level = logging.INFO if is_available else logging.WARNING
                 logger.log(level, "Looking for deployments: %s", error or "the database answers")
-            self._database = DatabaseHealth(available=is_there, checked_at=now, error=error)
+            self._database = DatabaseHealth(available=is_available, checked_at=now, error=error)
             self._asked_at = None
             if deployment is not None:
                 self._follow(deployment)
 
-    def _look(self) -> Deployment | None:
+    def _find_deployment(self) -> Deployment | None:
         """The row to follow; a contract that was once found stays chosen while it has any."""
         from sqlalchemy import text
 
@@ -174,7 +174,7 @@ class Releases:
                 names = text("SELECT DISTINCT contract FROM deployments ORDER BY contract")
                 contracts = [*connection.scalars(names)]
             if wanted in contracts or self._settings.model:
-                contracts = [one for one in contracts if one == wanted]
+                contracts = [name for name in contracts if name == wanted]
             if len(contracts) == 1:
                 row = deployments.current(connection, contracts[0])
         reason = None
@@ -211,8 +211,8 @@ class Releases:
                 self._metrics.failures.inc()
                 trace = None if isinstance(error, UserError) else error
                 stays = f"{self.current.manifest.release} stays" if self.current else "nothing is"
-                told = "Deployment %d cannot be served, %s in service: %s"
-                logger.exception(told, deployment.id, stays, reason, exc_info=trace)
+                message = "Deployment %d cannot be served, %s in service: %s"
+                logger.exception(message, deployment.id, stays, reason, exc_info=trace)
             return
         try:
             self._cache.keep(release, deployment)
@@ -232,7 +232,7 @@ class Cache(ReleaseStore):
         return self.fetch(deployment.contract, deployment.release), deployment
 
     def keep(self, release: Release, deployment: Deployment) -> None:
-        """Keep a release that has come into service, mending its copy, instead of another."""
+        """Keep a release that has come into service, repairing its copy, and remove all others."""
         self.publish(release)
         row = Path(self.url, deployment.contract, _DEPLOYMENT)
         partial = row.with_suffix(f".{uuid4().hex}")

@@ -39,4 +39,4 @@ class Request(msgspec.Struct):
 
 
 current_request: ContextVar[Request] = ContextVar("current_request")
-"""The one that is being answered: for routes, for log lines, for whoever works on it for long."""
+"""The request that is being answered: for routes, log lines, and whatever works on it for long."""

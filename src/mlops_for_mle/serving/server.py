@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 # Longer than a load balancer keeps idle connections, so that it is never the server who ends one.
 _KEEP_ALIVE_SECONDS = 75
-# A worker that imports on a busy machine says nothing for so long; uvicorn's 5 would end it.
+# How long a worker may be silent; uvicorn's 5 would end one that imports on a busy machine.
 _START_SECONDS = 15
 # The exit status of a worker, by uvicorn.
 _CANNOT_START = 3
 # Where prometheus_client looks for the folder that all workers share.
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-# Where that lies: on a disk that is full, as the spool's may be, whoever counts would be killed.
+# Where that lies: on a full disk, as the spool's may be, a process that counts would be killed.
 MEMORY = Path("/dev/shm")  # noqa: S108  (what is made there is this server's alone)
 if not os.access(MEMORY, os.W_OK):
     MEMORY = Path(tempfile.gettempdir())
@@ -59,8 +59,8 @@ def _serve(settings: ServingSettings, listening: socket.socket) -> int:
     # Where the embedded database is looked for.
     os.environ[f"{PREFIX}PROJECT_PATH"] = str(settings.project_path)
     host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    logger.info("Listening on http://%s:%d (Ctrl+C stops)", shown, port)
+    url_host = f"[{host}]" if ":" in host else host
+    logger.info("Listening on http://%s:%d (Ctrl+C stops)", url_host, port)
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
@@ -84,16 +84,16 @@ def _serve(settings: ServingSettings, listening: socket.socket) -> int:
         server.run(sockets=[listening])
         return 0 if server.started else 1
     prefix = f"mlops-metrics-{host}-{port}-"
-    for left in MEMORY.glob(f"{prefix}*"):
-        # By a server that was killed with all its workers.
-        shutil.rmtree(left, ignore_errors=True)
+    for stale in MEMORY.glob(f"{prefix}*"):
+        # Left by a server that was killed with all its workers.
+        shutil.rmtree(stale, ignore_errors=True)
     folder = os.environ[METRICS_FOLDER] = tempfile.mkdtemp(prefix=prefix, dir=MEMORY)
     supervisor = Multiprocess(config, sockets=[listening])
     try:
         supervisor.run()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return int(any(one.process.exitcode == _CANNOT_START for one in supervisor.processes))
+    return int(any(worker.process.exitcode == _CANNOT_START for worker in supervisor.processes))
 
 
 def _create_worker(settings: ServingSettings) -> "ASGIApp":

@@ -13,7 +13,7 @@ PREFIX = "MLOPS_"
 
 
 def _in_project(path: str) -> Any:
-    return Field(default_factory=lambda given: str(given["project_path"] / path))
+    return Field(default_factory=lambda values: str(values["project_path"] / path))
 
 
 class ServingSettings(BaseSettings):
@@ -81,19 +81,18 @@ class ServingSettings(BaseSettings):
     needing a key. Unset: none."""
 
     @classmethod
-    def load(cls, arguments: list[str] | None = None, **given: Any) -> Self:
-        """What is given, then options, then variables, then the defaults.
+    def load(cls, arguments: list[str] | None = None, **values: Any) -> Self:
+        """Values come before options, these before variables, and these before the defaults.
 
-        ConfigurationError: one line a wrong value: its name, what is allowed, what was found.
+        ConfigurationError has one line a wrong value: its name, what is allowed, what was found.
         """
         try:
-            return cls(_cli_parse_args=arguments, **given)
+            return cls(_cli_parse_args=arguments, **values)
         except ValidationError as error:
-            # A folder's default is not made after another fault.
-            faults = [one for one in error.errors() if "default_factory" not in one["type"]]
-            raise ConfigurationError(
-                "\n".join(
-                    f"{PREFIX}{str(one['loc'][0]).upper()}: {one['msg']} (found {one['input']!r})"
-                    for one in faults
-                )
-            ) from None
+            lines = []
+            for fault in error.errors():
+                # A folder's default is not made after another fault.
+                if "default_factory" not in fault["type"]:
+                    name = f"{PREFIX}{str(fault['loc'][0]).upper()}"
+                    lines.append(f"{name}: {fault['msg']} (found {fault['input']!r})")
+            raise ConfigurationError("\n".join(lines)) from None
