@@ -55,8 +55,8 @@ class SegmentOptions(Configuration):
     by: Literal["year", "quarter", "month", "weekday", "hour"] | None = None
 
 
-def _by_name(given: object) -> object:
-    return {"feature": given} if isinstance(given, str) else given
+def _from_name(value: object) -> object:
+    return {"feature": value} if isinstance(value, str) else value
 
 
 class QualityOptions(Configuration):
@@ -74,7 +74,7 @@ class MonitoringOptions(Configuration):
     drift: DriftOptions = DriftOptions()
     performance: PerformanceOptions = PerformanceOptions()
     quality: QualityOptions = QualityOptions()
-    segments: tuple[Annotated[SegmentOptions, BeforeValidator(_by_name)], ...] = ()
+    segments: tuple[Annotated[SegmentOptions, BeforeValidator(_from_name)], ...] = ()
 
 
 class AreaActions(Configuration):
