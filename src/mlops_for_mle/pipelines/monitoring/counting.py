@@ -13,13 +13,13 @@ from typing import Any
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, SegmentOptions
 from mlops_for_mle.pipelines.monitoring.reference import LARGEST, Column, Expectation, Reference
 
-# Answers statements, each with its parameters, by their rows; all of them see the same moment.
+# Gives the rows of each statement, which comes with its parameters; all see the same moment.
 PredictionLog = Callable[[list[tuple[str, dict[str, Any]]]], list[Sequence[Any]]]
 
 
 @dataclass(frozen=True)
 class Rated:
-    """Labelled predictions that were answered and labelled alike: of a regression, all.
+    """Labelled predictions with the same predicted and actual class; of a regression, all.
 
     ``predicted`` and ``actual`` are indices of classes, -1 is any other. The last three are sums of
     powers of a regression's error, in standard deviations of the reference's predictions.

@@ -106,10 +106,10 @@ class DeployedReleaseDataset(ContractDataset):
 
 
 class PredictionLogDataset(ContractDataset):
-    """The predictions and labels, which are counted where they lie."""
+    """The predictions and labels, which are counted in the database."""
 
     def load(self) -> PredictionLog:
-        """Give the function that answers statements; nothing is read yet."""
+        """Give the function that runs statements; nothing is read yet."""
         return self._query
 
     def _query(self, statements: list[tuple[str, dict[str, Any]]]) -> list[Sequence[Any]]:

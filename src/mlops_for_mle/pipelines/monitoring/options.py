@@ -30,7 +30,7 @@ class WindowOptions(Configuration):
 
 
 class DriftOptions(Configuration):
-    """From which population stability index on a significant difference counts."""
+    """The population stability index from which a significant difference counts."""
 
     warning: float = Field(default=0.1, ge=0)
     alarm: float = Field(default=0.25, gt=0)
@@ -60,7 +60,7 @@ def _from_name(value: object) -> object:
 
 
 class QualityOptions(Configuration):
-    """What part of a feature's values may be bad."""
+    """Which share of a feature's values may be missing, or categories unknown to training."""
 
     maximum_missing: Share = 0.05
     maximum_unknown: Share = 0.05
@@ -93,7 +93,7 @@ class TrainingRowsOptions(Configuration):
 
 
 class RetrainingOptions(Configuration):
-    """In how many of how many windows an area must be an alarm before anything is done."""
+    """In how many of the newest windows an area must be an alarm before anything is done."""
 
     windows: int = Field(default=3, ge=1, le=MOST_WINDOWS)
     alarms: int = Field(default=2, ge=1)

@@ -161,7 +161,7 @@ def choose_rows(
     distinct = labelled[list(contract.columns)].drop_duplicates()
     by_class = distinct[target.column].value_counts()
     has_classes = all(by_class.get(value, 0) >= least for value in target.codes)
-    # A feature that the contract has had only since then has values in the table alone.
+    # A feature that was added to the contract since then has values in the table only.
     names = list(contract.features)
     has_values = labelled[names].notna().any() | observations[names].isna().all()
     is_enough = has_classes and has_values.all()
