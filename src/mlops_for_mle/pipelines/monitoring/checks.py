@@ -328,9 +328,9 @@ def _change(column: Column, current: Column, shift: float | None) -> str:
     before, now = (
         np.array(sample.counts) / max(1, sum(sample.counts)) for sample in (column, current)
     )
-    most = int(np.argmax(np.abs(now - before)))
-    name = ("what training has not seen", *column.categories)[most]
-    return f"{name} makes up {100 * now[most]:.3g} % instead of {100 * before[most]:.3g} %"
+    largest = int(np.argmax(np.abs(now - before)))
+    name = ("what training has not seen", *column.categories)[largest]
+    return f"{name} makes up {100 * now[largest]:.3g} % instead of {100 * before[largest]:.3g} %"
 
 
 def _limited(

@@ -144,10 +144,10 @@ def count_window(
         "scale": prediction.scale,
         "iso": _ISO,
     }
-    values, column_facts = {}, []
+    expressions, column_facts = {}, []
     for position, (name, column) in enumerate(columns.items(), start=1):
         parameters |= {f"name{position}": name, f"categories{position}": [*column.categories]}
-        values[name] = _value_sql(column, f"name{position}", f"categories{position}")
+        expressions[name] = _value_sql(column, f"name{position}", f"categories{position}")
         column_facts.append({"position": position, **vars(column)})
     expected, expected_parameters = _expected_sql(reference.expectation, prediction)
     parameters |= expected_parameters | {"columns": json.dumps(column_facts)}
@@ -163,12 +163,12 @@ def count_window(
             parameters |= {"first_at": first.created_at, "first_id": first.prediction_id}
     segments = [("0", {0: ""})]
     for option, names in reference.segments:
-        segments.append((_segment_sql(option, values[option.feature]), names))
+        segments.append((_segment_sql(option, expressions[option.feature]), names))
     statements = [
         statement.format(
             segment=segment,
             expected=expected,
-            values=", ".join(values.values()),
+            values=", ".join(expressions.values()),
             newest=newest,
             target=_POSITION_OF_LABEL if target.has_text_classes else "target",
             rated=_CLASSES if target.classes else _ERRORS,

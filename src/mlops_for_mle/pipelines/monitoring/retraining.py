@@ -126,8 +126,8 @@ def labelled_rows(
 
     Their time is when they were asked for. Rows that do not fit the contract any more are left out.
     """
-    since, most = decision.evidence_from or "-infinity", retraining.rows.maximum_labelled
-    parameters = {"contract": contract.name, "since": since, "most": most}
+    since, limit = decision.evidence_from or "-infinity", retraining.rows.maximum_labelled
+    parameters = {"contract": contract.name, "since": since, "most": limit}
     [newest_first] = prediction_log([(_LABELLED_ROWS, parameters)])
     rows, target = newest_first[::-1], contract.target
     columns = {name: [row.features.get(name) for row in rows] for name in contract.columns}
