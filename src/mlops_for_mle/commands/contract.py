@@ -60,17 +60,17 @@ def infer(
 
     kinds = ("csv", "parquet", "excel", "json", "table", "query")
     sources = {kind: options.pop(kind) for kind in kinds}
-    given = [(kind, place) for kind, place in sources.items() if place is not None]
-    if len(given) != 1:
+    chosen = [(kind, location) for kind, location in sources.items() if location is not None]
+    if len(chosen) != 1:
         raise click.UsageError(f"Give exactly one of --{', --'.join(kinds)}.")
-    ((kind, place),) = given
+    ((kind, location),) = chosen
     project = Path(metadata.project_path)
     folder = write.free_folder(project, env or name, name, force=force)
     if kind in ("table", "query"):
-        source = read.read_database(kind, place, name)
+        source = read.read_database(kind, location, name)
     else:
-        source = read.read_file(project, kind, place, encoding, sheet, header=not no_header)
-    if not all("=" in one for one in date_format):
+        source = read.read_file(project, kind, location, encoding, sheet, header=not no_header)
+    if not all("=" in option for option in date_format):
         raise click.UsageError("--date-format is COLUMN=FORMAT, such as day=%d/%m/%Y.")
     proposal = propose.propose(
         source.rows,
@@ -78,7 +78,7 @@ def infer(
         target,
         source.described,
         separator=source.choices.get("csv_separator", ""),
-        date_format=dict(one.split("=", 1) for one in date_format),
+        date_format=dict(option.split("=", 1) for option in date_format),
         **options,
     )
     click.echo(write.write(folder, proposal, source.choices))

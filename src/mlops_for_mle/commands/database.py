@@ -57,12 +57,12 @@ def url(database: str | None) -> None:
     """Print the database's URL for this moment; the password stands in a file it names."""
     if is_embedded() and embedded.find(embedded_home()) is None:
         raise UserError("PostgreSQL is not running: start it with `kedro db start`.")
-    found = database_url()
+    address = database_url()
     if database:
         _require_embedded("make a database in")
-        found = embedded.acquire(embedded_home(), databases=(database,)).url(database)
+        address = embedded.acquire(embedded_home(), databases=(database,)).url(database)
     # The form that every client understands, not only SQLAlchemy.
-    click.echo(found.replace("+psycopg2", "", 1))
+    click.echo(address.replace("+psycopg2", "", 1))
 
 
 @database_commands.command(context_settings={"ignore_unknown_options": True})
@@ -71,10 +71,10 @@ def psql(arguments: tuple[str, ...]) -> None:
     """Open psql on the project's database; arguments are passed on to it."""
     program = shutil.which("psql") or str(embedded.binary("psql"))
     target = sa.make_url(database_url())
-    _, place = target.get_dialect()().create_connect_args(target)
+    _, keywords = target.get_dialect()().create_connect_args(target)
     # Kept out of the arguments, which everybody on the machine can read.
-    secret = {"PGPASSWORD": place.pop("password")} if "password" in place else {}
-    command = [program, make_dsn(**place), *arguments]
+    secret = {"PGPASSWORD": keywords.pop("password")} if "password" in keywords else {}
+    command = [program, make_dsn(**keywords), *arguments]
     # In psql it ends a query, not the program.
     signal.signal(signal.SIGINT, lambda *_: None)
     sys.exit(subprocess.run(command, env=os.environ | secret, check=False).returncode)
@@ -128,42 +128,43 @@ def prune(project: Project, older_than: timedelta, yes: bool) -> None:
     schema.require_tables(database_url())
     engine = engine_for(database_url())
     with engine.connect() as connection:
-        served = deployments.history(connection, name)
+        history = deployments.history(connection, name)
     # What is served, and what a rollback goes back to.
-    needed = [served[0].release, deployments.release_before(served)] if served else []
-    old = sa.and_(
+    needed_releases = [history[0].release, deployments.release_before(history)] if history else []
+    prunable = sa.and_(
         _PREDICTION.contract == name,
         _PREDICTION.created_at < before,
-        *_needless(name, needed, project.parameters),
+        *_needless(name, needed_releases, project.parameters),
     )
-    labelled = _LABEL.prediction_id.in_(select(_PREDICTION.prediction_id).where(old))
-    rejects, scored = tables.rejected_rows.c, tables.scoring_rejects.c
+    label_of_prunable = _LABEL.prediction_id.in_(select(_PREDICTION.prediction_id).where(prunable))
+    ingestion_reject, scoring_reject = tables.rejected_rows.c, tables.scoring_rejects.c
     conditions = {
         # Labels first, since they are found by their predictions.
-        tables.feedback: labelled,
-        tables.predictions: old,
-        tables.rejected_rows: (rejects.table_name == project.contract.table)
-        & (rejects.created_at < before),
-        tables.scoring_rejects: (scored.contract == name) & (scored.created_at < before),
+        tables.feedback: label_of_prunable,
+        tables.predictions: prunable,
+        tables.rejected_rows: (ingestion_reject.table_name == project.contract.table)
+        & (ingestion_reject.created_at < before),
+        tables.scoring_rejects: (scoring_reject.contract == name)
+        & (scoring_reject.created_at < before),
     }
     click.echo(f"{name}, older than {before:%Y-%m-%d %H:%M} UTC:")
     for table, condition in conditions.items():
         click.echo(f"  {table.name:<15} {_prune(engine, table, condition, yes)} rows")
-    store, aged = ReleaseStore(release_store()), []
+    store, old_releases = ReleaseStore(release_store()), []
     for release in store.names(name):
         # Nobody knows the age of a damaged one.
         with suppress(ReleaseError):
             if store.manifest(name, release).created_at < before:
-                aged.append(release)
+                old_releases.append(release)
     with engine.begin() as connection:
         # Whoever deploys or rolls back waits, and what has happened meanwhile counts.
         lock(connection, f"deployments of {name}")
-        served = deployments.history(connection, name)
-        # Also what was served at that time or since.
-        newer = sum(one.created_at >= before for one in served)
-        kept = {deployments.release_before(served), project.parameters["scoring"]["release"]}
-        kept |= {one.release for one in served[: newer + 1]}
-        releases = [release for release in aged if release not in kept]
+        history = deployments.history(connection, name)
+        # Also what was served at that time and since then.
+        newer_count = sum(deployment.created_at >= before for deployment in history)
+        in_use = {deployments.release_before(history), project.parameters["scoring"]["release"]}
+        in_use |= {deployment.release for deployment in history[: newer_count + 1]}
+        releases = [release for release in old_releases if release not in in_use]
         for release in releases if yes else ():
             store.delete(name, release)
     click.echo(f"  {'releases':<15} {', '.join(releases) or 'none'}")
@@ -179,35 +180,35 @@ def _needless(
     is_labelled = exists().where(
         _LABEL.prediction_id == _PREDICTION.prediction_id, _LABEL.superseded_at.is_(None)
     )
-    time, until = _PREDICTION.created_at, func.least(window.until, func.now())
-    most = window.rows and window.rows * windows
-    start = "-infinity" if most else until - timedelta(hours=(window.hours or 0) * windows)
+    answered_at, until = _PREDICTION.created_at, func.least(window.until, func.now())
+    row_limit = window.rows and window.rows * windows
+    start = "-infinity" if row_limit else until - timedelta(hours=(window.hours or 0) * windows)
     for release in releases:
-        for kind in (sa.true(), is_labelled):
-            some = (_PREDICTION.contract == contract) & (_PREDICTION.release == release) & kind
-            looked_at = select(time).where(some, time.between(start, until))
-            newest = looked_at.order_by(time.desc()).limit(most).subquery()
+        for subset in (sa.true(), is_labelled):
+            rows = (_PREDICTION.contract == contract) & (_PREDICTION.release == release) & subset
+            times = select(answered_at).where(rows, answered_at.between(start, until))
+            newest = times.order_by(answered_at.desc()).limit(row_limit).subquery()
             since = select(func.min(newest.c.created_at)).scalar_subquery()
-            yield ~(some & (time >= func.coalesce(since, "infinity")))
-    # Looked at by each statement, since it may be made meanwhile.
+            yield ~(rows & (answered_at >= func.coalesce(since, "infinity")))
+    # Each statement reads the newest decision, since one may be made meanwhile.
     decisions = tables.retraining_decisions
-    last = select(decisions).where(decisions.c.contract == contract)
-    decision = last.order_by(decisions.c.id.desc()).limit(1).subquery().c
+    decisions_of_contract = select(decisions).where(decisions.c.contract == contract)
+    decision = decisions_of_contract.order_by(decisions.c.id.desc()).limit(1).subquery().c
     yield ~exists().where(
         decision.decision != "none",
         decision.acted_at.is_(None),
-        time >= func.coalesce(decision.evidence_from, "-infinity"),
+        answered_at >= func.coalesce(decision.evidence_from, "-infinity"),
     )
 
 
-def _prune(engine: Engine, table: sa.Table, condition: ColumnElement[bool], is_wanted: bool) -> int:
+def _prune(engine: Engine, table: sa.Table, condition: ColumnElement[bool], delete: bool) -> int:
     """Delete rows, some in each transaction, or count them; gives how many there were."""
-    if not is_wanted:
+    if not delete:
         with engine.connect() as connection:
-            counted = select(func.count()).select_from(table).where(condition)
-            return connection.scalar(counted) or 0
-    some = select(*table.primary_key).where(condition).limit(_ROWS_A_TRANSACTION)
-    statement = sa.delete(table).where(sa.tuple_(*table.primary_key).in_(some))
+            count = select(func.count()).select_from(table).where(condition)
+            return connection.scalar(count) or 0
+    batch = select(*table.primary_key).where(condition).limit(_ROWS_A_TRANSACTION)
+    statement = sa.delete(table).where(sa.tuple_(*table.primary_key).in_(batch))
     deleted, rows = 0, 1
     while rows:
         with engine.begin() as connection:

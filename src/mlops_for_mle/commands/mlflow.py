@@ -17,19 +17,19 @@ from mlops_for_mle.commands.project import Project, until_stopped, with_project
 @click.option("--port", "-p", default=None, help="Port to listen on, as in mlflow.yml.")
 def ui(project: Project, host: str | None, port: str | None) -> None:
     """Look at experiments, runs and models in MLflow's page."""
-    configured = project.configuration["mlflow"]
-    store, place = configured["server"]["mlflow_tracking_uri"], configured["ui"]
+    configuration = project.configuration["mlflow"]
+    store, page = configuration["server"]["mlflow_tracking_uri"], configuration["ui"]
     if store.startswith("http"):
         click.echo(f"MLflow's page is at {store}")
         return
-    address, listening = host or place["host"], str(port or place["port"])
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", address, "--port", listening]
+    address, listen_port = host or page["host"], str(port or page["port"])
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", address, "--port", listen_port]
     quiet = ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
     # kedro-mlflow would name the store, and with it an external database's password, among the
     # arguments, which everybody on the machine can read.
     stores = dict.fromkeys(("MLFLOW_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI"), store)
     environment = {**os.environ, **stores, "PYTHONWARNINGS": "ignore"}
-    click.echo(f"MLflow's page will be at http://{address}:{listening} (Ctrl-C ends it)")
+    click.echo(f"MLflow's page will be at http://{address}:{listen_port} (Ctrl-C ends it)")
     stopping = until_stopped()
     # In a session of its own, since a Ctrl-C that reached it would end in a traceback.
     with subprocess.Popen([*command, *quiet], env=environment, start_new_session=True) as server:

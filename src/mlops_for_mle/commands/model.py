@@ -63,18 +63,18 @@ def list_versions(project: Project) -> None:
     """Show every version with its metric, its alias and who serves it."""
     client, name = MlflowClient(), project.contract.name
     metric = project.parameters["gates"]["metric"]
-    known = registry.versions(client, name)
-    if not known:
+    versions = registry.versions(client, name)
+    if not versions:
         raise UserError(f"There is no version of {name} yet: run `kedro run` first.")
     champion = registry.champion_version(client, name)
     with engine_for(database_url()).connect() as connection:
-        served = deployments.history(connection, name)
-    releases = {row.model_version: row.release for row in reversed(served)}
-    releases |= {row.model_version: f"{row.release} (served)" for row in served[:1]}
+        history = deployments.history(connection, name)
+    releases = {row.model_version: row.release for row in reversed(history)}
+    releases |= {row.model_version: f"{row.release} (served)" for row in history[:1]}
     headings = ("version", metric, "decision", "alias", "release", "run")
-    drawn = Table(*headings, title=f"Versions of {name}", title_justify="left")
-    for version in known:
-        drawn.add_row(
+    listing = Table(*headings, title=f"Versions of {name}", title_justify="left")
+    for version in versions:
+        listing.add_row(
             str(version.version),
             _measured(client, version, metric),
             version.tags.get(registry.DECISION_TAG, "undecided"),
@@ -82,7 +82,7 @@ def list_versions(project: Project) -> None:
             releases.get(int(version.version), ""),
             version.run_id,
         )
-    _print(drawn)
+    _print(listing)
 
 
 @model_commands.command()
@@ -99,36 +99,37 @@ def project_summary(
     """Where the project stands, of a run's candidate or the newest version; ends `kedro run`."""
     client, name = MlflowClient(), contract.name
     with engine_for(database_url()).connect() as connection:
-        served = deployments.current(connection, name)
+        deployment = deployments.current(connection, name)
         count = select(func.count())
         rows = connection.scalar(count.select_from(table(contract.table)))
         rejected = connection.scalar(count.where(rejected_rows.c.table_name == contract.table))
     lines = {"rows": f"{rows} in {contract.table}, {rejected} rejected"}
-    known = registry.versions(client, name)[:1]
+    versions = registry.versions(client, name)[:1]
     if candidate:
-        known = [registry.find_version(client, name, candidate)]
-    for version in known:
-        described = registry.load_version(version).manifest
+        versions = [registry.find_version(client, name, candidate)]
+    for version in versions:
+        manifest = registry.load_version(version).manifest
         measured = _measured(client, version, metric)
         lines["candidate"] = f"version {version.version}, validation {metric} {measured}"
-        if described.candidates:
-            tried = ", ".join(
-                f"{one.estimator} {metric_text(one.error)} ± {metric_text(one.standard_error)}"
-                for one in described.candidates
+        if manifest.candidates:
+            errors = ", ".join(
+                f"{tried.estimator} {metric_text(tried.error)} "
+                f"± {metric_text(tried.standard_error)}"
+                for tried in manifest.candidates
             )
-            what = "log loss" if described.contract.target.classes else "rmse"
-            lines["chosen"] = f"{described.estimator}, by {what}: {tried}"
-        if described.remarks:
-            lines["look at"] = "; ".join(described.remarks)
+            measure = "log loss" if manifest.contract.target.classes else "rmse"
+            lines["chosen"] = f"{manifest.estimator}, by {measure}: {errors}"
+        if manifest.remarks:
+            lines["look at"] = "; ".join(manifest.remarks)
         lines["decision"] = registry.decision_on(version)
     lines["champion"] = "none yet"
     if champion := registry.champion_version(client, name):
         measured = _measured(client, champion, metric)
         lines["champion"] = f"version {champion.version}, validation {metric} {measured}"
     lines["release"] = "none deployed yet"
-    if served is not None:
-        since = served.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-        lines["release"] = f"{served.release}, deployed {since}"
+    if deployment is not None:
+        since = deployment.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+        lines["release"] = f"{deployment.release}, deployed {since}"
         if public_address("API"):
             lines["served at"] = public_address("API")
         else:
@@ -138,9 +139,9 @@ def project_summary(
     return "\n".join(f"  {heading:<{width}}  {value}" for heading, value in lines.items())
 
 
-def _print(drawn: Table) -> None:
+def _print(listing: Table) -> None:
     """Print texts as they are: rich takes ``weight [kg]`` for an instruction."""
-    Console(width=140, markup=False, emoji=False, highlight=False).print(drawn)
+    Console(width=140, markup=False, emoji=False, highlight=False).print(listing)
 
 
 def _measured(client: MlflowClient, version: ModelVersion, metric: str) -> str:
@@ -175,40 +176,40 @@ def reproduce(project: Project, wanted: str) -> None:
 
     client = MlflowClient()
     version = registry.find_version(client, project.contract.name, wanted)
-    run, then = client.get_run(version.run_id), registry.load_version(version)
-    described, facts = then.manifest, then.manifest.snapshot
+    run, recorded = client.get_run(version.run_id), registry.load_version(version)
+    manifest, snapshot = recorded.manifest, recorded.manifest.snapshot
     with TemporaryDirectory() as folder:
-        stored = f"{run.info.artifact_uri}/snapshot/snapshot.parquet"
-        rows = pd.read_parquet(download_artifacts(stored, dst_path=folder))
+        uri = f"{run.info.artifact_uri}/snapshot/snapshot.parquet"
+        rows = pd.read_parquet(download_artifacts(uri, dst_path=folder))
     title = f"Version {version.version} of {version.name}"
-    if frame_digest(rows) != facts.sha256:
+    if frame_digest(rows) != snapshot.sha256:
         raise UserError(f"{title}: its snapshot was altered, the digest is not that recorded.")
-    rows.attrs.update(facts.model_dump())
-    contract, training = described.contract, TrainingOptions.model_validate(described.training)
+    rows.attrs.update(snapshot.model_dump())
+    contract, training = manifest.contract, TrainingOptions.model_validate(manifest.training)
     examples, *_ = nodes.prepare_examples(rows, contract, training)
     trained = nodes.train_model(examples, training)
     metrics, matrix = nodes.evaluate_model(trained), encode_rows(rows, contract)
-    before = _answers(Predictor(then.model, contract, described.threshold), matrix)
-    other = int(before.ne(_answers(trained.predictor, matrix)).any(axis="columns").sum())
+    before = _answers(Predictor(recorded.model, contract, manifest.threshold), matrix)
+    differing = int(before.ne(_answers(trained.predictor, matrix)).any(axis="columns").sum())
     changed = "; ".join(
-        f"{name} {described.metrics.get(name)} then, {value} now"
+        f"{name} {manifest.metrics.get(name)} then, {value} now"
         for name, value in metrics.items()
-        if described.metrics.get(name) != value
+        if manifest.metrics.get(name) != value
     )
-    commit = run.data.tags.get("mlflow.source.git.commit", "")
+    commit, count = run.data.tags.get("mlflow.source.git.commit", ""), len(rows)
     click.echo(f"""\
 {title}, run {version.run_id}
-  rows         {facts.row_count} of {facts.source}, sha256 {facts.sha256[:12]}…
+  rows         {snapshot.row_count} of {snapshot.source}, sha256 {snapshot.sha256[:12]}…
   code         trained by revision {commit or "unknown"}, again by the present code
   metrics      {changed or f"identical ({len(metrics)})"}
-  predictions  {f"{other} of {len(rows)} differ" if other else f"identical ({len(rows)} rows)"}
-{"not reproduced" if changed or other else "reproduced: identical"}""")
-    raise click.exceptions.Exit(1 if changed or other else 0)
+  predictions  {f"{differing} of {count} differ" if differing else f"identical ({count} rows)"}
+{"not reproduced" if changed or differing else "reproduced: identical"}""")
+    raise click.exceptions.Exit(1 if changed or differing else 0)
 
 
 def _answers(predictor: Predictor, matrix: Any) -> pd.DataFrame:
-    found = predictor.predict(matrix)
-    return pd.DataFrame(found.probabilities).assign(answer=found.values)
+    predictions = predictor.predict(matrix)
+    return pd.DataFrame(predictions.probabilities).assign(answer=predictions.values)
 
 
 @model_commands.command()
@@ -227,26 +228,27 @@ def explain(project: Project, row: str) -> None:
     release = ReleaseStore(release_store()).fetch(deployment.contract, deployment.release)
     served = Served(release, deployment, "store")
     target, codec = served.contract.target, served.codec
-    text = row.encode() if row.lstrip().startswith("{") else Path(row).read_bytes()
-    given = codec.read(text)
-    if given.form is not Form.ONE:
+    body = row.encode() if row.lstrip().startswith("{") else Path(row).read_bytes()
+    rows = codec.read(body)
+    if rows.form is not Form.ONE:
         raise UserError(f"One row is explained at a time: {codec.row_words}.")
-    matrix = codec.matrix(given)
+    matrix = codec.matrix(rows)
     (code,), _ = served.predictor.predict(matrix)
-    found, outside = served.explainer.explain(matrix[0]), served.ranges.outside(matrix)
+    explanation, outside = served.explainer.explain(matrix[0]), served.ranges.outside(matrix)
     answer = target.labels[int(code)] if target.classes else metric_text(code)
-    words = {"probability": "probability of ", "answer": "answered with ", "value": ""}
-    title = f"{target.response_name}: {words[found.explained]}{answer}"
-    drawn = Table("feature", "value", "contribution", title=title, title_justify="left")
-    drawn.add_row("mean of training rows", "", metric_text(found.base))
-    is_outside = [False] * len(given.row) if outside is None else outside[0]
-    explained = zip(given.row, found.contributions.items(), is_outside, strict=True)
-    for value, (name, one), is_strange in sorted(explained, key=lambda one: -abs(one[1][1])):
-        told = f"{value} (outside the training data)" if is_strange else str(value)
-        drawn.add_row(name, told, f"{one:+.4g}")
-    drawn.add_section()
-    drawn.add_row("this row", "", metric_text(found.value))
-    _print(drawn)
+    prefixes = {"probability": "probability of ", "answer": "answered with ", "value": ""}
+    title = f"{target.response_name}: {prefixes[explanation.explained]}{answer}"
+    listing = Table("feature", "value", "contribution", title=title, title_justify="left")
+    listing.add_row("mean of training rows", "", metric_text(explanation.base))
+    is_outside = [False] * len(rows.row) if outside is None else outside[0]
+    contributions = explanation.contributions
+    lines = zip(contributions, contributions.values(), rows.row, is_outside, strict=True)
+    for name, contribution, value, is_strange in sorted(lines, key=lambda line: -abs(line[1])):
+        text = f"{value} (outside the training data)" if is_strange else str(value)
+        listing.add_row(name, text, f"{contribution:+.4g}")
+    listing.add_section()
+    listing.add_row("this row", "", metric_text(explanation.value))
+    _print(listing)
 
 
 @model_commands.command()
@@ -266,10 +268,11 @@ def promote(project: Project, wanted: str, reason: str) -> None:
     client.set_model_version_tag(name, number, registry.REASONS_TAG, reason)
     client.set_registered_model_alias(name, registry.CHAMPION, number)
     with engine_for(database_url()).connect() as connection:
-        row = deployments.deploy(connection, release.manifest, reason=reason, actor=actor())
-    already = " already" if row is None else ""
-    said = f"release {release.manifest.release} is deployed{already}."
-    click.echo(f"Version {number} is champion; {said}")
+        deployment = deployments.deploy(connection, release.manifest, reason=reason, actor=actor())
+    already = " already" if deployment is None else ""
+    click.echo(
+        f"Version {number} is champion; release {release.manifest.release} is deployed{already}."
+    )
 
 
 @model_commands.command()
@@ -280,12 +283,12 @@ def rollback(project: Project, release: str | None, reason: str) -> None:
     """Serve an earlier RELEASE again; without a name the one before, and twice goes back twice."""
     name, store = project.contract.name, ReleaseStore(release_store())
     with engine_for(database_url()).connect() as connection:
-        row = deployments.roll_back(
+        deployment = deployments.roll_back(
             connection, store, name, reason=reason, actor=actor(), release=release
         )
         _, before = deployments.history(connection, name, limit=2)
     # MLflow comes last: what is served has changed, whether it answers or not.
-    click.echo(f"Rolled back from {before.release} to {row.release}; ", nl=False)
-    version = str(row.model_version)
+    click.echo(f"Rolled back from {before.release} to {deployment.release}; ", nl=False)
+    version = str(deployment.model_version)
     MlflowClient().set_registered_model_alias(name, registry.CHAMPION, version)
     click.echo(f"version {version} is champion again.")

@@ -42,8 +42,8 @@ def serve(project: Project, **options: str | int | None) -> None:
         "MLOPS_MODEL": configured or project.contract.name,
         "MLOPS_RELEASE_STORE": release_store(),
     }
-    given = [f"--{name}={value}" for name, value in options.items() if value is not None]
-    arguments = [sys.executable, "-m", "mlops_for_mle.serving", *given]
+    flags = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    arguments = [sys.executable, "-m", "mlops_for_mle.serving", *flags]
     # The process is replaced, so that the server carries nothing of Kedro and gets every signal.
     os.execve(sys.executable, arguments, environment)  # noqa: S606  (no shell is involved)
 
@@ -74,8 +74,8 @@ def stream(project: Project, size: int, every: timedelta, **limits: int | None) 
     click.echo(f"Writing {size} row(s) every {every.total_seconds():g} s into {contract.table}.")
     draw = partial(stream_batches, rows, contract, options, stopping)
     written, rejected = draw(size=size, every=every, **limits)
-    others = f"; {rejected} others were rejected, see table rejected_rows" if rejected else ""
-    click.echo(f"Stopped after {written} row(s){others}.")
+    rejects = f"; {rejected} others were rejected, see table rejected_rows" if rejected else ""
+    click.echo(f"Stopped after {written} row(s){rejects}.")
 
 
 @click.command()
@@ -156,8 +156,8 @@ def score_topic(
     group = group_id or f"{project.contract.name}-scoring"
     settings = {"bootstrap.servers": bootstrap_servers, "group.id": group}
     click.echo(f"Scoring topic {topic} as a member of group {group}.")
-    facts = (project.contract, release_store(), batch_size, topic, settings, output_topic)
-    _score(TopicFollower(*facts), follow, "message")
+    arguments = (project.contract, release_store(), batch_size, topic, settings, output_topic)
+    _score(TopicFollower(*arguments), follow, "message")
 
 
 def _make_tables(project: Project) -> None:
@@ -168,8 +168,8 @@ def _make_tables(project: Project) -> None:
     ensure_predictions(database_url(), project.contract)
 
 
-def _score(follower: "Follower", follow: bool, what: str) -> None:
+def _score(follower: "Follower", follow: bool, unit: str) -> None:
     with closing(follower):
         follower.run(until_stopped(), follow=follow)
     rejected = f", rejected {follower.rejected} (see scoring_rejects)" if follower.rejected else ""
-    click.echo(f"Scored {follower.scored} {what}(s){rejected}.")
+    click.echo(f"Scored {follower.scored} {unit}(s){rejected}.")

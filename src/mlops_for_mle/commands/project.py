@@ -33,10 +33,10 @@ class Project(NamedTuple):
 def read_project(folder: Path, env: str | None = None) -> Project:
     """Read the configuration of an environment."""
     bootstrap_project(folder)
-    found = ProjectConfigLoader(str(folder / "conf"), env=env, **settings.CONFIG_LOADER_ARGS)
-    parameters = found["parameters"]
+    loader = ProjectConfigLoader(str(folder / "conf"), env=env, **settings.CONFIG_LOADER_ARGS)
+    parameters = loader["parameters"]
     contract = Contract.model_validate(parameters["contract"])
-    return Project(folder, env, found, parameters, contract)
+    return Project(folder, env, loader, parameters, contract)
 
 
 def with_project(function: Callable[..., None]) -> Callable[..., None]:
@@ -63,13 +63,13 @@ def duration(least: timedelta = timedelta()) -> Callable[[str], timedelta]:
     # click calls the type by the name of its function.
     def duration(value: str) -> timedelta:
         match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)(ms|s|m|h|d)", value)
-        found = timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else None
-        if found is None or found < least:
+        parsed = timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else None
+        if parsed is None or parsed < least:
             raise click.BadParameter(
                 f"expected ms, s, m, h or d, such as 1s; at least {least.total_seconds():g}s "
                 f"(found {value!r})"
             )
-        return found
+        return parsed
 
     return duration
 

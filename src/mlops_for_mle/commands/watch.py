@@ -43,13 +43,13 @@ def watch(project: Project, every: timedelta, rounds: int | None, webhook: str |
     logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
-    told = "none"
+    last_sent = "none"
 
     def look() -> bool:
-        nonlocal told
+        nonlocal last_sent
         decision = run_pipeline(project, "monitoring")["retraining_decision"].load()
-        if webhook and decision.decision != told and tell(webhook, decision):
-            told = decision.decision
+        if webhook and decision.decision != last_sent and tell(webhook, decision):
+            last_sent = decision.decision
         return bool(decision.decision == "retrain" and decision.acted_at is None)
 
     click.echo(f"Watching {project.contract.name} every {every.total_seconds():g} s.")
@@ -96,8 +96,8 @@ def keep_watch(
 
 def tell(webhook: str, decision: RetrainingDecision) -> bool:
     """Send a decision as JSON, with a ``text`` that chats show; whether that has succeeded."""
-    said = f"{decision.contract}: {decision.decision}. {' '.join(decision.reasons)}"
-    body = json.dumps({"text": said, **vars(decision)}, default=str).encode()
+    text = f"{decision.contract}: {decision.decision}. {' '.join(decision.reasons)}"
+    body = json.dumps({"text": text, **vars(decision)}, default=str).encode()
     try:
         request = Request(webhook, body, {"Content-Type": "application/json"})  # noqa: S310
         with urlopen(request, timeout=_WEBHOOK_SECONDS):  # noqa: S310

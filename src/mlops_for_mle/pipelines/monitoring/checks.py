@@ -1,8 +1,9 @@
 """From counts to a judged release: data quality, drift, performance and its estimate."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ Area = Literal["data_quality", "drift", "performance", "estimate"]
 Severity = Literal["none", "warning", "alarm"]
 
 _INDEX = "population_stability_index"
-_BAD = {"missing": "are missing", "unknown": "are categories that training has not seen"}
+_FAULTS = {"missing": "are missing", "unknown": "are categories that training has not seen"}
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Metric:
     Attributes:
         subject: A feature's name, a class, ``prediction`` or ``rows`` (all of the window).
         p_value: Of the test behind it; corrected for all tests of the run when it is judged.
-        severity: What the value amounts to; the test's part in this is judged last.
-        message: What to say then.
+        severity: What the value amounts to, less where ``confirm`` finds that it may be chance.
+        message: What people are told of it then.
         segment: The part of the window that was measured, such as ``region=north``; else empty.
     """
 
@@ -85,32 +86,32 @@ def judge(
     themselves, so that the whole is judged as without them.
     """
     whole, needed, significance = windows[""], monitoring.window, monitoring.significance
-    found = {name: list(_check(name, reference, windows[name], monitoring)) for name in windows}
+    by_part = {part: list(_check(part, reference, windows[part], monitoring)) for part in windows}
     quality = _check_data_quality(reference, whole, monitoring)
-    metrics = confirm([*found.pop(""), *quality], significance)
-    parts = [
-        replace(one, severity="warning" if one.is_alarm else "none")
-        for one in confirm([one for part in found.values() for one in part], significance)
+    metrics = confirm([*by_part.pop(""), *quality], significance)
+    segment_metrics = [
+        replace(metric, severity="warning" if metric.is_alarm else "none")
+        for metric in confirm(list(chain(*by_part.values())), significance)
     ]
-    alarms = [one for one in metrics if one.is_alarm]
-    warnings = [one for one in metrics if one.severity == "warning"]
-    reasons = [_sentence(one, significance) for one in (*alarms, *warnings)]
+    alarms = [metric for metric in metrics if metric.is_alarm]
+    warnings = [metric for metric in metrics if metric.severity == "warning"]
+    reasons = [_sentence(metric, significance) for metric in (*alarms, *warnings)]
     status: Status = "healthy"
     if alarms:
         status = "alarm"
-    elif warnings or any(one.severity == "warning" for one in parts):
+    elif warnings or any(metric.severity == "warning" for metric in segment_metrics):
         status = "warning"
     elif whole.row_count < needed.minimum_rows:
         status = "insufficient"
     if whole.row_count < needed.minimum_rows:
-        few = f"{whole.row_count} of the {needed.minimum_rows} predictions that drift needs"
-        reasons.append(f"Drift is not judged: {few}.")
+        shortfall = f"{whole.row_count} of the {needed.minimum_rows} predictions that drift needs"
+        reasons.append(f"Drift is not judged: {shortfall}.")
     elif not reasons:
-        like = f"the {reference.manifest.snapshot.row_count} rows of the training snapshot"
-        reasons.append(f"{whole.row_count} predictions look like {like}.")
+        training = f"the {reference.manifest.snapshot.row_count} rows of the training snapshot"
+        reasons.append(f"{whole.row_count} predictions look like {training}.")
     if whole.labelled_count < needed.minimum_labelled:
-        few = f"{whole.labelled_count} of the {needed.minimum_labelled} labelled predictions"
-        reasons.append(f"Performance is not judged: {few} that performance needs.")
+        shortfall = f"{whole.labelled_count} of the {needed.minimum_labelled} labelled predictions"
+        reasons.append(f"Performance is not judged: {shortfall} that performance needs.")
     return MonitoringRun(
         contract=reference.contract.name,
         release=reference.manifest.release,
@@ -122,8 +123,8 @@ def judge(
         labelled_from=whole.labelled_from,
         labelled_to=whole.labelled_to,
         status=status,
-        reasons=[*reasons, *_worst_segment(parts)],
-        metrics=(*metrics, *parts),
+        reasons=[*reasons, *_worst_segment(segment_metrics)],
+        metrics=(*metrics, *segment_metrics),
     )
 
 
@@ -132,17 +133,17 @@ def confirm(metrics: list[Metric], significance: float) -> list[Metric]:
 
     A loss of performance that no test confirms stays a warning, any other difference is nothing.
     """
-    corrected = iter(holm([one.p_value for one in metrics if one.p_value is not None]))
+    corrected = iter(holm([metric.p_value for metric in metrics if metric.p_value is not None]))
     judged = []
-    for one in metrics:
-        if one.p_value is None:
-            judged.append(one)
+    for metric in metrics:
+        if metric.p_value is None:
+            judged.append(metric)
             continue
-        p_value, severity = next(corrected), one.severity
+        p_value, severity = next(corrected), metric.severity
         if p_value >= significance:
-            is_loss = one.is_alarm and one.area in ("performance", "estimate")
+            is_loss = metric.is_alarm and metric.area in ("performance", "estimate")
             severity = "warning" if is_loss else "none"
-        judged.append(replace(one, p_value=p_value, severity=severity))
+        judged.append(replace(metric, p_value=p_value, severity=severity))
     return judged
 
 
@@ -152,24 +153,24 @@ def _check_data_quality(
     """Look for missing and unknown values, and for predictions of the future."""
     limits, rows, ahead = dict(monitoring.quality), window.row_count, window.ahead
     future = Metric("data_quality", subject("rows", reference.contract), "future_count", ahead)
-    said = "predictions are dated ahead of the database's clock and are not looked at"
+    message = f"{ahead} predictions are dated ahead of the database's clock and are not looked at"
     severity: Severity = "warning" if ahead else "none"
-    yield replace(future, threshold=0, severity=severity, message=f"{ahead} {said}")
+    yield replace(future, threshold=0, severity=severity, message=message)
     for name in reference.contract.features:
-        column, seen = reference.columns[name], window.columns[name]
-        bad = {"missing": seen.missing}
+        column, current = reference.columns[name], window.columns[name]
+        counts = {"missing": current.missing}
         if column.kind == "category":
-            bad["unknown"] = seen.counts[0]
-        for metric, count in bad.items():
-            share, limit = count / rows if rows else None, limits[f"maximum_{metric}"]
-            if metric == "missing":
+            counts["unknown"] = current.counts[0]
+        for fault, count in counts.items():
+            share, limit = count / rows if rows else None, limits[f"maximum_{fault}"]
+            if fault == "missing":
                 # Only what is missing beyond the reference's gaps counts.
                 limit = min(1.0, limit + column.missing / reference.manifest.snapshot.row_count)
             is_over = rows >= monitoring.window.minimum_rows and count / rows > limit
-            found = Metric("data_quality", name, f"{metric}_fraction", share, threshold=limit)
-            said = f"{percent(share)} of the values of {name} {_BAD[metric]}"
-            message = f"{said} (at most {percent(limit)})"
-            yield replace(found, severity="alarm" if is_over else "none", message=message)
+            measured = Metric("data_quality", name, f"{fault}_fraction", share, threshold=limit)
+            message = f"{percent(share)} of the values of {name} {_FAULTS[fault]}"
+            message += f" (at most {percent(limit)})"
+            yield replace(measured, severity="alarm" if is_over else "none", message=message)
 
 
 def _check(
@@ -177,14 +178,14 @@ def _check(
 ) -> Iterator[Metric]:
     """Look at a part of the window, or at all of it, in the same way."""
     rows = subject("rows", reference.contract)
-    for found in (
+    for metrics in (
         [Metric("data_quality", rows, "row_count", window.row_count)],
         _check_performance(reference, window, monitoring),
         _check_estimate(reference, window, monitoring),
         _check_drift(part, reference, window, monitoring),
     ):
-        for one in found:
-            yield replace(one, segment=part)
+        for metric in metrics:
+            yield replace(metric, segment=part)
 
 
 def _check_drift(
@@ -195,20 +196,20 @@ def _check_drift(
         return
     options = monitoring.drift
     for name, column in reference.parts[part].items():
-        seen, told = window.columns[name], f"feature {name}"
+        current, title = window.columns[name], f"feature {name}"
         if name == reference.prediction:
-            told = f"the predicted {reference.contract.target.response_name}"
-        found = compare(column.counts, seen.counts)
-        severity: Severity = "warning" if found.index >= options.warning else "none"
-        if found.index >= options.alarm:
+            title = f"the predicted {reference.contract.target.response_name}"
+        comparison = compare(column.counts, current.counts)
+        severity: Severity = "warning" if comparison.index >= options.warning else "none"
+        if comparison.index >= options.alarm:
             severity = "alarm"
-        shift = (seen.mean - column.mean) / column.scale if sum(seen.counts) else None
-        index, change = found.index, _change(column, seen, shift)
-        message = f"{told} has drifted: stability index {index:.2f}, {change}"
+        shift = (current.mean - column.mean) / column.scale if sum(current.counts) else None
+        index, change = comparison.index, _change(column, current, shift)
+        message = f"{title} has drifted: stability index {index:.2f}, {change}"
         measured = Metric("drift", name, _INDEX, index, threshold=options.alarm, message=message)
-        # What is ignored is shown, and is none of the run's tests.
+        # An ignored feature is shown, but is none of the run's tests.
         if name not in options.ignore:
-            measured = replace(measured, p_value=found.p_value, severity=severity)
+            measured = replace(measured, p_value=comparison.p_value, severity=severity)
         yield measured
         if column.is_number:
             yield Metric("drift", name, "mean_shift", shift)
@@ -217,58 +218,59 @@ def _check_drift(
 def _check_performance(
     reference: Reference, window: Window, monitoring: MonitoringOptions
 ) -> Iterator[Metric]:
-    """Measure the answers by the labels that have arrived, where there are enough of them."""
+    """Measure the predictions by the labels that have arrived, where there are enough of them."""
     classes, count = reference.contract.target.classes, window.labelled_count
     if count < monitoring.window.minimum_labelled:
         return
-    answers, limit = reference.prediction, performance_limit(reference, monitoring)
-    yield Metric("performance", answers, "labelled_count", count)
+    prediction, limit = reference.prediction, performance_limit(reference, monitoring)
+    yield Metric("performance", prediction, "labelled_count", count)
     if not classes:
-        (sums,), scale = window.rated, reference.columns[answers].scale
-        squares = sums.square * scale**2 / count, sums.fourth * scale**4 / count
-        found = root_mean_square(count, *squares, limit)
-        yield _limited("performance", answers, "rmse", found, limit, count)
-        yield Metric("performance", answers, "mae", sums.absolute * scale / count)
+        (sums,), scale = window.rated, reference.columns[prediction].scale
+        mean, squares = sums.square * scale**2 / count, sums.fourth * scale**4 / count
+        estimate = root_mean_square(count, mean, squares, limit)
+        yield _limited("performance", prediction, "rmse", estimate, limit, count)
+        yield Metric("performance", prediction, "mae", sums.absolute * scale / count)
         return
     from sklearn.metrics import f1_score, recall_score
 
     cells = window.rated
-    right = sum(one.count for one in cells if one.predicted == one.actual >= 0)
-    found = proportion(right, count, limit)
-    yield _limited("performance", answers, "accuracy", found, limit, count)
+    correct = sum(cell.count for cell in cells if cell.predicted == cell.actual >= 0)
+    estimate = proportion(correct, count, limit)
+    yield _limited("performance", prediction, "accuracy", estimate, limit, count)
     measured = {
-        "y_true": [one.actual for one in cells],
-        "y_pred": [one.predicted for one in cells],
-        "sample_weight": [one.count for one in cells],
+        "y_true": [cell.actual for cell in cells],
+        "y_pred": [cell.predicted for cell in cells],
+        "sample_weight": [cell.count for cell in cells],
     }
-    seen = sorted({one.actual for one in cells})
-    recalls = recall_score(**measured, labels=seen, average=None).tolist()
-    yield Metric("performance", answers, "balanced_accuracy", sum(recalls) / len(recalls))
+    actual_classes = sorted({cell.actual for cell in cells})
+    recalls = recall_score(**measured, labels=actual_classes, average=None).tolist()
+    yield Metric("performance", prediction, "balanced_accuracy", sum(recalls) / len(recalls))
     macro_f1 = float(f1_score(**measured, average="macro"))
-    yield Metric("performance", answers, "macro_f1", macro_f1)
-    for place, recall in zip(seen, recalls, strict=True):
-        if place >= 0:
-            yield Metric("performance", classes[place].label, "recall", recall)
+    yield Metric("performance", prediction, "macro_f1", macro_f1)
+    for position, recall in zip(actual_classes, recalls, strict=True):
+        if position >= 0:
+            yield Metric("performance", classes[position].label, "recall", recall)
 
 
 def _check_estimate(
     reference: Reference, window: Window, monitoring: MonitoringOptions
 ) -> Iterator[Metric]:
-    """Judge how good the answers are expected to be."""
-    learned, expected, rows = reference.expectation, window.expected, window.row_count
-    if learned is None or expected is None or rows < monitoring.window.minimum_rows:
+    """Judge how good the predictions are expected to be."""
+    expectation, expected, rows = reference.expectation, window.expected, window.row_count
+    if expectation is None or expected is None or rows < monitoring.window.minimum_rows:
         return
-    answers, limit = reference.prediction, performance_limit(reference, monitoring)
+    prediction, limit = reference.prediction, performance_limit(reference, monitoring)
     # Validation rows are a sample, too, so an estimate is as sure as so many labels would be.
-    labels = 1 / (1 / rows + 1 / learned.row_count)
-    if learned.errors:
-        squares = expected**2 * (1 + learned.variation**2)
-        found = root_mean_square(labels, expected, squares, limit)
-        yield _limited("estimate", answers, "estimated_rmse", found, limit, rows)
+    effective_labels = 1 / (1 / rows + 1 / expectation.row_count)
+    if expectation.errors:
+        squares = expected**2 * (1 + expectation.variation**2)
+        estimate = root_mean_square(effective_labels, expected, squares, limit)
+        yield _limited("estimate", prediction, "estimated_rmse", estimate, limit, rows)
         return
     expected = min(1.0, max(0.0, expected))
-    found = proportion(round(expected * labels), round(labels), limit)._replace(value=expected)
-    yield _limited("estimate", answers, "estimated_accuracy", found, limit, rows)
+    estimate = proportion(round(expected * effective_labels), round(effective_labels), limit)
+    estimate = estimate._replace(value=expected)
+    yield _limited("estimate", prediction, "estimated_accuracy", estimate, limit, rows)
 
 
 def performance_limit(reference: Reference, monitoring: MonitoringOptions) -> float | None:
@@ -289,16 +291,21 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.3g} %"
 
 
-def _worst_segment(parts: Iterable[Metric]) -> list[str]:
+def _worst_segment(metrics: list[Metric]) -> list[str]:
     """A sentence on it: by labels where there are enough, else as estimated, else by its drift."""
     for name in ("accuracy", "rmse", "estimated_accuracy", "estimated_rmse", _INDEX):
-        found = [(one.value, one) for one in parts if one.metric == name and one.value is not None]
-        if found:
+        candidates = [
+            (metric.value, metric)
+            for metric in metrics
+            if metric.metric == name and metric.value is not None
+        ]
+        if candidates:
             choose = min if name.endswith("accuracy") else max
-            value, worst = choose(found, key=lambda one: one[0])
-            drifted = f"stability index {value:.2f} of {worst.subject}"
-            said = drifted if name == _INDEX else worst.message
-            return [f"The worst segment is {worst.segment}: {said}."]
+            value, worst = choose(candidates, key=lambda candidate: candidate[0])
+            finding = worst.message
+            if name == _INDEX:
+                finding = f"stability index {value:.2f} of {worst.subject}"
+            return [f"The worst segment is {worst.segment}: {finding}."]
     return []
 
 
@@ -306,35 +313,37 @@ def _sentence(metric: Metric, significance: float) -> str:
     message = metric.message[0].upper() + metric.message[1:]
     if metric.p_value is None:
         return f"{message}."
-    shown = f"p {metric.p_value:.2g}" if metric.p_value >= 0.001 else "p below 0.001"
+    p_value = f"p {metric.p_value:.2g}" if metric.p_value >= 0.001 else "p below 0.001"
     doubt = ", which may be chance" if metric.p_value >= significance else ""
-    return f"{message}; {shown}{doubt}."
+    return f"{message}; {p_value}{doubt}."
 
 
-def _change(column: Column, seen: Column, shift: float | None) -> str:
+def _change(column: Column, current: Column, shift: float | None) -> str:
     """How a column has changed most, in words."""
     if shift is None:
         return "it has no values"
     if column.is_number:
         where = "above" if shift > 0 else "below"
         return f"its mean is {abs(shift):.2f} standard deviations {where} the training data's"
-    before, now = (np.array(one.counts) / max(1, sum(one.counts)) for one in (column, seen))
-    most = int(np.argmax(np.abs(now - before)))
-    name = ("what training has not seen", *column.categories)[most]
-    return f"{name} makes up {100 * now[most]:.3g} % instead of {100 * before[most]:.3g} %"
+    before, now = (
+        np.array(sample.counts) / max(1, sum(sample.counts)) for sample in (column, current)
+    )
+    largest = int(np.argmax(np.abs(now - before)))
+    name = ("what training has not seen", *column.categories)[largest]
+    return f"{name} makes up {100 * now[largest]:.3g} % instead of {100 * before[largest]:.3g} %"
 
 
 def _limited(
-    area: Area, answers: str, metric: str, found: Estimate, limit: float | None, count: int
+    area: Area, prediction: str, metric: str, estimate: Estimate, limit: float | None, count: int
 ) -> Metric:
     """A measure of performance that must not be worse than its limit, if it has one."""
     is_accuracy = metric.endswith("accuracy")
-    is_worse = limit is not None and (found.value < limit if is_accuracy else found.value > limit)
+    value, lower, upper, p_value = estimate
+    is_worse = limit is not None and (value < limit if is_accuracy else value > limit)
     live, labelled = ("live ", "labelled ") if area == "performance" else ("", "")
-    interval = f"{found.value:.4g} ({found.lower:.4g} to {found.upper:.4g})"
+    interval = f"{value:.4g} ({lower:.4g} to {upper:.4g})"
     message = f"{live}{metric.replace('_', ' ')} is {interval} on {count} {labelled}predictions"
     if is_worse:
         message += f", {'below' if is_accuracy else 'above'} {limit:.4g}"
-    value, lower, upper, p_value = found
-    measured = Metric(area, answers, metric, value, lower, upper, limit, p_value)
+    measured = Metric(area, prediction, metric, value, lower, upper, limit, p_value)
     return replace(measured, severity="alarm" if is_worse else "none", message=message)

@@ -13,16 +13,16 @@ from typing import Any
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, SegmentOptions
 from mlops_for_mle.pipelines.monitoring.reference import LARGEST, Column, Expectation, Reference
 
-# Answers statements, each with its parameters, by their rows; all of them see the same moment.
+# Gives the rows of each statement, which comes with its parameters; all see the same moment.
 PredictionLog = Callable[[list[tuple[str, dict[str, Any]]]], list[Sequence[Any]]]
 
 
 @dataclass(frozen=True)
 class Rated:
-    """Labelled predictions that were answered and labelled alike: of a regression, all.
+    """Labelled predictions with the same predicted and actual class; of a regression, all.
 
-    Classes are their places in the contract's order, -1 is any other. The others are sums of powers
-    of a regression's error, in standard deviations of the reference's answers.
+    ``predicted`` and ``actual`` are indices of classes, -1 is any other. The last three are sums of
+    powers of a regression's error, in standard deviations of the reference's predictions.
     """
 
     predicted: int
@@ -37,8 +37,8 @@ class Rated:
 class Window:
     """A window of the deployed release's predictions, or a part of it, and its labelled ones.
 
-    ``ahead`` counts those that claim to have been answered in the future, in no window. What is
-    ``expected`` is the share of right answers, or the mean error as ``Expectation`` has it.
+    ``ahead`` counts the predictions that are dated in the future, which no window holds.
+    ``expected`` is the share of right ones, or the mean squared error, by ``Expectation``.
     """
 
     columns: dict[str, Column]
@@ -54,7 +54,7 @@ class Window:
     @property
     def labelled_count(self) -> int:
         """How many labelled predictions were looked at."""
-        return sum(one.count for one in self.rated)
+        return sum(group.count for group in self.rated)
 
 
 # The bucket of what is in no bin.
@@ -87,7 +87,7 @@ SELECT {{segment}} AS segment, count(*) AS row_count, min(created_at) AS window_
 FROM predictions WHERE {_WINDOW} GROUP BY 1
 """
 # One scan for all columns. A function in FROM is called once a row, so that each value is read
-# once, and lets Postgres work in parallel, as a subquery that keeps it from repeating would not.
+# once; so would a subquery that is not repeated, but Postgres would not work in parallel then.
 _COLUMNS = f"""
 SELECT {{segment}} AS segment, position,
        coalesce(width_bucket(number, edges), {_MISSING}) AS bucket,
@@ -110,10 +110,10 @@ FROM (
 GROUP BY segment, predicted, actual
 """
 _COUNTS = (_OVERVIEW, _COLUMNS, _RATED)
-_PLACE = "coalesce(array_position(CAST(:codes AS float8[]), {}), 0) - 1 AS {}"
-_CLASSES = f"{_PLACE.format('prediction', 'predicted')}, {_PLACE.format('target', 'actual')}"
-# A label was told by the contract that was served then, which may have had other text classes.
-_PLACE_OF_NAME = """
+_POSITION = "coalesce(array_position(CAST(:codes AS float8[]), {}), 0) - 1 AS {}"
+_CLASSES = f"{_POSITION.format('prediction', 'predicted')}, {_POSITION.format('target', 'actual')}"
+# A label was given under the contract that was served then, whose text classes may have differed.
+_POSITION_OF_LABEL = """
 CASE WHEN feedback.label IS NULL THEN target
 ELSE coalesce(array_position(CAST(:names AS text[]), feedback.label), 0) - 1 END
 """
@@ -130,59 +130,59 @@ def count_window(
 ) -> dict[str, Window]:
     """Count the newest predictions of the deployed release into the bins of ``Reference.parts``.
 
-    What an earlier version did is not laid to the new one's charge, and no window holds what claims
-    to have been answered in the future.
+    Predictions of other releases do not count, nor those that are dated in the future.
     """
     options, columns = monitoring.window, reference.columns
-    target, answer = reference.contract.target, columns[reference.prediction]
-    bound: dict[str, Any] = {
+    target, prediction = reference.contract.target, columns[reference.prediction]
+    parameters: dict[str, Any] = {
         "contract": reference.contract.name,
         "release": reference.manifest.release,
         "first_at": "-infinity",
         "first_id": "",
         "codes": [float(code) for code in target.class_codes],
         "names": [*target.labels.values()],
-        "scale": answer.scale,
+        "scale": prediction.scale,
         "iso": _ISO,
     }
-    numbers, described = {}, []
-    for position, (name, one) in enumerate(columns.items(), start=1):
-        bound |= {f"name{position}": name, f"categories{position}": [*one.categories]}
-        numbers[name] = _read(one, f"name{position}", f"categories{position}")
-        described.append({"position": position, **vars(one)})
-    expected, learned = _expect(reference.expectation, answer)
-    bound |= learned | {"columns": json.dumps(described)}
-    [[(now, ahead)]] = prediction_log([(_NOW, bound)])
+    expressions, column_facts = {}, []
+    for position, (name, column) in enumerate(columns.items(), start=1):
+        parameters |= {f"name{position}": name, f"categories{position}": [*column.categories]}
+        expressions[name] = _value_sql(column, f"name{position}", f"categories{position}")
+        column_facts.append({"position": position, **vars(column)})
+    expected, expected_parameters = _expected_sql(reference.expectation, prediction)
+    parameters |= expected_parameters | {"columns": json.dumps(column_facts)}
+    [[(now, ahead)]] = prediction_log([(_NOW, parameters)])
     until = min(options.until or now, now)
     since = "-infinity" if options.hours is None else until - timedelta(hours=options.hours)
-    bound |= {"since": since, "until": until}
+    parameters |= {"since": since, "until": until}
     newest = ""
     if options.rows is not None:
         newest = f"{_NEWEST} LIMIT {options.rows}"
-        [begin] = prediction_log([(_BEGIN, bound | {"skipped": options.rows - 1})])
-        for first in begin:
-            bound |= {"first_at": first.created_at, "first_id": first.prediction_id}
+        [first_rows] = prediction_log([(_BEGIN, parameters | {"skipped": options.rows - 1})])
+        for first in first_rows:
+            parameters |= {"first_at": first.created_at, "first_id": first.prediction_id}
     segments = [("0", {0: ""})]
-    segments += [(_part(one, numbers[one.feature]), names) for one, names in reference.segments]
+    for option, names in reference.segments:
+        segments.append((_segment_sql(option, expressions[option.feature]), names))
     statements = [
         statement.format(
             segment=segment,
             expected=expected,
-            values=", ".join(numbers.values()),
+            values=", ".join(expressions.values()),
             newest=newest,
-            target=_PLACE_OF_NAME if target.has_text_classes else "target",
+            target=_POSITION_OF_LABEL if target.has_text_classes else "target",
             rated=_CLASSES if target.classes else _ERRORS,
         )
         for segment, _ in segments
         for statement in _COUNTS
     ]
-    found = iter(prediction_log([(one, bound) for one in statements]))
+    results = iter(prediction_log([(statement, parameters) for statement in statements]))
     windows = {}
     for _, names in segments:
-        answers = [next(found) for _ in _COUNTS]
+        counts = [next(results) for _ in _COUNTS]
         for key, name in names.items():
-            own = ([row for row in rows if row.segment == key] for rows in answers)
-            windows[name] = _window(columns, *own)
+            part_counts = ([row for row in rows if row.segment == key] for rows in counts)
+            windows[name] = _window(columns, *part_counts)
     return windows | {"": replace(windows[""], ahead=ahead)}
 
 
@@ -191,76 +191,79 @@ def _window(
 ) -> Window:
     window = Window(
         columns={
-            name: _counts(one, [row for row in buckets if row.position == position])
-            for position, (name, one) in enumerate(columns.items(), start=1)
+            name: _with_counts(column, [row for row in buckets if row.position == position])
+            for position, (name, column) in enumerate(columns.items(), start=1)
         },
-        rated=tuple(Rated(**{one: getattr(row, one) for one in row._fields[3:]}) for row in rated),
+        rated=tuple(
+            Rated(**{field: getattr(row, field) for field in row._fields[3:]}) for row in rated
+        ),
         labelled_from=min((row.labelled_from for row in rated), default=None),
         labelled_to=max((row.labelled_to for row in rated), default=None),
     )
     # There is no row where there is no prediction.
     for row in overview:
-        window = replace(window, **{one: getattr(row, one) for one in row._fields[1:]})
+        window = replace(window, **{field: getattr(row, field) for field in row._fields[1:]})
     return window
 
 
-def _counts(column: Column, rows: Sequence[Any]) -> Column:
+def _with_counts(column: Column, rows: Sequence[Any]) -> Column:
     counts = {row.bucket: row.rows for row in rows}
-    good = [row for row in rows if row.bucket >= 0]
-    total = sum(row.rows for row in good)
+    present = [row for row in rows if row.bucket >= 0]
+    total = sum(row.rows for row in present)
     return replace(
         column,
         counts=tuple(counts.get(number, 0) for number in range(len(column.edges) + 1)),
         missing=counts.get(_MISSING, 0),
-        mean=column.mean + column.scale * sum(row.sum for row in good) / max(1, total),
+        mean=column.mean + column.scale * sum(row.sum for row in present) / max(1, total),
     )
 
 
-def _expect(learned: Expectation | None, answer: Column) -> tuple[str, dict[str, Any]]:
-    """SQL of how good an answer is expected to be, as ``Expectation`` says, and its parameters."""
-    if learned is None:
+def _expected_sql(
+    expectation: Expectation | None, prediction: Column
+) -> tuple[str, dict[str, Any]]:
+    """SQL of how good a prediction is expected to be by an ``Expectation``, and its parameters."""
+    if expectation is None:
         return "CAST(NULL AS float8)", {}
-    if learned.errors:
-        place = "width_bucket(prediction, CAST(:edges AS float8[])) + 1"
-        bound = {"edges": [*answer.edges], "expected_errors": [*learned.errors]}
-        return f"(CAST(:expected_errors AS float8[]))[{place}]", bound
-    said = "probabilities[array_position(CAST(:codes AS float8[]), prediction)]"
-    return f"{said} + CAST(:surplus AS float8)", {"surplus": learned.surplus}
+    if expectation.errors:
+        bin_number = "width_bucket(prediction, CAST(:edges AS float8[])) + 1"
+        parameters = {"edges": [*prediction.edges], "expected_errors": [*expectation.errors]}
+        return f"(CAST(:expected_errors AS float8[]))[{bin_number}]", parameters
+    probability = "probabilities[array_position(CAST(:codes AS float8[]), prediction)]"
+    return f"{probability} + CAST(:surplus AS float8)", {"surplus": expectation.surplus}
 
 
-def _part(option: SegmentOptions, number: str) -> str:
-    """SQL of the number by which ``Reference.segments`` knows a row's part."""
+def _segment_sql(option: SegmentOptions, number: str) -> str:
+    """SQL of the number of a row's part, the key in ``Reference.segments``."""
     if option.by is not None:
         part = "isodow" if option.by == "weekday" else option.by
         number = f"extract({part} FROM to_timestamp({number}) AT TIME ZONE 'UTC')"
     return f"CAST({number} AS float8)"
 
 
-def _read(one: Column, name: str, categories: str) -> str:
+def _value_sql(column: Column, name: str, categories: str) -> str:
     """SQL that reads a value as a number; null where there is none of this kind."""
-    if one.kind == "class":
+    if column.kind == "class":
         return "coalesce(array_position(CAST(:codes AS float8[]), prediction), 0)"
-    if one.kind == "answer":
+    if column.kind == "answer":
         return f"CASE WHEN abs(prediction) < {LARGEST} THEN prediction END"
     value = f"(features -> CAST(:{name} AS text))"
-    number, words = f"CAST({value} AS numeric)", f"({value} #>> CAST(ARRAY[] AS text[]))"
-    kind = f"jsonb_typeof({value})"
-    if one.kind == "time":
-        read = f"WHEN 'string' THEN {_read_time(words)}"
-    elif one.kind == "category":
+    number, text = f"CAST({value} AS numeric)", f"({value} #>> CAST(ARRAY[] AS text[]))"
+    json_type = f"jsonb_typeof({value})"
+    if column.kind == "time":
+        cases = f"WHEN 'string' THEN {_seconds_sql(text)}"
+    elif column.kind == "category":
         # 3 and 3.0 are one category.
-        plain = (
-            f"CASE {kind} WHEN 'number' THEN CAST(trim_scale({number}) AS text) ELSE {words} END"
-        )
-        place = f"coalesce(array_position(CAST(:{categories} AS text[]), {plain}), 0)"
-        read = " ".join(f"WHEN '{one}' THEN {place}" for one in ("string", "number", "boolean"))
+        shortest = f"CAST(trim_scale({number}) AS text)"
+        category = f"CASE {json_type} WHEN 'number' THEN {shortest} ELSE {text} END"
+        index = f"coalesce(array_position(CAST(:{categories} AS text[]), {category}), 0)"
+        cases = f"WHEN 'string' THEN {index} WHEN 'number' THEN {index} WHEN 'boolean' THEN {index}"
     else:
         fits = f"CASE WHEN abs({number}) < {LARGEST} THEN CAST({value} AS float8) END"
-        read = f"WHEN 'number' THEN {fits}"
-    return f"CASE {kind} {read} END"
+        cases = f"WHEN 'number' THEN {fits}"
+    return f"CASE {json_type} {cases} END"
 
 
-def _read_time(words: str) -> str:
+def _seconds_sql(text: str) -> str:
     """SQL that reads a date or time as seconds since 1970, UTC.
 
     Postgres' own conversion does not know all of these forms, and takes the session's zone where
@@ -274,4 +277,4 @@ def _read_time(words: str) -> str:
     second = "coalesce(CAST(replace(part[6], ',', '.') AS float8), 0)"
     offset = f"CAST(coalesce(part[7], '+') || '1' AS int) * ({offset_hour} * 60 + {offset_minute})"
     seconds = f"extract(epoch FROM {date}) + ({hour} * 60 + {minute} - {offset}) * 60 + {second}"
-    return f"(SELECT {seconds} FROM regexp_match({words}, :iso) AS found(part))"
+    return f"(SELECT {seconds} FROM regexp_match({text}, :iso) AS matched(part))"

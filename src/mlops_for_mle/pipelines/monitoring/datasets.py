@@ -61,8 +61,8 @@ _WINDOWS_BY_KIND: dict[Kind, str] = {
     "windows": _WINDOWS.format(name="window", condition="status <> 'insufficient'"),
     "labelled windows": _WINDOWS.format(name="labelled", condition=_HAS_LABELS),
 }
-# Free where nobody has taken it up, or whoever has done so has ended: hooks.ProjectHooks holds the
-# lock of its run as long as the run goes on.
+# A decision is free where no run has taken it up, or that run has ended: hooks.ProjectHooks holds
+# the lock of a run as long as it goes on.
 _TAKE_UP = """
 UPDATE retraining_decisions SET run_id = :run WHERE id = :id AND acted_at IS NULL AND NOT EXISTS (
     SELECT FROM retraining_decisions AS taken
@@ -96,27 +96,27 @@ class DeployedReleaseDataset(ContractDataset):
         with self._engine.connect() as connection:
             served = deployments.deployed(connection, name)
         release = self._store.fetch(name, served.release)
-        rows = [
+        uris = [
             f"runs:/{release.manifest.run_id}/snapshot/snapshot.parquet",
             f"models:/{name}/{release.manifest.version}/extra_files/validation.parquet",
         ]
         with TemporaryDirectory() as folder:
-            files = [download_artifacts(one, dst_path=folder) for one in rows]
+            files = [download_artifacts(uri, dst_path=folder) for uri in uris]
             return Deployed(release, *map(pd.read_parquet, files))
 
 
 class PredictionLogDataset(ContractDataset):
-    """The predictions and labels, which are counted where they lie."""
+    """The predictions and labels, which are counted in the database."""
 
     def load(self) -> PredictionLog:
-        """Give the function that answers statements; nothing is read yet."""
-        return self._ask
+        """Give the function that runs statements; nothing is read yet."""
+        return self._query
 
-    def _ask(self, statements: list[tuple[str, dict[str, Any]]]) -> list[Sequence[Any]]:
+    def _query(self, statements: list[tuple[str, dict[str, Any]]]) -> list[Sequence[Any]]:
         # All statements see the same rows, whatever is written meanwhile.
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         with self._engine.connect().execution_options(**options) as connection:
-            return [connection.execute(text(one), bound).all() for one, bound in statements]
+            return [connection.execute(text(sql), values).all() for sql, values in statements]
 
 
 class MonitoringRunDataset(ContractDataset):
@@ -127,12 +127,11 @@ class MonitoringRunDataset(ContractDataset):
     def save(self, data: MonitoringRun) -> None:
         """Record a run with its metrics in one transaction."""
         with self._engine.begin() as connection:
-            made = _append(connection, monitoring_runs, data)
-            metrics = [
-                {"run_id": made["id"], **_row(monitoring_metrics, one)} for one in data.metrics
-            ]
+            added = _append(connection, monitoring_runs, data)
+            run_id = {"run_id": added["id"]}
+            metrics = [run_id | _row(monitoring_metrics, metric) for metric in data.metrics]
             connection.execute(insert(monitoring_metrics), metrics)
-        self._recorded = replace(data, **made)
+        self._recorded = replace(data, **added)
 
     def load(self) -> MonitoringRun:
         """The run that this session has recorded, else the newest, without its metrics."""
@@ -171,12 +170,13 @@ class MonitoringHistoryDataset(ContractDataset):
 
     def load(self) -> History:
         """Read no more of it than a decision may need."""
-        bound = {"contract": self._contract.name, "most": MOST_WINDOWS}
+        parameters = {"contract": self._contract.name, "most": MOST_WINDOWS}
+        history: dict[Kind, list[WindowFinding]] = {}
         with self._engine.connect() as connection:
-            return {
-                kind: [WindowFinding(*row) for row in connection.execute(text(statement), bound)]
-                for kind, statement in _WINDOWS_BY_KIND.items()
-            }
+            for kind, statement in _WINDOWS_BY_KIND.items():
+                rows = connection.execute(text(statement), parameters)
+                history[kind] = [WindowFinding(*row) for row in rows]
+        return history
 
 
 class RetrainingDecisionDataset(ContractDataset):
@@ -185,9 +185,9 @@ class RetrainingDecisionDataset(ContractDataset):
     def save(self, data: RetrainingDecision) -> None:
         """Append one."""
         with self._engine.begin() as connection:
-            made = _append(connection, retraining_decisions, data)
+            added = _append(connection, retraining_decisions, data)
         level = logging.INFO if data.decision == "none" else logging.WARNING
-        _LOGGER.log(level, "decision=%d %s: %s", made["id"], data.decision, " ".join(data.reasons))
+        _LOGGER.log(level, "decision=%d %s: %s", added["id"], data.decision, " ".join(data.reasons))
 
     def load(self) -> RetrainingDecision | None:
         """The newest; None before any."""
@@ -202,28 +202,28 @@ class OpenDecisionDataset(ContractDataset):
         """Give the decision that this run has taken up, else take up the newest."""
         import mlflow
 
-        run, name = mlflow.active_run().info.run_id, self._contract.name
+        run_id, name = mlflow.active_run().info.run_id, self._contract.name
         decisions = (retraining_decisions, RetrainingDecision, self._contract)
         with self._engine.begin() as connection:
             lock(connection, f"retraining of {name}")
-            own = _newest(connection, *decisions, retraining_decisions.c.run_id == run)
-            if own is not None:
-                return own
+            taken_up = _newest(connection, *decisions, retraining_decisions.c.run_id == run_id)
+            if taken_up is not None:
+                return taken_up
             served = deployments.current(connection, name)
             newest = _newest(connection, *decisions)
             decision = require_open(newest, served.created_at if served else None)
-            bound = {"contract": name, "run": run, "id": decision.id}
-            if not connection.execute(text(_TAKE_UP), bound).rowcount:
+            parameters = {"contract": name, "run": run_id, "id": decision.id}
+            if not connection.execute(text(_TAKE_UP), parameters).rowcount:
                 raise NotCalledForError(f"Another run retrains {name} already.")
-            return replace(decision, run_id=run)
+            return replace(decision, run_id=run_id)
 
     def save(self, data: RetrainingDecision) -> None:
         """Record how the retraining ended, unless the decision was concluded meanwhile."""
         table = retraining_decisions
         statement = update(table).where(table.c.id == data.id, table.c.acted_at.is_(None))
         with self._engine.begin() as connection:
-            done = connection.execute(statement.values(acted_at=func.now(), outcome=data.outcome))
-        if done.rowcount:
+            result = connection.execute(statement.values(acted_at=func.now(), outcome=data.outcome))
+        if result.rowcount:
             _LOGGER.info("decision=%d concluded: %s", data.id, data.outcome)
         else:
             _LOGGER.warning("decision=%d was concluded by another run meanwhile", data.id)
@@ -245,6 +245,6 @@ def _row(table: Table, record: Any) -> dict[str, Any]:
 
 def _append(connection: Connection, table: Table, record: Any) -> RowMapping:
     """Append a record; gives what the database adds to it."""
-    known = {name: value for name, value in _row(table, record).items() if value is not None}
-    statement = insert(table).values(known).returning(table.c.id, table.c.created_at)
+    values = {name: value for name, value in _row(table, record).items() if value is not None}
+    statement = insert(table).values(values).returning(table.c.id, table.c.created_at)
     return connection.execute(statement).mappings().one()

@@ -30,7 +30,7 @@ class WindowOptions(Configuration):
 
 
 class DriftOptions(Configuration):
-    """From which population stability index on a significant difference counts."""
+    """The population stability index from which a significant difference counts."""
 
     warning: float = Field(default=0.1, ge=0)
     alarm: float = Field(default=0.25, gt=0)
@@ -55,12 +55,12 @@ class SegmentOptions(Configuration):
     by: Literal["year", "quarter", "month", "weekday", "hour"] | None = None
 
 
-def _by_name(given: object) -> object:
-    return {"feature": given} if isinstance(given, str) else given
+def _from_name(value: object) -> object:
+    return {"feature": value} if isinstance(value, str) else value
 
 
 class QualityOptions(Configuration):
-    """What part of a feature's values may be bad."""
+    """Which share of a feature's values may be missing, or categories unknown to training."""
 
     maximum_missing: Share = 0.05
     maximum_unknown: Share = 0.05
@@ -74,7 +74,7 @@ class MonitoringOptions(Configuration):
     drift: DriftOptions = DriftOptions()
     performance: PerformanceOptions = PerformanceOptions()
     quality: QualityOptions = QualityOptions()
-    segments: tuple[Annotated[SegmentOptions, BeforeValidator(_by_name)], ...] = ()
+    segments: tuple[Annotated[SegmentOptions, BeforeValidator(_from_name)], ...] = ()
 
 
 class AreaActions(Configuration):
@@ -93,7 +93,7 @@ class TrainingRowsOptions(Configuration):
 
 
 class RetrainingOptions(Configuration):
-    """In how many of how many windows an area must be an alarm before anything is done."""
+    """In how many of the newest windows an area must be an alarm before anything is done."""
 
     windows: int = Field(default=3, ge=1, le=MOST_WINDOWS)
     alarms: int = Field(default=2, ge=1)

@@ -56,10 +56,10 @@ class Column:
     def holding(self, numbers: Numbers) -> "Column":
         """The same bins with these values; NaN is missing."""
         present = numbers[np.abs(numbers) < LARGEST]
-        places = np.searchsorted(self.edges, present, side="right")
+        bin_numbers = np.searchsorted(self.edges, present, side="right")
         return replace(
             self,
-            counts=tuple(np.bincount(places, minlength=len(self.edges) + 1).tolist()),
+            counts=tuple(np.bincount(bin_numbers, minlength=len(self.edges) + 1).tolist()),
             missing=len(numbers) - len(present),
             mean=float(present.mean()) if len(present) else 0.0,
             scale=(float(present.std()) if len(present) else 0.0) or 1.0,
@@ -67,7 +67,7 @@ class Column:
 
 
 class Expectation(NamedTuple):
-    """How good answers are expected to be before their labels are known, by the validation rows.
+    """How good predictions are expected to be before their labels are known, by validation rows.
 
     Attributes:
         surplus: How much more often classes are right than their probabilities say.
@@ -84,11 +84,11 @@ class Expectation(NamedTuple):
 
 @dataclass(frozen=True)
 class Reference:
-    """What a window is compared with: the release's features, and its answers for its snapshot.
+    """What a window is compared with: the features and predictions of the release's snapshot.
 
     ``parts`` has the columns by name, the prediction last: of all rows by the empty name, and of
-    those rows alone that belong to a part of a segment by its name. ``segments`` has these names by
-    the number that each is known by: the place of a category, or what Postgres' ``extract`` gives.
+    those rows alone that belong to a part of a segment by its name. ``segments`` has the parts'
+    names by number: the position of a category, from 1, or what Postgres' ``extract`` gives.
     """
 
     manifest: Manifest
@@ -128,7 +128,7 @@ def subject(name: str, contract: Contract) -> str:
 
 
 def describe_reference(deployed: Deployed, monitoring: MonitoringOptions) -> Reference:
-    """Describe the rows that the deployed release was trained on, and its answers for them.
+    """Describe the rows that the deployed release was trained on, and its predictions for them.
 
     Raises:
         ConfigurationError: A segment does not fit the contract.
@@ -136,30 +136,32 @@ def describe_reference(deployed: Deployed, monitoring: MonitoringOptions) -> Ref
     release, snapshot, validation = deployed
     manifest, contract = release.manifest, release.manifest.contract
     predictor, target = load(release), contract.target
-    numbers = predictor.predict(encode_rows(snapshot, contract)).values.astype(np.float64)
+    predicted = predictor.predict(encode_rows(snapshot, contract)).values.astype(np.float64)
     if target.classes:
-        numbers = np.asarray(np.searchsorted(target.class_codes, numbers) + 1, np.float64)
-        prediction = _of_names("class", tuple(one.label for one in target.classes))
+        predicted = np.asarray(np.searchsorted(target.class_codes, predicted) + 1, np.float64)
+        prediction = _named_bins("class", tuple(target.labels.values()))
     else:
-        prediction = Column("answer", bin_edges(numbers))
-    read = {name: read_feature(one, snapshot[name]) for name, one in contract.features.items()}
-    read[subject("prediction", contract)] = prediction, numbers
+        prediction = Column("answer", bin_edges(predicted))
+    columns = {
+        name: read_feature(feature, snapshot[name]) for name, feature in contract.features.items()
+    }
+    columns[subject("prediction", contract)] = prediction, predicted
 
-    segments, rows = [], {"": np.full(len(snapshot), fill_value=True)}
+    segments, masks = [], {"": np.full(len(snapshot), fill_value=True)}
     for option in monitoring.segments:
         if option.feature not in contract.features:
-            known = ", ".join(contract.features)
-            raise ConfigurationError(f"monitoring.segments: {option.feature} is none of {known}")
-        names, keys = _divide(option, *read[option.feature])
+            features = ", ".join(contract.features)
+            raise ConfigurationError(f"monitoring.segments: {option.feature} is none of {features}")
+        names, keys = _divide(option, *columns[option.feature])
         segments.append((option, names))
-        rows |= {name: keys == key for key, name in names.items()}
+        masks |= {name: keys == key for key, name in names.items()}
     parts = {
-        part: {name: column.holding(values[which]) for name, (column, values) in read.items()}
-        for part, which in rows.items()
+        part: {name: column.holding(values[mask]) for name, (column, values) in columns.items()}
+        for part, mask in masks.items()
     }
-    answers = predictor.predict(encode_rows(validation, contract))
+    predictions = predictor.predict(encode_rows(validation, contract))
     truth = encode_target(validation[target.column].tolist(), target)
-    expectation = expect(answers, truth, contract, prediction.edges)
+    expectation = expect(predictions, truth, contract, prediction.edges)
     return Reference(manifest, parts, expectation, tuple(segments))
 
 
@@ -173,11 +175,11 @@ def read_feature(feature: Feature, values: "pd.Series[Any]") -> tuple[Column, Nu
         numbers = to_array(values, feature)
         return Column("number", bin_edges(numbers)), numbers
     texts = [
-        one if one is None or isinstance(one, str) else json.dumps(one)
-        for one in plain_column(values, feature)
+        value if value is None or isinstance(value, str) else json.dumps(value)
+        for value in plain_column(values, feature)
     ]
     codes, categories = pd.factorize(np.array(texts, dtype=object), sort=True)
-    return _of_names("category", tuple(categories)), np.where(codes < 0, np.nan, codes + 1.0)
+    return _named_bins("category", tuple(categories)), np.where(codes < 0, np.nan, codes + 1.0)
 
 
 def bin_edges(values: Numbers) -> tuple[float, ...]:
@@ -193,29 +195,30 @@ def bin_edges(values: Numbers) -> tuple[float, ...]:
         return tuple(np.concatenate([distinct - width, distinct + width]).tolist())
     middles = distinct[:-1] / 2 + distinct[1:] / 2
     quantiles = np.quantile(present, np.arange(1, _BINS) / _BINS, method="inverted_cdf")
-    places = np.searchsorted(distinct, quantiles)
-    return tuple(np.unique(middles[np.minimum(places, len(middles) - 1)]).tolist())
+    indices = np.searchsorted(distinct, quantiles)
+    return tuple(np.unique(middles[np.minimum(indices, len(middles) - 1)]).tolist())
 
 
 def expect(
-    answers: Predictions, truth: npt.NDArray[Any], contract: Contract, edges: tuple[float, ...]
+    predictions: Predictions, truth: npt.NDArray[Any], contract: Contract, edges: tuple[float, ...]
 ) -> Expectation | None:
-    """Learn how good answers are from those for the validation rows; None without probabilities.
+    """How good predictions are, learned from validation rows; None without probabilities.
 
     The accuracy of other rows is that of the validation rows, plus what the mean probability of the
     answered classes differs by (difference of confidences, Guillory et al. 2021). So probabilities
-    need not be calibrated. All of it holds while what follows from a row stays as it was.
+    need not be calibrated. All of it holds while the target depends on the features as before.
     """
     if contract.target.classes:
-        if answers.probabilities is None:
+        if predictions.probabilities is None:
             return None
-        places = np.searchsorted(contract.target.class_codes, answers.values)
-        said = answers.probabilities[np.arange(len(places)), places]
-        return Expectation(len(truth), float((answers.values == truth).mean() - said.mean()))
-    errors = (answers.values - truth) ** 2
+        class_indices = np.searchsorted(contract.target.class_codes, predictions.values)
+        confidences = predictions.probabilities[np.arange(len(class_indices)), class_indices]
+        accuracy = (predictions.values == truth).mean()
+        return Expectation(len(truth), float(accuracy - confidences.mean()))
+    errors = (predictions.values - truth) ** 2
     mean, bins = float(errors.mean()), len(edges) + 1
-    places = np.searchsorted(edges, answers.values, side="right")
-    sums, counts = np.bincount(places, errors, bins), np.bincount(places, minlength=bins)
+    bin_numbers = np.searchsorted(edges, predictions.values, side="right")
+    sums, counts = np.bincount(bin_numbers, errors, bins), np.bincount(bin_numbers, minlength=bins)
     by_bin = (sums + _ADDED_ROWS * mean) / (counts + _ADDED_ROWS)
     variation = float(errors.std()) / mean if mean > 0 else 0.0
     return Expectation(len(truth), errors=tuple(by_bin.tolist()), variation=variation)
@@ -231,8 +234,8 @@ def _divide(
     elif column.kind == "time" and by is not None:
         index = pd.DatetimeIndex((numbers * 1e6).astype("datetime64[us]"))
         # From Monday, which is 1 in Postgres.
-        found = index.day_of_week + 1 if by == "weekday" else getattr(index, by)
-        keys = found.to_numpy(np.float64)
+        calendar = index.day_of_week + 1 if by == "weekday" else getattr(index, by)
+        keys = calendar.to_numpy(np.float64)
     else:
         raise ConfigurationError(
             f"monitoring.segments: {name} must be a category, or a date or time by its year, "
@@ -246,5 +249,5 @@ def _divide(
     return names, keys
 
 
-def _of_names(kind: Literal["category", "class"], names: tuple[str, ...]) -> Column:
+def _named_bins(kind: Literal["category", "class"], names: tuple[str, ...]) -> Column:
     return Column(kind, tuple(np.arange(1.0, len(names) + 1).tolist()), categories=names)

@@ -35,9 +35,9 @@ def write_report(
         confidence=CONFIDENCE,
         compare_bins=compare_bins,
         quantity=quantity,
-        # The last one has the place -1.
-        classes=[*(one.label for one in target.classes), "other"],
-        confusion={(one.actual, one.predicted): one.count for one in windows[""].rated},
+        # The last one has the index -1.
+        classes=[*target.labels.values(), "other"],
+        confusion={(cell.actual, cell.predicted): cell.count for cell in windows[""].rated},
     )
 
 
@@ -45,23 +45,24 @@ def summarise(run: MonitoringRun) -> str:
     """What a person is told of a run, in a few lines."""
     window = f"{run.prediction_count} predictions, {run.labelled_count} with a true label"
     if run.window_from is not None and run.window_to is not None:
-        begin, end = (one.astimezone() for one in (run.window_from, run.window_to))
+        begin, end = (moment.astimezone() for moment in (run.window_from, run.window_to))
         window += f", {begin:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S}"
-    told = [("", reason) for reason in run.reasons]
-    lines = [("status", run.status), *told, ("release", run.release), ("window", window)]
-    whole = {one.metric: one.value for one in run.metrics if not one.segment}
+    reasons = [("", reason) for reason in run.reasons]
+    lines = [("status", run.status), *reasons, ("release", run.release), ("window", window)]
+    values = {metric.metric: metric.value for metric in run.metrics if not metric.segment}
     for metric in ("accuracy", "rmse"):
-        if f"estimated_{metric}" in whole:
-            answers = f"{metric} {whole[f'estimated_{metric}']:.4g} estimated"
-            measured = f", {whole[metric]:.4g} measured" if metric in whole else ""
-            lines.append(("answers", answers + measured))
+        if f"estimated_{metric}" in values:
+            text = f"{metric} {values[f'estimated_{metric}']:.4g} estimated"
+            measured = f", {values[metric]:.4g} measured" if metric in values else ""
+            lines.append(("answers", text + measured))
     return "\n".join(f"  {name:<7}  {value}" for name, value in lines)
 
 
-def compare_bins(column: Column, seen: Column) -> list[tuple[str, float, float]]:
+def compare_bins(column: Column, current: Column) -> list[tuple[str, float, float]]:
     """Each bin for people, and its share of the reference and of the window; others if any."""
     before, now = (
-        [count / max(1, sum(one.counts)) for count in one.counts] for one in (column, seen)
+        [count / max(1, sum(sample.counts)) for count in sample.counts]
+        for sample in (column, current)
     )
     if not column.is_number:
         names = ["other", *column.categories]
@@ -69,8 +70,8 @@ def compare_bins(column: Column, seen: Column) -> list[tuple[str, float, float]]
         edges = [_edge(column, edge) for edge in column.edges]
         between = [f"{low} to {high}" for low, high in pairwise(edges)]
         names = [f"below {edges[0]}", *between, f"from {edges[-1]}"] if edges else ["all"]
-    found = list(zip(names, before, now, strict=True))
-    return found if column.is_number or before[0] or now[0] else found[1:]
+    bins = list(zip(names, before, now, strict=True))
+    return bins if column.is_number or before[0] or now[0] else bins[1:]
 
 
 def quantity(metric: str, value: float | None) -> str:

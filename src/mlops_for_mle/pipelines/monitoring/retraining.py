@@ -69,20 +69,20 @@ def decide_on_retraining(
     """
     decision: Action = "none"
     reasons, evidence = [], []
-    for area, wanted in retraining.actions:
+    for area, action in retraining.actions:
         kind: Kind = "labelled windows" if area == "performance" else "windows"
         windows = history[kind][: retraining.windows]
         alarms = [window for window in windows if area in window.alarms]
         if not alarms:
             continue
-        runs = ", ".join(str(one.run_id) for one in reversed(alarms))
+        runs = ", ".join(str(window.run_id) for window in reversed(alarms))
         reasons.append(
             f"{area}: alarm in {len(alarms)} of the last {len(windows)} {kind} (runs {runs}); "
-            f"{retraining.alarms} in {retraining.windows} call for {wanted}."
+            f"{retraining.alarms} in {retraining.windows} call for {action}."
         )
-        if len(alarms) >= retraining.alarms and wanted != "none":
-            evidence += [one.window_from for one in alarms]
-            decision = max(decision, wanted, key=_LEAST_URGENT_FIRST.index)
+        if len(alarms) >= retraining.alarms and action != "none":
+            evidence += [window.window_from for window in alarms]
+            decision = max(decision, action, key=_LEAST_URGENT_FIRST.index)
     count = min(retraining.windows, len(history["windows"]))
     return RetrainingDecision(
         contract=run.contract,
@@ -124,18 +124,17 @@ def labelled_rows(
 ) -> pd.DataFrame:
     """The newest labelled predictions since the first alarm, by any release, as table rows.
 
-    Their time is when they were asked for. Those that do not fit the contract, which may have
-    changed since, are left out.
+    Their time is when they were asked for. Rows that do not fit the contract any more are left out.
     """
-    since, most = decision.evidence_from or "-infinity", retraining.rows.maximum_labelled
-    bound = {"contract": contract.name, "since": since, "most": most}
-    [newest_first] = prediction_log([(_LABELLED_ROWS, bound)])
+    since, limit = decision.evidence_from or "-infinity", retraining.rows.maximum_labelled
+    parameters = {"contract": contract.name, "since": since, "most": limit}
+    [newest_first] = prediction_log([(_LABELLED_ROWS, parameters)])
     rows, target = newest_first[::-1], contract.target
     columns = {name: [row.features.get(name) for row in rows] for name in contract.columns}
     columns[target.column] = [row.target for row in rows]
     if target.has_text_classes:
-        # There it is a place among the classes, which may have been others then.
-        values = {one.label: one.value for one in target.classes}
+        # In the log it is the index of a class, and the classes may have been others then.
+        values = {target_class.label: target_class.value for target_class in target.classes}
         columns[target.column] = [values.get(row.label) for row in rows]
     fitting, faults = check_columns(pd.DataFrame(columns, dtype=object), contract.columns)
     times = np.array([as_utc(row.created_at) for row in rows], "datetime64[us]")
@@ -161,16 +160,16 @@ def choose_rows(
     least = max(2, minimum_rows_per_class or 0)
     distinct = labelled[list(contract.columns)].drop_duplicates()
     by_class = distinct[target.column].value_counts()
-    has_classes = all(by_class.get(one, 0) >= least for one in target.codes)
-    # A feature that the contract has had only since then has values in the table alone.
+    has_classes = all(by_class.get(value, 0) >= least for value in target.codes)
+    # A feature that was added to the contract since then has values in the table only.
     names = list(contract.features)
     has_values = labelled[names].notna().any() | observations[names].isna().all()
     is_enough = has_classes and has_values.all()
-    chosen = [labelled]
+    frames = [labelled]
     if len(labelled) < retraining.rows.minimum_labelled or not is_enough:
-        chosen.insert(0, observations.drop(columns=contract.key, errors="ignore"))
+        frames.insert(0, observations.drop(columns=contract.key, errors="ignore"))
         source = f"{observations.attrs['source']} and {source}"
-    rows = pd.concat([one for one in chosen if len(one)] or chosen, ignore_index=True)
+    rows = pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
     rows.attrs["source"] = source
     return rows
 
@@ -180,12 +179,14 @@ def admit_champion(
 ) -> Release | tuple[()]:
     """The champion, if this retraining has made it and nobody has deployed anything meanwhile.
 
-    A person may have rolled back from the champion, which a rejected candidate does not change.
+    A person may have rolled back from the champion, and a rejected candidate must not undo that.
     Nothing is an empty tuple, since Kedro hands on no None.
     """
-    own = deployments[deployments["contract"] == decision.contract]
-    is_passed_by = (own["created_at"] > decision.created_at).any()
-    return champion if champion and _is_own(champion, decision) and not is_passed_by else ()
+    of_contract = deployments[deployments["contract"] == decision.contract]
+    is_superseded = (of_contract["created_at"] > decision.created_at).any()
+    if champion and _is_trained_for(champion, decision) and not is_superseded:
+        return champion
+    return ()
 
 
 def conclude_decision(
@@ -193,16 +194,16 @@ def conclude_decision(
 ) -> RetrainingDecision:
     """Say how the retraining ended that a decision has called for."""
     # The champion may be another one by now.
-    own = deployments[deployments["run_id"] == decision.run_id]
+    deployed = deployments[deployments["run_id"] == decision.run_id]
     outcome = "the candidate was rejected"
-    if len(own):
-        outcome = f"version {own['model_version'].iloc[0]} was promoted"
-    elif champion and _is_own(champion, decision):
+    if len(deployed):
+        outcome = f"version {deployed['model_version'].iloc[0]} was promoted"
+    elif champion and _is_trained_for(champion, decision):
         outcome = f"version {champion.manifest.version} was promoted"
         outcome += "; not deployed, since another release was put in service meanwhile"
     return replace(decision, outcome=outcome)
 
 
-def _is_own(champion: Release, decision: RetrainingDecision) -> bool:
+def _is_trained_for(champion: Release, decision: RetrainingDecision) -> bool:
     """Whether it was trained by the run that has taken up the decision."""
     return champion.manifest.run_id == decision.run_id

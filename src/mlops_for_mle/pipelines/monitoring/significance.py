@@ -12,7 +12,7 @@ import numpy as np
 
 # Of the intervals that are shown.
 CONFIDENCE = 0.95
-# Bins of which both samples together have fewer rows are looked at together.
+# Bins that have fewer rows of both samples together are merged into one.
 _LEAST_ROWS = 5
 # The chi-square approximation holds where no smaller count is expected in any cell; elsewhere so
 # many tables with the same margins are drawn, so that the smallest p-value is about 0.0001.
@@ -25,7 +25,7 @@ _PSEUDO_COUNT = 0.5
 class Comparison:
     """How two samples differ, with the sampling error of both.
 
-    The p-value is Pearson's chi-square test's that both come from one distribution; the index is
+    ``p_value`` is of Pearson's chi-square test that both come from one distribution; ``index`` is
     the population stability index, less what sampling alone would give, and never below 0.
     """
 
@@ -67,11 +67,11 @@ def compare(reference: Sequence[int], current: Sequence[int]) -> Comparison:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for the number of tests (Holm 1979), however these depend on each other."""
-    given = np.array(p_values, dtype=np.float64)
-    order = np.argsort(given, kind="stable")
-    tests = np.arange(len(given), 0, -1)
-    corrected = np.empty_like(given)
-    corrected[order] = np.minimum(1.0, np.maximum.accumulate(tests * given[order]))
+    uncorrected = np.array(p_values, dtype=np.float64)
+    order = np.argsort(uncorrected, kind="stable")
+    tests = np.arange(len(uncorrected), 0, -1)
+    corrected = np.empty_like(uncorrected)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(tests * uncorrected[order]))
     return list(corrected.tolist())
 
 
@@ -93,7 +93,7 @@ def root_mean_square(count: float, mean: float, squares: float, limit: float | N
     """
     error = (max(0.0, squares - mean * mean) / max(1, count - 1)) ** 0.5
     reach = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * error
-    value, lower, upper = (max(0.0, one) ** 0.5 for one in (mean, mean - reach, mean + reach))
+    value, lower, upper = (max(0.0, square) ** 0.5 for square in (mean, mean - reach, mean + reach))
     p_value = None
     if limit is not None:
         excess = mean - limit**2

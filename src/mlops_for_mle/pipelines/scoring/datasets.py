@@ -30,7 +30,7 @@ _PRIMARY_KEY = """
 SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
 WHERE indrelid = to_regclass(%s) AND indisprimary AND indnkeyatts = 1
 """
-# Of each part the number of its first row, and which keys it has.
+# The number of each part's first row, and the condition of the keys that it has.
 _PARTS = """
 SELECT number, format(
     ' WHERE %1$I >= %2$L AND (%3$L IS NULL OR %1$I < %3$L) ORDER BY %1$I',
@@ -49,8 +49,8 @@ class _ScoringDataset(ContractDataset):
 
     def __init__(self, scoring: dict[str, Any], **options: Any) -> None:
         self._options = ScoringOptions.model_validate(scoring)
-        shown = self._options.model_dump(include={"source", "release", "output"})
-        super().__init__(**options, **shown)
+        description = self._options.model_dump(include={"source", "release", "output"})
+        super().__init__(**options, **description)
 
 
 class SourceDataset(_ScoringDataset):
@@ -109,7 +109,7 @@ class PredictionsDataset(_ScoringDataset):
             )
             bar = tqdm(tasks, "scoring", len(parts), unit="part", leave=False, disable=None)
             attempts, scored, rejected = zip(*bar, strict=True)
-            # It fails where the server has crashed meanwhile, and what was staged is lost.
+            # This fails if the server has crashed meanwhile, since what was staged is lost then.
             with turn.begin():
                 rejects.publish(attempts, turn)
                 predictions.publish(attempts, turn)
@@ -123,10 +123,10 @@ class PredictionsDataset(_ScoringDataset):
 def _write_part(
     name: str, score: Callable[[Part], Iterator[Scored]], part: Part, outputs: list[Output]
 ) -> tuple[str, int, int]:
-    """What a part is staged under, by whichever process, and its predictions and rejects."""
+    """Stage a part, in any process; gives its attempt's name and counts of both outputs."""
     attempt, counts = f"{name}-{uuid4().hex}", [0, 0]
     with ExitStack() as stack:
-        writes = [stack.enter_context(one.writing(attempt)) for one in outputs]
+        writes = [stack.enter_context(output.writing(attempt)) for output in outputs]
         for tables in score(part):
             for number, table in enumerate(tables):
                 writes[number](table)
@@ -138,27 +138,31 @@ def _parquet_source(path: str, size: int) -> Source:
     """Parquet files, here or at any URL that fsspec opens, in parts by their row groups."""
     from pyarrow.dataset import dataset
 
-    file_system, place = files_of(path)
-    found = dataset(place, format="parquet", filesystem=file_system)
-    groups = [one for file in found.get_fragments() for one in file.split_by_row_group() or [file]]
-    counts = (sum(inner.num_rows for inner in one.row_groups) for one in groups)
+    file_system, folder = files_of(path)
+    files = dataset(folder, format="parquet", filesystem=file_system)
+    fragments = [
+        fragment
+        for file in files.get_fragments()
+        for fragment in file.split_by_row_group() or [file]
+    ]
+    counts = (sum(group.num_rows for group in fragment.row_groups) for fragment in fragments)
     firsts = [*accumulate(counts, initial=1)][:-1]
 
     def parts(columns: list[str]) -> AbstractContextManager[list[Part]]:
-        reads = (partial(_read_group, one, columns, size) for one in groups)
+        reads = (partial(_read_fragment, fragment, columns, size) for fragment in fragments)
         return nullcontext([*map(Part, firsts, reads)])
 
-    return Source(found.schema.remove_metadata(), parts)
+    return Source(files.schema.remove_metadata(), parts)
 
 
-def _read_group(group: Any, columns: list[str], size: int) -> Iterator[pa.Table]:
+def _read_fragment(fragment: Any, columns: list[str], size: int) -> Iterator[pa.Table]:
     from pyarrow.parquet import ParquetFile
 
-    with group.open() as opened:
+    with fragment.open() as opened:
         # Else it would hold all of the row group.
         file = ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER_BYTES)
-        numbers = [one.id for one in group.row_groups]
-        for batch in file.iter_batches(size, row_groups=numbers, columns=columns):
+        groups = [group.id for group in fragment.row_groups]
+        for batch in file.iter_batches(size, row_groups=groups, columns=columns):
             yield pa.Table.from_batches([batch]).select(columns)
 
 
@@ -167,25 +171,26 @@ def _database_source(url: str, source: str, size: int) -> Source:
     with engine_for(url).connect() as connection:
         key, query = None, source.strip().removesuffix(";")
         if place_of(source) == "table":
-            place = relation(connection, source)
-            query = f"SELECT * FROM {place}"  # noqa: S608  (quoted)
-            key = connection.exec_driver_sql(_PRIMARY_KEY, (place,)).scalar()
+            table = relation(connection, source)
+            query = f"SELECT * FROM {table}"  # noqa: S608  (quoted)
+            key = connection.exec_driver_sql(_PRIMARY_KEY, (table,)).scalar()
             connection.rollback()
-        described = begin_reading(connection, query)
-    schema = pa.schema([(one.name, _TYPES.get(one.type_code, pa.string())) for one in described])
+        description = begin_reading(connection, query)
+    types = [(column.name, _TYPES.get(column.type_code, pa.string())) for column in description]
+    schema = pa.schema(types)
 
     @contextmanager
     def parts(columns: list[str]) -> Iterator[list[Part]]:
         with engine_for(url).connect() as connection:
             begin_reading(connection, query)
-            # It waits for the parts, however long that takes.
+            # This transaction waits idle for the parts, however long they take.
             connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout TO 0")
             snapshot = connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one()
             ranges: Sequence[Any] = []
             if key is not None:
                 names = {"key": quoted(key), "name": literal(key)}
-                divided = _PARTS.format(query=query, size=size, **names)
-                ranges = execute_plainly(connection, divided).all()
+                statement = _PARTS.format(query=query, size=size, **names)
+                ranges = execute_plainly(connection, statement).all()
             fields = [schema.field(name) for name in columns]
             read = partial(_read_range, url, query, fields, snapshot)
             yield [Part(first, partial(read, where)) for first, where in ranges or [(1, "")]]
@@ -197,9 +202,9 @@ def _database_source(url: str, source: str, size: int) -> Source:
 def _read_range(
     url: str, query: str, fields: list[pa.Field], snapshot: str, where: str
 ) -> Iterator[pa.Table]:
-    wanted = ", ".join(quoted(one.name) for one in fields)
-    select = f"SELECT {wanted} FROM ({query}\n) AS source_rows{where}"  # noqa: S608  (quoted)
+    names = ", ".join(quoted(field.name) for field in fields)
+    select = f"SELECT {names} FROM ({query}\n) AS source_rows{where}"  # noqa: S608  (quoted)
     with engine_for(url).connect() as connection:
         begin_reading(connection, query, snapshot)
-        for batch in copy_rows(connection, select, [one.type for one in fields]):
-            yield pa.Table.from_batches([batch]).rename_columns([one.name for one in fields])
+        for batch in copy_rows(connection, select, [field.type for field in fields]):
+            yield pa.Table.from_batches([batch]).rename_columns([field.name for field in fields])

@@ -31,15 +31,15 @@ from mlops_for_mle.releases.deployments import deployed
 Record = dict[str, Any]
 
 _POLL_SECONDS, _LONGEST_PAUSE = 0.25, 4.0
-# What passes by itself or once somebody has done something.
-_PASSING = (DBAPIError, psycopg2.Error, UserError, OSError)
+# What passes by itself, or once somebody has mended it.
+_TRANSIENT = (DBAPIError, psycopg2.Error, UserError, OSError)
 
 # In these, a name with _text at its end is a literal, any other is quoted.
 _HAS_TRIGGER = """
 SELECT count(*) FROM pg_trigger WHERE tgrelid = to_regclass(quote_ident({table_text}))
                                   AND tgname = {trigger_text} AND tgenabled <> 'D'
 """
-# Whoever writes to the table waits behind one who waits for its lock.
+# Writers to the table queue behind whoever waits for its lock.
 _CREATE_TRIGGER = """
 SET LOCAL lock_timeout TO '10s';
 CREATE OR REPLACE TRIGGER {trigger} AFTER INSERT ON {table}
@@ -81,10 +81,10 @@ _LOGGER = logging.getLogger(__name__)
 class Arrived(NamedTuple):
     """A row or message that waits to be scored, or why it cannot be read.
 
-    ``place`` is ``source``, ``source_id``, ``row_key`` and ``timestamp`` of its prediction.
+    ``origin`` is ``source``, ``source_id``, ``row_key`` and ``timestamp`` of its prediction.
     """
 
-    place: Record
+    origin: Record
     values: Any
     fault: str | None = None
 
@@ -92,8 +92,8 @@ class Arrived(NamedTuple):
 class Follower:
     """Scores what arrives, a batch a transaction; counts what was ``scored`` and ``rejected``.
 
-    That is the rows that wait, in the order of their keys, by the values that they have then; a
-    ``TopicFollower`` takes messages.
+    It scores the rows that wait, in the order of their keys, with their present values; a
+    ``TopicFollower`` scores messages.
     """
 
     def __init__(self, contract: Contract, store: str, size: int) -> None:
@@ -106,46 +106,47 @@ class Follower:
     def _take(
         self, connection: Connection, features: Mapping[str, Feature]
     ) -> list[Arrived] | None:
-        """What is next, without waiting for any; None once all has been taken.
+        """The next rows, without waiting for any; None once all have been taken.
 
-        It is given again when the transaction fails that writes what becomes of it.
+        They are given again when the transaction that writes their outcome fails.
         """
         # Postgres's times reach beyond the years that Python knows.
-        values = ", ".join(
-            f"observed.{quoted(name)}{'::text' if one.is_time else ''}"
-            for name, one in features.items()
+        expressions = ", ".join(
+            f"observed.{quoted(name)}{'::text' if feature.is_time else ''}"
+            for name, feature in features.items()
         )
-        taken = _execute(connection, _TAKE, self._contract, size=self._size, values=values).all()
+        parts = {"size": self._size, "values": expressions}
+        entries = _execute(connection, _TAKE, self._contract, **parts).all()
         rows, source = [], self._contract.table
-        for key, is_there, time, *row in map(tuple, taken):
-            place = {"source": source, "source_id": key, "row_key": key, "timestamp": time}
+        for key, is_there, time, *values in map(tuple, entries):
+            origin = {"source": source, "source_id": key, "row_key": key, "timestamp": time}
             if is_there:
-                rows.append(Arrived(place, dict(zip(features, row, strict=True))))
-        return rows if taken else None
+                rows.append(Arrived(origin, dict(zip(features, values, strict=True))))
+        return rows if entries else None
 
     def _acknowledge(self, predictions: list[Record]) -> None:
-        """Take note that what became of what was taken last is written."""
+        """Take note that the outcome of the rows taken last is written."""
 
     def close(self) -> None:
         """Leave the work to others."""
 
     def run(self, stopping: Event, *, follow: bool) -> None:
-        """Score until nothing is left or, when it follows, until it is to stop.
+        """Score until nothing is left or, with ``follow``, until it is to stop.
 
-        Only then it waits for what is missing or away.
+        Only with ``follow`` it waits for what is missing or away.
         """
         pause = _POLL_SECONDS
         while not stopping.is_set():
             try:
-                found, pause = self._score_batch(), _POLL_SECONDS
-            except _PASSING as error:
+                rows, pause = self._score_batch(), _POLL_SECONDS
+            except _TRANSIENT as error:
                 if not follow:
                     raise
-                found, pause = [], min(2 * pause, _LONGEST_PAUSE)
+                rows, pause = [], min(2 * pause, _LONGEST_PAUSE)
                 _LOGGER.warning("%s; tried again in %g s", " ".join(explain(error).split()), pause)
-            if found is None and not follow:
+            if rows is None and not follow:
                 return
-            if not found:
+            if not rows:
                 stopping.wait(pause)
 
     def _score_batch(self) -> list[Arrived] | None:
@@ -156,19 +157,19 @@ class Follower:
             if not rows:
                 return rows
             predictions, rejects = self._outcome(scorer, rows)
-            place = ["source", "source_id"]
-            _write(connection, prediction_table(self._contract), place, predictions)
-            _write(connection, "scoring_rejects", ["contract", *place], rejects)
+            key = ["source", "source_id"]
+            _write(connection, prediction_table(self._contract), key, predictions)
+            _write(connection, "scoring_rejects", ["contract", *key], rejects)
             _forget(connection, prediction_table(self._contract), rejects, "true")
-            own = f"contract = {literal(self._contract.name)}"
-            _forget(connection, "scoring_rejects", predictions, own)
+            condition = f"contract = {literal(self._contract.name)}"
+            _forget(connection, "scoring_rejects", predictions, condition)
         self._acknowledge(predictions)
         self.scored += len(predictions)
         self.rejected += len(rejects)
         if rejects:
             _LOGGER.warning(
                 "%d rejected, see scoring_rejects; the first is %s, %d: %s",
-                *(len(rejects), *(rejects[0][name] for name in (*place, "reason"))),
+                *(len(rejects), *(rejects[0][name] for name in (*key, "reason"))),
             )
         return rows
 
@@ -178,34 +179,33 @@ class Follower:
         """The rows of the tables of predictions and of rejects."""
         manifest, response = scorer.manifest, self._contract.target.response_name
         facts = {"model_version": manifest.version, "release": manifest.release}
-        readable = [one for one in rows if one.fault is None]
-        values = [one.values for one in readable]
+        readable = [row for row in rows if row.fault is None]
+        values = [row.values for row in readable]
         features = list(manifest.contract.features)
-        positions, answers, faults = scorer.score(
-            pd.DataFrame(values, columns=features, dtype=object)
-        )
+        frame = pd.DataFrame(values, columns=features, dtype=object)
+        positions, scored, faults = scorer.score(frame)
         predictions = [
-            readable[position].place | facts | {response: value, "scored_at": datetime.now(UTC)}
-            for position, value in zip(positions, scorer.values(answers), strict=True)
+            readable[position].origin | facts | {response: value, "scored_at": datetime.now(UTC)}
+            for position, value in zip(positions, scorer.values(scored), strict=True)
         ]
-        refused = [(one, one.fault) for one in rows if one.fault is not None]
-        refused += [(readable[position], reason) for position, reason in faults.items()]
+        rejected = [(row, row.fault) for row in rows if row.fault is not None]
+        rejected += [(readable[position], reason) for position, reason in faults.items()]
         rejects = [
             {
                 "contract": self._contract.name,
-                "source": one.place["source"],
-                "source_id": one.place["source_id"],
+                "source": row.origin["source"],
+                "source_id": row.origin["source_id"],
                 "reason": plain(reason),
-                "row_data": as_json(one.values),
+                "row_data": as_json(row.values),
             }
             | facts
-            for one, reason in refused
+            for row, reason in rejected
         ]
         return predictions, rejects
 
 
 def install(contract: Contract) -> bool:
-    """Have new rows of the contract's table queued from now on; gives whether they were not."""
+    """Have new rows of the contract's table queued from now on; False if they were already."""
     with engine_for(database_url()).begin() as connection:
         is_new = not _execute(connection, _HAS_TRIGGER, contract).scalar_one()
         if is_new:
@@ -220,13 +220,13 @@ def uninstall(contract: Contract) -> int:
 
 
 def enqueue_unscored(contract: Contract) -> int:
-    """Queue every row without a prediction, rejected ones too; gives how many did not wait."""
+    """Queue every row without a prediction, rejected ones too; gives how many were added."""
     with engine_for(database_url()).begin() as connection:
         return _execute(connection, _ENQUEUE, contract).rowcount
 
 
 def _execute(
-    connection: Connection, statement: str, contract: Contract, **others: Any
+    connection: Connection, statement: str, contract: Contract, **parts: Any
 ) -> CursorResult[Any]:
     names = {
         "contract": contract.name,
@@ -236,24 +236,25 @@ def _execute(
         "predictions": prediction_table(contract),
         "trigger": f"scoring_{contract.name}",
     }
-    known = {name: quoted(one) for name, one in names.items()}
-    known |= {f"{name}_text": literal(one) for name, one in names.items()}
-    return execute_plainly(connection, statement.format(**known, **others))
+    fields = {name: quoted(value) for name, value in names.items()}
+    fields |= {f"{name}_text": literal(value) for name, value in names.items()}
+    return execute_plainly(connection, statement.format(**fields, **parts))
 
 
 def _write(connection: Connection, name: str, key: Sequence[str], records: list[Record]) -> None:
     """Write rows; one that is there with the same key is replaced."""
     if records:
         statement = insert(table(name, *map(column, records[0])))
-        given = dict(statement.excluded.items())
-        connection.execute(statement.on_conflict_do_update(index_elements=key, set_=given), records)
+        values = dict(statement.excluded.items())
+        upsert = statement.on_conflict_do_update(index_elements=key, set_=values)
+        connection.execute(upsert, records)
 
 
 def _forget(connection: Connection, table: str, records: list[Record], condition: str) -> None:
-    """Delete the rows of the same places."""
-    places: dict[str, list[int]] = {}
-    for one in records:
-        places.setdefault(one["source"], []).append(one["source_id"])
+    """Delete the rows of a table that have the sources and numbers of these records."""
+    ids_by_source: dict[str, list[int]] = {}
+    for record in records:
+        ids_by_source.setdefault(record["source"], []).append(record["source_id"])
     statement = text(_FORGET.format(table=table, condition=condition))
-    for source, ids in places.items():
+    for source, ids in ids_by_source.items():
         connection.execute(statement, {"source": source, "ids": ids})

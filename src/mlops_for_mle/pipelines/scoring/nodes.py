@@ -23,8 +23,8 @@ class Part(NamedTuple):
 class Source(NamedTuple):
     """Rows that are too many to hold at once.
 
-    ``parts`` divides some of their columns; there is at least one part, if without rows. Columns
-    that are ``typed`` hold the database's own text of numbers and times.
+    ``parts`` gives parts with some of their columns; there is at least one, if without rows.
+    Columns that are ``typed`` hold the database's own text of numbers and times.
     """
 
     schema: pa.Schema
@@ -47,16 +47,16 @@ class Batch(NamedTuple):
 def score_rows(source: Source, scorer: Scorer, ingestion: Mapping[str, Any]) -> Batch:
     """Have a release score rows, which are named and written as ``ingestion`` says."""
     contract = scorer.manifest.contract
-    found = {normalised(name): name for name in source.schema.names}
-    # A column that has a name of the contract keeps it: the contract's own table is a source, too.
-    renamed = {new: found[old] for old, new in ingestion.get("rename", {}).items() if old in found}
-    known = renamed | found
-    if missing := [name for name in contract.features if name not in known]:
-        names = ", ".join(source.schema.names)
-        raise UserError(f"scoring.source: missing column(s) {', '.join(missing)}; found {names}")
+    names = {normalised(name): name for name in source.schema.names}
+    # A column that has a name of the contract keeps it, since its own table is a source, too.
+    renamed = {new: names[old] for old, new in ingestion.get("rename", {}).items() if old in names}
+    available = renamed | names
+    if missing := [name for name in contract.features if name not in available]:
+        present = ", ".join(source.schema.names)
+        raise UserError(f"scoring.source: missing column(s) {', '.join(missing)}; found {present}")
     wanted = (*contract.features, contract.key, contract.timestamp)
-    columns = {name: known[name] for name in wanted if name in known}
-    typed = {name for name, given in columns.items() if given in source.typed}
+    columns = {name: available[name] for name in wanted if name in available}
+    typed = {name for name, given_name in columns.items() if given_name in source.typed}
     notation = Notation.of(ingestion).without(typed)
     empty = scorer.score_table(_named(source.schema.empty_table(), columns), 1, notation)
     parts = source.parts([*dict.fromkeys(columns.values())])
@@ -75,4 +75,4 @@ def _score_part(
 
 def _named(rows: pa.Table, columns: Mapping[str, str]) -> pa.Table:
     """The columns by the contract's names."""
-    return pa.table({name: rows[given] for name, given in columns.items()})
+    return pa.table({name: rows[source_name] for name, source_name in columns.items()})

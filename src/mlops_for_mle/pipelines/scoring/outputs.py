@@ -26,7 +26,7 @@ from mlops_for_mle.pipelines.scoring.options import place_of
 
 _MARK = "_SUCCESS"
 # Other programs call their files part-…, too.
-_OWN = re.compile(rf"{_MARK}|_?part-\d+-[0-9a-f]{{32}}\.parquet")
+_OUR_FILE = re.compile(rf"{_MARK}|_?part-\d+-[0-9a-f]{{32}}\.parquet")
 _SQL_TYPES = {
     pa.int32(): "integer",
     pa.int64(): "bigint",
@@ -67,10 +67,10 @@ class Folder:
 
     @contextmanager
     def staged(self) -> Iterator[None]:
-        """Let attempts be staged, of which nothing is left; a folder of other files is refused."""
+        """Let attempts be staged, and remove their rest; a folder of other files is refused."""
         self._files.makedirs("", exist_ok=True)
         for name in self._names():
-            if not _OWN.fullmatch(name):
+            if not _OUR_FILE.fullmatch(name):
                 raise UserError(f"scoring.output: {self.place} holds {name}: name another folder.")
         try:
             yield
@@ -79,7 +79,7 @@ class Folder:
 
     @contextmanager
     def writing(self, attempt: str) -> Iterator[Write]:
-        """Give what stages rows of an attempt."""
+        """Give the function that stages rows of an attempt."""
         from pyarrow.parquet import ParquetWriter
 
         name = f"_{attempt}.parquet"
@@ -109,12 +109,12 @@ class Table:
     @property
     def _columns(self) -> str:
         return ", ".join(
-            f"{quoted(one.name)} {_SQL_TYPES.get(one.type, 'text')}" for one in self.schema
+            f"{quoted(field.name)} {_SQL_TYPES.get(field.type, 'text')}" for field in self.schema
         )
 
     @contextmanager
     def staged(self) -> Iterator[None]:
-        """Let attempts be staged, of which nothing is left, if they could be published."""
+        """Let attempts be staged, if they could be published, and remove their rest."""
         drop = f"DROP TABLE IF EXISTS {self._stage}"
         columns = f'".attempt" text, {self._columns}'
         with engine_for(self.url).begin() as connection:
@@ -131,7 +131,7 @@ class Table:
 
     @contextmanager
     def writing(self, attempt: str) -> Iterator[Write]:
-        """Give what stages rows of an attempt, by COPY."""
+        """Give the function that stages rows of an attempt, by COPY."""
 
         def write(rows: pa.Table) -> None:
             staged = rows.add_column(0, ".attempt", pa.repeat(attempt, rows.num_rows))
@@ -144,17 +144,17 @@ class Table:
     def publish(self, attempts: Sequence[str], connection: Connection) -> None:
         """Have the table hold the rows of some attempts and no others; others read on meanwhile."""
         target = relation(connection, self.place)
-        # Whoever writes to the table waits behind one who waits for its lock.
+        # Writers to the table queue behind whoever waits for its lock.
         execute_plainly(connection, "SET LOCAL lock_timeout TO '30s'")
         execute_plainly(connection, f"CREATE TABLE IF NOT EXISTS {target} ({self._columns})")
-        # Two that fill it at once, by two ways to write its name, would leave the rows of both.
+        # Else two runs that spell its name differently could both leave their rows.
         execute_plainly(connection, f"LOCK TABLE {target} IN SHARE ROW EXCLUSIVE MODE")
         if attempts:
             execute_plainly(connection, f"DELETE FROM {target}")  # noqa: S608  (quoted)
-        listed = ", ".join(map(quoted, self.schema.names))
-        chosen = ", ".join(map(literal, attempts)) or "NULL"
-        taken = f'SELECT {listed} FROM {self._stage} WHERE ".attempt" IN ({chosen})'  # noqa: S608
-        execute_plainly(connection, f"INSERT INTO {target} ({listed}) {taken}")
+        columns = ", ".join(map(quoted, self.schema.names))
+        names = ", ".join(map(literal, attempts)) or "NULL"
+        staged = f'SELECT {columns} FROM {self._stage} WHERE ".attempt" IN ({names})'  # noqa: S608
+        execute_plainly(connection, f"INSERT INTO {target} ({columns}) {staged}")
 
 
 Output = Folder | Table
@@ -165,7 +165,7 @@ def output_of(name: str, url: str, schema: pa.Schema) -> Output:
     if place_of(name) != "file":
         return Table(name, schema, url)
     files, folder = files_of(name)
-    # Whole, since two runs may write it in other words, and their workers stand elsewhere.
+    # The whole path, since two runs may write it differently, and workers have other folders.
     return Folder(str(files.unstrip_protocol(normpath(folder))), schema)
 
 

@@ -1,4 +1,4 @@
-"""A release that is loaded, and what it says to rows."""
+"""A loaded release, and its predictions for rows."""
 
 import logging
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Scorer:
     predictor: Predictor
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """What a copy is made of."""
+        """How a copy is made: it loads the release itself."""
         return loaded, (self.store, self.manifest.contract.name, self.manifest.release)
 
     def score(
@@ -46,16 +46,17 @@ class Scorer:
         positions = np.delete(np.arange(len(rows)), list(rejected))
         matrix = encode_rows(fitting, contract)
         # Not every graph takes a matrix without rows.
-        answers = self.predictor.predict(matrix if len(matrix) else np.zeros((1, matrix.shape[1])))
-        is_finite = np.isfinite(answers.values)[: len(matrix)]
-        for row in np.flatnonzero(~is_finite):
-            rejected[int(positions[row])] = f"the model answers {answers.values[row]}"
-        chosen = np.flatnonzero(is_finite)
-        return positions[chosen], answers.taken(chosen), dict(sorted(rejected.items()))
+        inputs = matrix if len(matrix) else np.zeros((1, matrix.shape[1]))
+        predictions = self.predictor.predict(inputs)
+        is_finite = np.isfinite(predictions.values)[: len(matrix)]
+        for index in np.flatnonzero(~is_finite):
+            rejected[int(positions[index])] = f"the model answers {predictions.values[index]}"
+        finite = np.flatnonzero(is_finite)
+        return positions[finite], predictions.taken(finite), dict(sorted(rejected.items()))
 
-    def values(self, answers: Predictions) -> list[Any]:
+    def values(self, predictions: Predictions) -> list[Any]:
         """The predictions as the table holds them: the values of classes, or numbers."""
-        values, classes = answers.values.tolist(), self.manifest.contract.target.values
+        values, classes = predictions.values.tolist(), self.manifest.contract.target.values
         return [classes[code] for code in values] if classes else values
 
     def score_table(self, rows: pa.Table, first_row: int, notation: Notation) -> Scored:
@@ -69,31 +70,32 @@ class Scorer:
         features = rows.select(list(contract.features)).to_pandas(
             ignore_metadata=True, date_as_object=False, types_mapper=_WHOLE.get
         )
-        positions, answers, rejected = self.score(features, notation)
-        chosen, count = rows.take(pa.array(positions)), len(positions)
+        positions, predictions, rejected = self.score(features, notation)
+        scored_rows, count = rows.take(pa.array(positions)), len(positions)
         columns = {"row_number": pa.array(positions + first_row, pa.int64())}
         for name in rows.column_names:
             if name in (contract.key, contract.timestamp):
-                columns[name] = chosen[name]
-            if name == contract.timestamp and not pa.types.is_integer(chosen[name].type):
-                times = read_times(chosen[name].to_pandas(), notation.date_formats.get(name))
+                columns[name] = scored_rows[name]
+            if name == contract.timestamp and not pa.types.is_integer(scored_rows[name].type):
+                times = read_times(scored_rows[name].to_pandas(), notation.date_formats.get(name))
                 columns[name] = pa.array(times, pa.timestamp("us"), from_pandas=True)
-        number = pa.int64() if target.classes else pa.float64()
-        kind = pa.string() if target.has_text_classes else number
-        columns[target.response_name] = pa.array(self.values(answers), kind)
+        number_type = pa.int64() if target.classes else pa.float64()
+        value_type = pa.string() if target.has_text_classes else number_type
+        columns[target.response_name] = pa.array(self.values(predictions), value_type)
         if target.classes:
-            labels = [target.labels[code] for code in answers.values.tolist()]
+            labels = [target.labels[code] for code in predictions.values.tolist()]
             columns["label"] = pa.array(labels, pa.string())
-        if answers.probabilities is not None:
-            ends = np.arange(count + 1, dtype=np.int32) * len(target.classes)
-            columns["probabilities"] = pa.ListArray.from_arrays(ends, answers.probabilities.ravel())
+        if predictions.probabilities is not None:
+            offsets = np.arange(count + 1, dtype=np.int32) * len(target.classes)
+            probabilities = predictions.probabilities.ravel()
+            columns["probabilities"] = pa.ListArray.from_arrays(offsets, probabilities)
         columns["model_version"] = pa.array(np.full(count, self.manifest.version, np.int32))
         columns["release"] = pa.repeat(self.manifest.release, count)
-        refused = rows.take(pa.array(rejected, pa.int64())).to_pylist()
+        rejected_rows = rows.take(pa.array(rejected, pa.int64())).to_pylist()
         rejects = {
             "row_number": pa.array([position + first_row for position in rejected], pa.int64()),
             "reason": pa.array(rejected.values(), pa.string()),
-            "row_data": pa.array(map(as_json, refused), pa.string()),
+            "row_data": pa.array(map(as_json, rejected_rows), pa.string()),
         }
         return pa.table(columns), pa.table(rejects)
 
@@ -101,6 +103,6 @@ class Scorer:
 @lru_cache(maxsize=2)
 def loaded(store: str, contract: str, release: str) -> Scorer:
     """A release that has answered its own example, loaded once a process; else a ReleaseError."""
-    found = ReleaseStore(store).fetch(contract, release)
+    fetched = ReleaseStore(store).fetch(contract, release)
     _LOGGER.info("release=%s is loaded", release)
-    return Scorer(store, found.manifest, load(found))
+    return Scorer(store, fetched.manifest, load(fetched))

@@ -64,12 +64,12 @@ class TopicFollower(Follower):
         self._taken: list[Message] = []
         # None stands for the partitions that are not known before the group assigns them.
         self._unread: set[int | None] = {None}
-        # Its log repeats several times a second what the callback for errors is told.
-        clients: dict[str, Any] = {"error_cb": self._note, "log_level": 0}
+        # The client's log would repeat several times a second what the callback is told.
+        clients: dict[str, Any] = {"error_cb": self._on_error, "log_level": 0}
         for name, value in os.environ.items():
-            known = name.removeprefix("KAFKA_").lower().replace("_", ".")
-            if name.startswith("KAFKA_") and known.startswith(_PROPERTIES) and value:
-                clients[known] = value
+            setting = name.removeprefix("KAFKA_").lower().replace("_", ".")
+            if name.startswith("KAFKA_") and setting.startswith(_PROPERTIES) and value:
+                clients[setting] = value
         clients |= settings
         self._producer = Producer({"message.timeout.ms": 30_000, **clients})
         self._consumer = Consumer(
@@ -82,12 +82,12 @@ class TopicFollower(Follower):
                 **clients,
             }
         )
-        self._consumer.subscribe([topic], on_assign=self._assigned)
+        self._consumer.subscribe([topic], on_assign=self._on_assign)
 
     def _take(
         self, connection: Connection, features: Mapping[str, Feature]
     ) -> list[Arrived] | None:
-        # Those that were read last are given again where they are not yet acknowledged.
+        # What was read last and is not yet acknowledged comes again.
         if not self._taken:
             for message in self._consumer.consume(self._size, timeout=0):
                 error = message.error()
@@ -103,35 +103,39 @@ class TopicFollower(Follower):
             raise UserError(f"Topic {self._topic}: {failure}")
         if not self._taken and not self._unread:
             return None
-        return [arrived(one, self._contract) for one in self._taken]
+        return [arrived(message, self._contract) for message in self._taken]
 
     def _acknowledge(self, predictions: list[Record]) -> None:
         if topic := self._output_topic:
             outcomes: list[KafkaError | None] = []
-            for one in predictions:
+            for prediction in predictions:
                 self._producer.produce(
-                    topic, as_json(one), on_delivery=lambda error, _: outcomes.append(error)
+                    topic, as_json(prediction), on_delivery=lambda error, _: outcomes.append(error)
                 )
             self._producer.flush()
             for error in filter(None, outcomes):
                 raise UserError(f"Topic {topic}: {error.str()}")
-        ends = {one.partition() or 0: (one.offset() or 0) + 1 for one in self._taken}
+        offsets = {}
+        for message in self._taken:
+            offsets[message.partition() or 0] = (message.offset() or 0) + 1
         self._taken = []
-        self._consumer.commit(offsets=[TopicPartition(self._topic, *end) for end in ends.items()])
+        commits = [TopicPartition(self._topic, *offset) for offset in offsets.items()]
+        self._consumer.commit(offsets=commits)
 
     def close(self) -> None:
-        """Leave the group; brokers that are away are not waited for for long."""
+        """Leave the group, without waiting long for brokers that are away."""
         # The client waits as long as a session lasts, and no signal interrupts it. What is not
         # committed then is read again, and has one prediction.
         leaving = Thread(target=self._consumer.close, daemon=True)
         leaving.start()
         leaving.join(_PATIENCE_SECONDS)
 
-    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._unread = {one.partition for one in partitions}
-        _LOGGER.info("topic=%s partitions=%s", self._topic, [one.partition for one in partitions])
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        numbers = [partition.partition for partition in partitions]
+        self._unread = set(numbers)
+        _LOGGER.info("topic=%s partitions=%s", self._topic, numbers)
 
-    def _note(self, error: KafkaError) -> None:
+    def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._failure = f"the brokers do not answer: {self._trouble}"
         else:
@@ -141,33 +145,33 @@ class TopicFollower(Follower):
 def arrived(message: Message, contract: Contract) -> Arrived:
     """The row in a message, with its own time where the row has none, or what is wrong with it."""
     source, value = f"kafka:{message.topic()}/{message.partition()}", message.value()
-    place: Record = {"source": source, "source_id": message.offset()}
+    origin: Record = {"source": source, "source_id": message.offset()}
     try:
         values = read_row(value, contract)
     except ValueError as error:
-        return Arrived(place, (value or b"").decode(errors="replace"), str(error))
+        return Arrived(origin, (value or b"").decode(errors="replace"), str(error))
     key, time = values.get(contract.key), values.get(contract.timestamp)
-    kind, milliseconds = message.timestamp()
-    if not time and kind != TIMESTAMP_NOT_AVAILABLE:
+    timestamp_type, milliseconds = message.timestamp()
+    if not time and timestamp_type != TIMESTAMP_NOT_AVAILABLE:
         # Whoever sends a message may give it any number.
         with suppress(OverflowError):
             time = _utc(milliseconds=milliseconds)
     # A boolean is an int of Python's, too.
-    place |= {"row_key": key if type(key) is int else None, "timestamp": time}
-    return Arrived(place, values)
+    origin |= {"row_key": key if type(key) is int else None, "timestamp": time}
+    return Arrived(origin, values)
 
 
 def read_row(value: bytes | None, contract: Contract) -> dict[str, Any]:
     """The columns in the value of a message; a ``ValueError`` says why it holds no row."""
     if value is None:
         raise ValueError("has no value (a tombstone)")
-    kinds = {contract.timestamp: "Timestamp"}
+    logical_types = {contract.timestamp: "Timestamp"}
     try:
         row = msgspec.json.decode(value)
         if isinstance(row, dict) and row.keys() == {"schema", "payload"}:
-            columns = (row["schema"] or {}).get("fields", ())
-            named = ((normalised(one["field"]), one["name"]) for one in columns if one.get("name"))
-            kinds |= {name: kind.rpartition(".")[2] for name, kind in named}
+            for field in (row["schema"] or {}).get("fields", ()):
+                if field.get("name"):
+                    logical_types[normalised(field["field"])] = field["name"].rpartition(".")[2]
             row = row["payload"]
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"is no JSON: {error}") from None
@@ -175,21 +179,21 @@ def read_row(value: bytes | None, contract: Contract) -> dict[str, Any]:
         raise ValueError("is no envelope of Kafka Connect") from None
     if not isinstance(row, dict):
         raise ValueError("is no JSON object")  # noqa: TRY004  (one kind for all reasons)
-    row = {normalised(name): given for name, given in row.items()}
-    for name, given in row.items():
-        # Of what is nested as deep as JSON is read, no more could be said.
-        one = row[name] = plain(given) if isinstance(given, dict | list) else given
-        unit = _UNITS.get(kinds.get(name, ""))
+    row = {normalised(name): value for name, value in row.items()}
+    for name, raw in row.items():
+        # What is nested as deep as JSON is read could not be written again.
+        cell = row[name] = plain(raw) if isinstance(raw, dict | list) else raw
+        unit = _UNITS.get(logical_types.get(name, ""))
         try:
-            if type(one) is int and unit:
-                row[name] = _utc(**{unit: one})
-            elif type(one) is int and one not in _BIGINT:
+            if type(cell) is int and unit:
+                row[name] = _utc(**{unit: cell})
+            elif type(cell) is int and cell not in _BIGINT:
                 # Larger than any number of a table; as text it is refused in words.
-                row[name] = str(one)
-            elif name == contract.timestamp and one is not None:
-                row[name] = read_time(str(one)).isoformat()
+                row[name] = str(cell)
+            elif name == contract.timestamp and cell is not None:
+                row[name] = read_time(str(cell)).isoformat()
         except (ArithmeticError, ValueError):
-            raise ValueError(f"{name}: is no time, found {one!r:.80}") from None
+            raise ValueError(f"{name}: is no time, found {cell!r:.80}") from None
     return row
 
 
