@@ -111,7 +111,7 @@ class Notation(Configuration):
     def without(self, columns: Collection[str]) -> "Notation":
         """The same for a source of which some columns hold plain numbers, or times in ISO 8601."""
         plain = dict.fromkeys(columns, NumberFormat())
-        dates = {name: one for name, one in self.date_formats.items() if name not in plain}
+        dates = {name: code for name, code in self.date_formats.items() if name not in plain}
         formats = {"number_formats": self.number_formats | plain, "date_formats": dates}
         return self.model_copy(update=formats)
 

@@ -195,7 +195,7 @@ def _database_source(url: str, source: str, size: int) -> Source:
             read = partial(_read_range, url, query, fields, snapshot)
             yield [Part(first, partial(read, where)) for first, where in ranges or [(1, "")]]
 
-    typed = frozenset(one.name for one in described if one.type_code in _AS_TEXT)
+    typed = frozenset(column.name for column in description if column.type_code in _AS_TEXT)
     return Source(schema, parts, typed)
 
 
