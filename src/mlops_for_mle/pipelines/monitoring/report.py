@@ -70,7 +70,9 @@ def compare_bins(column: Column, seen: Column) -> list[tuple[str, float, float]]
         between = [f"{low} to {high}" for low, high in pairwise(edges)]
         names = [f"below {edges[0]}", *between, f"from {edges[-1]}"] if edges else ["all"]
     found = list(zip(names, before, now, strict=True))
-    return found if column.is_number or before[0] or now[0] else found[1:]
+    # A category that is missing in every row has no other bin.
+    is_shown = column.is_number or before[0] or now[0] or not column.categories
+    return found if is_shown else found[1:]
 
 
 def quantity(metric: str, value: float | None) -> str:
