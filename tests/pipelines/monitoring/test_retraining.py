@@ -53,6 +53,7 @@ def test_one_bad_window_changes_nothing_and_is_told():
     assert found.reasons == [
         "performance: alarm in 1 of the last 3 labelled windows (runs 2); 2 in 3 call for retrain."
     ]
+    assert decision().reasons == ["iris-v1-run1: no new window to decide by yet."]
     # Nor does an estimate, however often.
     assert decision(*(finding(hour, "estimate") for hour in range(3))).decision == "none"
 
