@@ -49,6 +49,19 @@ def test_the_report_shows_every_area_and_escapes_every_name():
     assert "<tr><td>no</td><td>187</td><td>13</td><td>0</td></tr>" in page
 
 
+def test_a_category_without_any_value_has_a_figure_too():
+    contract = Contract.model_validate(
+        CONTRACT.model_dump() | {"features": {"shift": {"type": "category", "categories": ["a"]}}}
+    )
+    changed = reference(contract, shift=Column("category", (), counts=(0,), missing=200))
+    columns = {"shift": changed.columns["shift"], "prediction": ANSWERS}
+    data = window(rated=rated(187, 13), columns=columns)
+
+    page = write_report(run(data, changed), changed, {"": data}, MonitoringOptions())
+
+    assert page.count("<figure") == 2
+
+
 def test_bins_are_named_by_their_borders_and_those_of_dates_by_dates():
     day = 86_400.0
     days = Column("time", (20_000 * day, 20_010 * day), scale=6 * day, counts=(1, 1, 2))

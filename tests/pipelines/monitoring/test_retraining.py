@@ -16,10 +16,11 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
     admit_champion,
     choose_rows,
     conclude_decision,
+    decide_on_retraining,
     require_open,
 )
 from mlops_for_mle.releases.manifest import Release
-from tests.pipelines.monitoring.examples import DECISION, LINE
+from tests.pipelines.monitoring.examples import DECISION, LINE, run, window
 from tests.releases import IRIS_CONTRACT, changed, iris_release, iris_rows
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -28,6 +29,17 @@ OPEN = replace(DECISION, evidence_from=BEGIN, run_id="own", created_at=BEGIN + t
 
 def at(hour: float) -> datetime:
     return BEGIN + timedelta(hours=hour)
+
+
+def test_without_a_new_window_nothing_is_decided():
+    none = {"windows": [], "labelled windows": []}
+
+    found = decide_on_retraining(replace(run(window()), id=99), none, RetrainingOptions())
+
+    assert (found.decision, found.reasons) == (
+        "none",
+        ["iris-v1-run1: no new window to decide by yet."],
+    )
 
 
 def test_what_is_not_called_for_says_why():

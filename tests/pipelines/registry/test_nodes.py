@@ -140,9 +140,25 @@ def test_a_metric_that_is_not_measured_is_refused_with_those_that_are():
         decision(candidate(), metric="rmse")
 
 
+def of_features(*names: str) -> Contract:
+    features: dict[str, Any] = {name: {} for name in names}
+    return Contract.model_validate(IRIS_CONTRACT.model_dump() | {"features": features})
+
+
+def test_a_champion_that_lacks_a_feature_is_compared_by_the_columns_that_it_knows():
+    older = of_features("petal_length", "sepal_length")
+    before = assemble(iris_rows(), older, estimator=MODELS["good"], calibrate=False)
+    manifest = champion(contract=older).manifest
+    incumbent = Release(manifest=manifest, model=before.predictor.model)
+
+    found = compare_models(candidate(), incumbent, gates())
+
+    assert found.metrics["champion"]["accuracy"] > 0.9
+    assert "champion version 1 has 0.9" in found.reasons[1]
+
+
 def test_a_champion_of_other_columns_cannot_be_compared():
-    features = {name: {} for name in ("length", "width", "depth", "weight")}
-    other = Contract.model_validate(IRIS_CONTRACT.model_dump() | {"features": features})
+    other = of_features("length", "width", "depth", "weight")
 
     with pytest.raises(UserError, match=r"columns or classes \(length, .* new contract\.name"):
         compare_models(candidate(), champion(contract=other), gates())

@@ -71,7 +71,9 @@ def compare_bins(column: Column, current: Column) -> list[tuple[str, float, floa
         between = [f"{low} to {high}" for low, high in pairwise(edges)]
         names = [f"below {edges[0]}", *between, f"from {edges[-1]}"] if edges else ["all"]
     bins = list(zip(names, before, now, strict=True))
-    return bins if column.is_number or before[0] or now[0] else bins[1:]
+    # A category that is missing in every row has no other bin.
+    is_shown = column.is_number or before[0] or now[0] or not column.categories
+    return bins if is_shown else bins[1:]
 
 
 def quantity(metric: str, value: float | None) -> str:

@@ -84,11 +84,13 @@ def decide_on_retraining(
             evidence += [window.window_from for window in alarms]
             decision = max(decision, action, key=_LEAST_URGENT_FIRST.index)
     count = min(retraining.windows, len(history["windows"]))
+    # Those that a retraining has answered count no more, whatever their state.
+    seen = f"no alarm in the last {count} windows" if count else "no new window to decide by yet"
     return RetrainingDecision(
         contract=run.contract,
         monitoring_run_id=run.id,
         decision=decision,
-        reasons=reasons or [f"{run.release}: no alarm in the last {count} windows."],
+        reasons=reasons or [f"{run.release}: {seen}."],
         evidence_from=min(evidence, default=None),
     )
 
