@@ -41,9 +41,18 @@ def watch(project: Project, every: timedelta, rounds: int | None, webhook: str |
     MonitoringOptions.model_validate(project.parameters["monitoring"])
     RetrainingOptions.model_validate(project.parameters["retraining"])
     logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    last_sent, is_stopped = "none", False
 
-    last_sent = "none"
+    def stop(*_: Any) -> None:
+        nonlocal is_stopped
+        is_stopped = True
+        raise KeyboardInterrupt
+
+    def pause() -> None:
+        # What is raised where the interpreter itself calls back, as imports make it do, is lost.
+        if is_stopped:
+            raise KeyboardInterrupt
+        time.sleep(every.total_seconds())
 
     def look() -> bool:
         nonlocal last_sent
@@ -52,9 +61,11 @@ def watch(project: Project, every: timedelta, rounds: int | None, webhook: str |
             last_sent = decision.decision
         return bool(decision.decision == "retrain" and decision.acted_at is None)
 
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     click.echo(f"Watching {project.contract.name} every {every.total_seconds():g} s.")
     try:
-        keep_watch(look, partial(run_pipeline, project, "retrain"), every, rounds)
+        keep_watch(look, partial(run_pipeline, project, "retrain"), pause, rounds)
     except KeyboardInterrupt:
         click.echo("Stopped.")
 
@@ -62,7 +73,7 @@ def watch(project: Project, every: timedelta, rounds: int | None, webhook: str |
 def keep_watch(
     look: Callable[[], bool],
     retrain: Callable[[], Any],
-    every: timedelta,
+    pause: Callable[[], None],
     rounds: int | None = None,
 ) -> None:
     """Look once a round, and retrain where a look says so; for some rounds, or until stopped.
@@ -91,7 +102,7 @@ def keep_watch(
                 _LOGGER.warning("%s; will be tried again", " ".join(explain(error).split()))
         if number == rounds:
             return
-        time.sleep(every.total_seconds())
+        pause()
 
 
 def tell(webhook: str, decision: RetrainingDecision) -> bool:

@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
-from datetime import timedelta
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any, ClassVar
@@ -15,45 +15,45 @@ from sqlalchemy.engine import make_url
 from mlops_for_mle.commands import watch
 from mlops_for_mle.commands.watch import keep_watch, tell
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.paths import project_path
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.end_to_end.commands import Project, finish
 from tests.pipelines.monitoring.examples import DECISION
 from tests.pipelines.monitoring.traffic import Traffic, deployed_release
+from tests.projects import invoke
 from tests.relay import Relay
 from tests.servers import eventually, query
 
 RUNS = "SELECT count(*) FROM monitoring_runs"
-MINUTE = timedelta(minutes=1)
 
 
 class Work:
-    """Work whose outcomes are known, on a clock that only sleeping moves.
+    """Work whose outcomes are known, on a clock that only pauses move, by a minute.
 
     An error is raised, anything else is given, the last outcome again and again.
     """
 
-    now = 0.0
+    now = 0
 
     def __init__(self, *outcomes: Any) -> None:
         self._outcomes = list(outcomes)
-        self.done_at: list[float] = []
+        self.done_at: list[int] = []
 
     def __call__(self) -> Any:
-        self.done_at.append(Work.now / 60)
+        self.done_at.append(Work.now)
         outcome = self._outcomes.pop(0) if len(self._outcomes) > 1 else self._outcomes[0]
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
     @classmethod
-    def sleep(cls, seconds: float) -> None:
-        cls.now += seconds
+    def pause(cls) -> None:
+        cls.now += 1
 
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch) -> None:
-    monkeypatch.setattr(Work, "now", 0.0)
-    monkeypatch.setattr(watch, "time", Work)
+    monkeypatch.setattr(Work, "now", 0)
 
 
 def test_looks_keep_their_pace_whatever_they_fail_with_and_what_they_call_for_is_done_at_once(
@@ -62,7 +62,7 @@ def test_looks_keep_their_pace_whatever_they_fail_with_and_what_they_call_for_is
     look = Work(UserError("no server"), ValueError("a fault"), True, UserError("the last"))
     retrain = Work(None)
     with pytest.raises(UserError, match="the last"):
-        keep_watch(look, retrain, MINUTE, rounds=4)
+        keep_watch(look, retrain, Work.pause, rounds=4)
 
     assert (look.done_at, retrain.done_at) == ([0, 1, 2, 3], [2])
     assert "no server; will be tried again" in caplog.text
@@ -71,10 +71,25 @@ def test_looks_keep_their_pace_whatever_they_fail_with_and_what_they_call_for_is
 
 def test_a_retraining_that_fails_is_tried_more_and_more_seldom_while_looks_go_on():
     look, retrain = Work(True), Work(*[UserError("too few labels")] * 3, None)
-    keep_watch(look, retrain, MINUTE, rounds=9)
+    keep_watch(look, retrain, Work.pause, rounds=9)
 
     assert look.done_at == [0, 1, 2, 3, 4, 5, 6, 7, 8]
     assert retrain.done_at == [0, 1, 3, 7, 8]
+
+
+def test_a_signal_of_which_the_exception_is_lost_ends_it_after_the_round(monkeypatch):
+    def lose_the_exception(*_):
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        raise UserError("no server")
+
+    monkeypatch.setattr(watch, "run_pipeline", lose_the_exception)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert invoke(project_path(), "watch").output.endswith("Stopped.\n")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Hook(BaseHTTPRequestHandler):
