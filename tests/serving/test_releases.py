@@ -12,7 +12,7 @@ from mlops_for_mle.releases.manifest import Example, Manifest, Release
 from mlops_for_mle.releases.store import MODEL_FILE
 from mlops_for_mle.serving.releases import Cache, LoadFailure
 from mlops_for_mle.serving.services import Services
-from tests.releases import house_release, iris_release
+from tests.releases import changed, house_release, iris_release
 from tests.serving.conftest import Database, deployment_of, wait_until
 
 pytestmark = pytest.mark.integration
@@ -205,7 +205,8 @@ def test_of_the_releases_that_were_served_none_is_remembered(services, deploy):
     names = []
     services.start()
     for version in range(10, 12):
-        release = iris_release(version)
+        # Not the one that other tests are given.
+        release = changed(iris_release(1), version=version, release=f"iris-v{version}-forgotten")
         names.append(release.manifest.release)
         deploy(release)
         wait_for_release(services, release)
