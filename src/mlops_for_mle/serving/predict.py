@@ -209,7 +209,7 @@ class Answers:
         # The template of a class names it, so its code, the first text of a row, is not used.
         self._first_text = 1 if labels else 0
         self._value_template = self._template({})
-        self._class_templates = {
+        self._templates = {
             code: self._template({self._target.response_name: values[code], "label": label})
             for code, label in labels.items()
         }
@@ -222,7 +222,7 @@ class Answers:
         prediction_id = question.request.prediction_id.encode()
         if rows.form is Form.ONE:
             (part,) = parts
-            template = self._class_templates.get(part.values.item(0), self._value_template)
+            template = self._templates.get(part.values.item(0), self._value_template)
             text = template % (*part.texts[self._first_text :], prediction_id)
             if part.outside is not None:
                 text = self._add_outside(text, part.outside[0].tolist())
@@ -260,8 +260,7 @@ class Answers:
         """The answers to the rows of a part, as JSON."""
         columns = (text.split(b",") for text in part.texts[self._first_text :])
         rows = zip(part.values.tolist(), *columns, ids, strict=False)
-        templates, default = self._class_templates, self._value_template
-        answers = [templates.get(row[0], default) % row[1:] for row in rows]
+        answers = [self._templates.get(row[0], self._value_template) % row[1:] for row in rows]
         if part.outside is None:
             return answers
         return list(map(self._add_outside, answers, part.outside.tolist()))
@@ -272,8 +271,7 @@ class Answers:
         labels = [self.named(parts, self._target.labels)] if self._target.labels else []
         answer: dict[str, Any] = {COLUMNS_KEY: self._answer(SLOTS)}
         answer |= {"prediction_id": question.request.prediction_id} | self._release
-        outside = self._rows_outside(parts)
-        if outside:
+        if outside := self._rows_outside(parts):
             answer[OUTSIDE_KEY] = dict.fromkeys(outside, SLOTS)
         return filled(answer, (self.values(parts), *labels, *probabilities, *outside.values()))
 
