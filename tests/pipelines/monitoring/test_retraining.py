@@ -13,6 +13,7 @@ from mlops_for_mle.errors import NotCalledForError
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.retraining import (
+    WindowFinding,
     admit_champion,
     choose_rows,
     conclude_decision,
@@ -31,15 +32,21 @@ def at(hour: float) -> datetime:
     return BEGIN + timedelta(hours=hour)
 
 
-def test_without_a_new_window_nothing_is_decided():
-    none = {"windows": [], "labelled windows": []}
+@pytest.mark.parametrize(
+    ("windows", "reason"),
+    [
+        ([], "no new window to decide by yet"),
+        # An estimate calls for nothing, however often.
+        ([WindowFinding(number, at(3), at(4), ["estimate"]) for number in (2, 1)],
+         "no alarm in the last 2 windows"),
+    ],
+)  # fmt: skip
+def test_without_a_new_window_or_by_estimates_alone_nothing_is_done(windows, reason):
+    history = {"windows": windows, "labelled windows": windows}
 
-    found = decide_on_retraining(replace(run(window()), id=99), none, RetrainingOptions())
+    found = decide_on_retraining(replace(run(window()), id=99), history, RetrainingOptions())
 
-    assert (found.decision, found.reasons) == (
-        "none",
-        ["iris-v1-run1: no new window to decide by yet."],
-    )
+    assert (found.decision, found.reasons) == ("none", [f"iris-v1-run1: {reason}."])
 
 
 def test_what_is_not_called_for_says_why():
