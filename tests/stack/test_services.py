@@ -164,6 +164,18 @@ def test_no_log_holds_a_secret(stack):
     assert not [secret for secret in STRONG.values() if secret in said]
 
 
+def test_predictions_go_on_and_are_kept_while_s3_and_mlflow_are_gone(stack):
+    stack.s3.kill()
+    stack.stop("mlflow")
+    identity = stack.predict()["prediction_id"]
+    assert stack.stop("api") == 0
+    stack.start_api()
+    assert stack.get("/health/ready").json()["origin"] == "cache"
+    assert stack.predict()["iris_class"] == 2
+    kept = "SELECT count(*) FROM predictions WHERE prediction_id = :id"
+    assert eventually(lambda: scalar(stack.url_of("mlops"), kept, id=identity))
+
+
 def _deployed(stack: LocalStack) -> list[str]:
     events = query(stack.url_of("mlops"), "SELECT event FROM deployments ORDER BY id")
     return [event for (event,) in events]
