@@ -18,6 +18,7 @@ from benchmarks.serving.checks import wrong_request
 
 from mlops_for_mle.releases.predictor import Predictions
 from mlops_for_mle.serving.codec import MOST_ROWS
+from mlops_for_mle.serving.database import Pool
 from mlops_for_mle.serving.documents import plain
 from mlops_for_mle.serving.mlflow import INVOCATIONS
 from mlops_for_mle.serving.oip import INFER as TENSORS
@@ -89,6 +90,22 @@ def test_one_request_too_many_is_answered_with_429_and_the_place_is_free_again(s
         assert client.post("/predict", json=IRIS_ROW).status_code == 200
         is_over.set()
         assert [one.result().status_code for one in waiting] == [422] * 3
+
+
+def test_requests_that_arrive_in_one_turn_of_the_event_loop_are_counted_too():
+    is_over = threading.Event()
+    endpoint = Pool("turn", max_concurrency=8).endpoint(is_over.wait)
+
+    async def turn() -> list[Any]:
+        current_request.set(Request("GET", "/", {}, None, time.perf_counter(), "turn"))
+        asking = asyncio.gather(*(endpoint(60) for _ in range(5)), return_exceptions=True)
+        await asyncio.sleep(0.1)
+        is_over.set()
+        return await asyncio.wait_for(asking, 60)
+
+    answers = asyncio.run(turn())
+    assert answers[:2] == [True] * 2
+    assert [answer.status for answer in answers[2:]] == [429] * 3
 
 
 @pytest.mark.parametrize("path", ["/feedback", "/observations"])

@@ -88,7 +88,8 @@ class Pool:
     """
 
     def __init__(self, name: str, max_concurrency: int) -> None:
-        self._name, self._threads = name, CapacityLimiter(max(1, max_concurrency // 4))
+        self._name, self._requests = name, 0
+        self._threads = CapacityLimiter(max(1, max_concurrency // 4))
 
     @contextmanager
     def begin(self) -> "Iterator[Connection]":
@@ -114,13 +115,15 @@ class Pool:
 
         @wraps(function)
         async def endpoint(*values: Params.args, **named: Params.kwargs) -> Result:
-            if self._threads.available_tokens == 0:
-                most = self._threads.total_tokens
-                raise too_many(f"{most} such requests wait for the database already")
+            # Not `available_tokens`: a thread takes its token in the next turn of the event loop.
+            if self._requests == self._threads.total_tokens:
+                raise too_many(f"{self._requests} such requests wait for the database already")
             work = partial(function, *values, **named)
+            self._requests += 1
             try:
                 return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
             finally:
+                self._requests -= 1
                 current_request.get().is_wanted = False
 
         return endpoint
