@@ -10,20 +10,18 @@ const SPAN_SECONDS = 300;
 export function draw(recent, target, width) {
   const scale = makeScale(recent, width);
   const isRegression = target.task === "regression";
-  const intervals = recent.intervals.filter(
-    (one) => one.start + recent.interval_seconds > scale.start,
-  );
+  const intervals = recent.intervals.filter(({ start }) => start + recent.interval_seconds > scale.start);
   const figure = drawn("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img" });
   const totals = countClasses(intervals, target);
-  const total = totals.reduce((sum, one) => sum + one.count, 0);
-  const parts = totals.map((one) => `${one.label} ${whole(one.count)}`).join(", ");
+  const total = totals.reduce((sum, { count }) => sum + count, 0);
+  const parts = totals.map(({ label, count }) => `${label} ${whole(count)}`).join(", ");
   figure.setAttribute("aria-label", total ? text("chart", { total: whole(total), parts }) : text("noneYet"));
   figure.append(...timeAxis(scale, width));
   if (isRegression) figure.append(...course(intervals, scale, width));
   else figure.append(...columns(intervals, scale, target, recent.interval_seconds, width));
   const legend = isRegression
     ? [element("span", {}, swatch(0), text("mean"))]
-    : totals.map((one, index) => element("span", {}, swatch(index), `${one.label} ${whole(one.count)}`));
+    : totals.map(({ label, count }, index) => element("span", {}, swatch(index), `${label} ${whole(count)}`));
   return { figure, legend, total };
 }
 
@@ -40,10 +38,10 @@ function makeScale(recent, width) {
 function countClasses(intervals, target) {
   const named = target.task === "regression"
     ? [{ key: "", label: target.response_name }]
-    : target.classes.map((one, place) => ({ key: String(codeOf(one, place)), label: one.label }));
+    : target.classes.map((targetClass, place) => ({ key: String(codeOf(targetClass, place)), label: targetClass.label }));
   return named.map(({ key, label }) => ({
     label,
-    count: intervals.reduce((sum, one) => sum + (one.counts[key] ?? 0), 0),
+    count: intervals.reduce((sum, interval) => sum + (interval.counts[key] ?? 0), 0),
   }));
 }
 
@@ -70,37 +68,37 @@ function valueAxis(low, high, width) {
 }
 
 function columns(intervals, scale, target, step, width) {
-  const sums = intervals.map((one) => Object.values(one.counts).reduce((sum, count) => sum + count, 0));
+  const sums = intervals.map((interval) => Object.values(interval.counts).reduce((sum, count) => sum + count, 0));
   const { y, lines } = valueAxis(0, niceTop(Math.max(2, ...sums)), width);
-  const rectangles = intervals.flatMap((one) => {
+  const rectangles = intervals.flatMap((interval) => {
     let below = 0;
-    const x = scale.x(Math.max(one.start, scale.start));
-    const wide = Math.max(1, scale.x(one.start + step) - x - 1);
+    const x = scale.x(Math.max(interval.start, scale.start));
+    const wide = Math.max(1, scale.x(interval.start + step) - x - 1);
     return target.classes.map(({ value, label }, index) => {
-      const count = one.counts[String(codeOf({ value }, index))] ?? 0;
+      const count = interval.counts[String(codeOf({ value }, index))] ?? 0;
       if (count === 0) return null;
       const from = below;
       below += count;
       const place = { x, width: wide, y: y(below), height: y(from) - y(below) };
-      const title = drawn("title", {}, `${label} ${whole(count)} · ${clock(new Date(one.start * 1000))}`);
+      const title = drawn("title", {}, `${label} ${whole(count)} · ${clock(new Date(interval.start * 1000))}`);
       return drawn("rect", { ...place, rx: 1.5, class: `fill-${index % 6}` }, title);
     });
   });
-  return [...lines, ...rectangles.filter((one) => one !== null)];
+  return [...lines, ...rectangles.filter((rectangle) => rectangle !== null)];
 }
 
 function course(intervals, scale, width) {
   if (intervals.length === 0) return valueAxis(0, 1, width).lines;
-  const low = Math.min(...intervals.map((one) => one.minimum));
-  const high = Math.max(...intervals.map((one) => one.maximum));
+  const low = Math.min(...intervals.map((interval) => interval.minimum));
+  const high = Math.max(...intervals.map((interval) => interval.maximum));
   const room = (high - low || Math.abs(high) || 1) * 0.1;
   const { y, lines } = valueAxis(low - room, high + room, width);
-  const middle = (one) => scale.x(one.start + 2.5);
-  const upper = intervals.map((one) => `${middle(one)},${y(one.maximum)}`);
-  const lower = intervals.map((one) => `${middle(one)},${y(one.minimum)}`).reverse();
-  const mean = intervals.map((one) => `${middle(one)},${y(one.total / one.counts[""])}`);
-  const dots = intervals.map((one) =>
-    drawn("circle", { cx: middle(one), cy: y(one.total / one.counts[""]), r: 2.5, class: "fill-0" }),
+  const middle = (interval) => scale.x(interval.start + 2.5);
+  const upper = intervals.map((interval) => `${middle(interval)},${y(interval.maximum)}`);
+  const lower = intervals.map((interval) => `${middle(interval)},${y(interval.minimum)}`).reverse();
+  const mean = intervals.map((interval) => `${middle(interval)},${y(interval.total / interval.counts[""])}`);
+  const dots = intervals.map((interval) =>
+    drawn("circle", { cx: middle(interval), cy: y(interval.total / interval.counts[""]), r: 2.5, class: "fill-0" }),
   );
   return [
     ...lines,
@@ -113,5 +111,5 @@ function course(intervals, scale, width) {
 // The least even number of the form 2, 4, 10, 20, 40, ... that is not below the largest sum.
 function niceTop(largest) {
   const power = 10 ** Math.floor(Math.log10(largest));
-  return [1, 2, 4, 6, 8, 10].map((one) => one * power).find((one) => one >= largest && one % 2 === 0) ?? 2 * power;
+  return [1, 2, 4, 6, 8, 10].map((digits) => digits * power).find((top) => top >= largest && top % 2 === 0) ?? 2 * power;
 }

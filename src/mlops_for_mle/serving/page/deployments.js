@@ -19,7 +19,7 @@ export class Deployments {
     this.list = list;
     byId("back").hidden = this.previous() === null;
     byId("versions").replaceChildren(list.releases.length ? this.table() : nothing());
-    const rows = list.deployments.map((one) => this.entry(one));
+    const rows = list.deployments.map((deployment) => this.entry(deployment));
     byId("history").replaceChildren(...(rows.length ? rows : [nothing()]));
   }
 
@@ -31,31 +31,31 @@ export class Deployments {
   }
 
   current() {
-    return this.list?.releases.find((one) => one.is_current) ?? null;
+    return this.list?.releases.find((release) => release.is_current) ?? null;
   }
 
   // What a rollback goes back to: not the release that somebody has just left.
   previous() {
-    return this.list.releases.find((one) => one.release === this.list.previous && one.problem === null) ?? null;
+    return this.list.releases.find((release) => release.release === this.list.previous && release.problem === null) ?? null;
   }
 
   table() {
     const current = this.current();
-    const names = [...new Set(this.list.releases.flatMap((one) => Object.keys(one.metrics)))].sort();
+    const names = [...new Set(this.list.releases.flatMap((release) => Object.keys(release.metrics)))].sort();
     const head = [
       element("th", { scope: "col" }, text("version")),
       element("th", { scope: "col", "aria-label": text("goBack") }),
       element("th", { scope: "col" }, text("model")),
       ...names.map((name) => element("th", { scope: "col", class: "number" }, name.replaceAll("_", " "))),
     ];
-    const rows = this.list.releases.map((one) => {
-      const metrics = names.map((name) => metricCell(one, current, name));
+    const rows = this.list.releases.map((release) => {
+      const metrics = names.map((name) => metricCell(release, current, name));
       return element(
         "tr",
-        { class: one.is_current ? "current" : null, title: one.release },
-        element("th", { scope: "row" }, String(one.model_version)),
-        element("td", {}, this.action(one)),
-        element("td", {}, one.estimator ?? "–"),
+        { class: release.is_current ? "current" : null, title: release.release },
+        element("th", { scope: "row" }, String(release.model_version)),
+        element("td", {}, this.action(release)),
+        element("td", {}, release.estimator ?? "–"),
         ...metrics,
       );
     });
@@ -77,16 +77,16 @@ export class Deployments {
     return element("button", { type: "button", class: "small", "aria-label": label, onclick: open }, text("goBack"));
   }
 
-  entry(one) {
-    const badge = element("span", { class: "badge", "data-event": one.event }, text(one.event));
-    const isCurrent = one.id === this.list.current;
+  entry(deployment) {
+    const badge = element("span", { class: "badge", "data-event": deployment.event }, text(deployment.event));
+    const isCurrent = deployment.id === this.list.current;
     const mark = isCurrent ? element("span", { class: "hint" }, text("inService")) : null;
     return element(
       "li",
-      { "data-deployment": one.id },
-      element("div", { class: "what" }, badge, element("strong", {}, one.release), mark),
-      element("div", { class: "why" }, one.reason),
-      element("div", { class: "hint" }, moment(one.created_at), ` · ${text("by", { actor: one.actor })}`),
+      { "data-deployment": deployment.id },
+      element("div", { class: "what" }, badge, element("strong", {}, deployment.release), mark),
+      element("div", { class: "why" }, deployment.reason),
+      element("div", { class: "hint" }, moment(deployment.created_at), ` · ${text("by", { actor: deployment.actor })}`),
     );
   }
 

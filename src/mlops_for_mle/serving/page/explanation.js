@@ -6,23 +6,23 @@ const SHOWN = 8;
 
 // What stands below an answer: the strongest features by name, the others as one.
 export function explained({ explained: kind, value, base, contributions }, label) {
-  const shown = kind === "value" ? (one) => number(one, 5) : percent;
+  const shown = kind === "value" ? (value) => number(value, 5) : percent;
   const ordered = Object.entries(contributions).sort(([, a], [, b]) => Math.abs(b) - Math.abs(a));
   const rest = ordered.splice(SHOWN);
   if (rest.length) {
-    ordered.push([text("otherFeatures", { count: rest.length }), rest.reduce((sum, [, one]) => sum + one, 0)]);
+    ordered.push([text("otherFeatures", { count: rest.length }), rest.reduce((sum, [, share]) => sum + share, 0)]);
   }
-  const largest = Math.max(...ordered.map(([, one]) => Math.abs(one))) || 1;
-  const rows = ordered.flatMap(([name, one]) => [
+  const largest = Math.max(...ordered.map(([, share]) => Math.abs(share))) || 1;
+  const rows = ordered.flatMap(([name, share]) => [
     element("span", {}, name),
-    bar(one / largest),
-    element("span", { class: "number" }, `${one < 0 ? "−" : "+"}${shown(Math.abs(one))}`),
+    bar(share / largest),
+    element("span", { class: "number" }, `${share < 0 ? "−" : "+"}${shown(Math.abs(share))}`),
   ]);
   const words = { value: "whyValue", probability: "whyProbability", answer: "whyAnswer" };
-  const told = text(words[kind], { label, value: shown(value), base: shown(base) });
+  const sentence = text(words[kind], { label, value: shown(value), base: shown(base) });
   return [
     element("h3", {}, text("whyThis")),
-    element("p", { class: "hint" }, told),
+    element("p", { class: "hint" }, sentence),
     element("div", { class: "bars" }, ...rows),
   ];
 }

@@ -141,7 +141,7 @@ export class PredictionForm {
     } catch (error) {
       if (error.name === "AbortError") return null;
       this.render(null);
-      for (const one of error.errors ?? []) this.mark(one.path, `${one.message}: ${one.allowed}`);
+      for (const fault of error.errors ?? []) this.mark(fault.path, `${fault.message}: ${fault.allowed}`);
       if (!error.errors?.length) this.onProblem(error);
       return null;
     }
@@ -206,7 +206,7 @@ const hasChoices = (feature) =>
 function inputOf(feature, shared) {
   if (hasChoices(feature)) {
     const values = feature.type === "boolean" ? [true, false] : feature.categories;
-    const options = values.map((one) => element("option", { value: String(one) }, choiceText(one)));
+    const options = values.map((value) => element("option", { value: String(value) }, choiceText(value)));
     if (isOptional(feature)) options.unshift(element("option", { value: "" }, text("missing")));
     return element("select", shared, ...options);
   }
@@ -294,6 +294,6 @@ function fault(feature, typed) {
 // The largest of 1, 2, 5 times a power of ten that is not above the given step.
 function niceStep(rough) {
   const power = 10 ** Math.floor(Math.log10(rough));
-  const factor = [5, 2, 1].find((one) => one * power <= rough * 1.0001);
+  const factor = [5, 2, 1].find((step) => step * power <= rough * 1.0001);
   return Number((factor * power).toPrecision(3));
 }

@@ -31,18 +31,18 @@ const deployments = new Deployments((release) => {
 });
 
 async function updateReadiness() {
-  let found;
+  let readiness;
   try {
-    found = await ask("/health/ready", { accept: [503] });
+    readiness = await ask("/health/ready", { accept: [503] });
   } catch {
-    found = null;
+    readiness = null;
   }
   const before = page.readiness;
-  page.readiness = found;
+  page.readiness = readiness;
   showStatus();
   showNotices();
-  const isOther = found?.deployment?.id !== before?.deployment?.id || page.model === null;
-  if (found?.status === "ready" && isOther) await updateModel();
+  const isOther = readiness?.deployment?.id !== before?.deployment?.id || page.model === null;
+  if (readiness?.status === "ready" && isOther) await updateModel();
   if (before && isOther) await updateDeployments();
 }
 
@@ -129,7 +129,7 @@ function showNotices() {
     notices.push(element("p", { class: "notice" }, explained(problem, "predict")));
   }
   const place = byId("notices");
-  const now = notices.map((one) => one.textContent).join("\n");
+  const now = notices.map((notice) => notice.textContent).join("\n");
   // Unchanged words stay, so that a screen reader does not say them again.
   if (place.dataset.shown !== now) {
     place.dataset.shown = now;
@@ -176,7 +176,7 @@ function showRecent() {
   const rows = recent.predictions.slice(0, SHOWN_ROWS);
   const table = rows.length ? recentTable(rows, target) : null;
   const empty = total ? null : element("p", { class: "empty" }, text("noneYet"));
-  byId("recent").replaceChildren(...[empty, table].filter((one) => one !== null));
+  byId("recent").replaceChildren(...[empty, table].filter((child) => child !== null));
 }
 
 function featureText(value) {
@@ -187,17 +187,17 @@ function featureText(value) {
 function recentTable(rows, target) {
   const features = Object.keys(page.model.contract.features);
   const head = [text("time"), text("prediction"), ...features, text("version")];
-  const body = rows.map((one) => {
-    const index = target.classes.findIndex((each, place) => codeOf(each, place) === one.value);
-    const probability = one.probability === null ? "" : ` ${percent(one.probability)}`;
-    const shown = one.label === null ? [number(one.value, 6)] : [swatch(index), one.label, element("span", { class: "difference" }, probability)];
+  const body = rows.map((prediction) => {
+    const index = target.classes.findIndex((each, place) => codeOf(each, place) === prediction.value);
+    const probability = prediction.probability === null ? "" : ` ${percent(prediction.probability)}`;
+    const shown = prediction.label === null ? [number(prediction.value, 6)] : [swatch(index), prediction.label, element("span", { class: "difference" }, probability)];
     return element(
       "tr",
-      { title: one.prediction_id },
-      element("td", {}, clock(new Date(one.answered_at * 1000))),
+      { title: prediction.prediction_id },
+      element("td", {}, clock(new Date(prediction.answered_at * 1000))),
       element("td", {}, ...shown),
-      ...features.map((name) => element("td", { class: "number" }, featureText(one.features[name]))),
-      element("td", { class: "number" }, String(one.model_version)),
+      ...features.map((name) => element("td", { class: "number" }, featureText(prediction.features[name]))),
+      element("td", { class: "number" }, String(prediction.model_version)),
     );
   });
   const isNumber = (index) => index >= 2;
@@ -214,7 +214,7 @@ function openKey() {
 
 function showTexts() {
   document.documentElement.lang = currentLanguage();
-  for (const one of document.querySelectorAll("[data-text]")) one.textContent = text(one.dataset.text);
+  for (const node of document.querySelectorAll("[data-text]")) node.textContent = text(node.dataset.text);
   byId("language").textContent = text("otherLanguage");
   byId("language").lang = currentLanguage() === "ko" ? "en" : "ko";
 }

@@ -23,8 +23,7 @@ const METRICS = {
 
 const AREAS = ["performance", "estimate", "drift", "data_quality"];
 
-export function showMonitoring(found) {
-  const { newest, runs } = found;
+export function showMonitoring({ newest, runs }) {
   if (newest === null) {
     clearMonitoring(text("monitoringNone"));
     return;
@@ -34,7 +33,7 @@ export function showMonitoring(found) {
     labelled: whole(newest.labelled_count),
     release: newest.release,
   };
-  const reasons = newest.reasons.map((one) => element("li", {}, one));
+  const reasons = newest.reasons.map((reason) => element("li", {}, reason));
   byId("monitoring").replaceChildren(
     element(
       "p",
@@ -64,29 +63,29 @@ async function saveReport() {
 // One square a run, the oldest first.
 function history(runs) {
   const squares = [...runs].reverse().map((run) => {
-    const said = `${text(STATUS[run.status])} · ${run.release} · ${run.reasons.join(" ")}`;
-    return element("li", { "data-status": run.status, title: said, "aria-label": said });
+    const summary = `${text(STATUS[run.status])} · ${run.release} · ${run.reasons.join(" ")}`;
+    return element("li", { "data-status": run.status, title: summary, "aria-label": summary });
   });
   return element("ol", { class: "squares", "aria-label": text("monitoringRuns", { count: whole(runs.length) }) }, ...squares);
 }
 
 function table(metrics) {
   const shown = metrics
-    .filter((one) => one.metric in METRICS && (one.area !== "data_quality" || one.value > 0))
+    .filter(({ metric, area, value }) => metric in METRICS && (area !== "data_quality" || value > 0))
     .sort((a, b) => AREAS.indexOf(a.area) - AREAS.indexOf(b.area));
   const heads = ["monitoringOf", "monitoringMeasure", "monitoringValue", "monitoringInterval", "monitoringLimit"];
   const head = heads.map((name, index) =>
     element("th", { scope: "col", class: index > 1 ? "number" : null }, text(name)),
   );
-  const rows = shown.map((one) =>
+  const rows = shown.map((metric) =>
     element(
       "tr",
-      { class: one.is_alarm ? "alarm" : null },
-      element("th", { scope: "row" }, one.subject),
-      element("td", {}, text(METRICS[one.metric])),
-      element("td", { class: "number" }, valueOf(one, one.value)),
-      element("td", { class: "number" }, one.lower === null ? "" : `${valueOf(one, one.lower)} – ${valueOf(one, one.upper)}`),
-      element("td", { class: "number" }, valueOf(one, one.threshold)),
+      { class: metric.is_alarm ? "alarm" : null },
+      element("th", { scope: "row" }, metric.subject),
+      element("td", {}, text(METRICS[metric.metric])),
+      element("td", { class: "number" }, valueOf(metric, metric.value)),
+      element("td", { class: "number" }, metric.lower === null ? "" : `${valueOf(metric, metric.lower)} – ${valueOf(metric, metric.upper)}`),
+      element("td", { class: "number" }, valueOf(metric, metric.threshold)),
     ),
   );
   return element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));

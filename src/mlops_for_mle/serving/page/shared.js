@@ -26,7 +26,7 @@ function filled(made, attributes, children) {
 }
 
 // How predictions name a class: by its value, or by its place where that is text.
-export const codeOf = (one, place) => (typeof one.value === "string" ? place : one.value);
+export const codeOf = (targetClass, place) => (typeof targetClass.value === "string" ? place : targetClass.value);
 
 export function swatch(index) {
   const square = drawn("rect", { width: 10, height: 10, rx: 3, class: `fill-${index % 6}` });
@@ -62,7 +62,7 @@ export function moment(iso) {
 }
 
 export function refreshMoments() {
-  for (const one of document.querySelectorAll("time")) one.textContent = momentText(one.dateTime);
+  for (const node of document.querySelectorAll("time")) node.textContent = momentText(node.dateTime);
 }
 
 function momentText(iso) {
