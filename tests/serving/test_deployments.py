@@ -1,3 +1,4 @@
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -98,6 +99,24 @@ def test_a_wrong_body_is_a_problem_document(admin):
         answer = admin.post("/deployments/rollback", json=body, headers=admin.headers)
         assert answer.status_code == 422, body
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_the_history_is_told_while_the_store_hangs(admin, store, iris, iris_second):
+    manifest = Path(store.url) / "iris" / iris.manifest.release / "manifest.json"
+    manifest.unlink()
+    # Whoever opens it waits for a writer.
+    os.mkfifo(manifest)
+    try:
+        body = [admin.history(), admin.history()][-1]
+    finally:
+        manifest.write_bytes(b"")
+
+    assert [one["id"] for one in body["deployments"]] == [2, 1]
+    assert [one["problem"] for one in body["releases"]] == [
+        None,
+        "The release store does not answer",
+    ]
+    assert body["releases"][0]["metrics"] == iris_second.manifest.metrics
 
 
 def test_the_history_is_told_without_the_models(admin, store):

@@ -151,8 +151,9 @@ def prune(project: Project, older_than: timedelta, yes: bool) -> None:
     for table, condition in conditions.items():
         click.echo(f"  {table.name:<15} {_prune(engine, table, condition, yes)} rows")
     store, old_releases = ReleaseStore(release_store()), []
-    for release in store.names(name):
-        # Nobody knows the age of a damaged one.
+    # Not what else the store holds: another project that shares it may serve that.
+    for release in sorted({row.release for row in history}):
+        # Deleted before, or damaged.
         with suppress(ReleaseError):
             if store.manifest(name, release).created_at < before:
                 old_releases.append(release)

@@ -141,7 +141,8 @@ monitoring_runs = _table(
     sa.Column("contract", sa.Text, nullable=False),
     sa.Column("release", sa.Text, nullable=False),
     sa.Column("model_version", sa.Integer, nullable=False),
-    # When the first and the last prediction of the window were answered.
+    # When the first and the last prediction of the window were answered; without any, the end is
+    # until when they were looked for.
     sa.Column("window_from", _MOMENT),
     sa.Column("window_to", _MOMENT),
     sa.Column("prediction_count", sa.BigInteger, nullable=False),

@@ -74,17 +74,6 @@ class ReleaseStore:
         manifest = self.manifest(contract, name)
         return Release.checked(manifest, self._read(contract, name, MODEL_FILE))
 
-    def names(self, contract: str) -> list[str]:
-        """The releases of a contract, in order; damaged ones too."""
-        try:
-            file_system, root = self._opened
-            paths = file_system.ls(f"{root}/{contract}", detail=False)
-        except FileNotFoundError:
-            return []
-        except Exception as error:
-            raise UserError(f"{self.url}/{contract} cannot be read: {error}") from error
-        return sorted(str(path).rstrip("/").rpartition("/")[2] for path in paths)
-
     def delete(self, contract: str, name: str) -> None:
         """Delete a release; its manifest goes first, so that an interrupted one is incomplete."""
         file_system, root = self._opened

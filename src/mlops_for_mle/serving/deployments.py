@@ -1,6 +1,7 @@
 """``GET /deployments`` and ``POST /deployments/rollback``: the audit trail and the way back."""
 
-from functools import lru_cache
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import APIRouter
@@ -18,7 +19,7 @@ from mlops_for_mle.serving.request import current_request
 if TYPE_CHECKING:
     from mlops_for_mle.serving.services import Services
 
-_SHOWN_RELEASES, _SHOWN_ROWS = 8, 50
+_SHOWN_RELEASES, _SHOWN_ROWS, _STORE_SECONDS = 8, 50, 3.0
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -42,18 +43,28 @@ def router(services: "Services") -> APIRouter:
     store = ReleaseStore(services.settings.release_store)
     database = services.database
 
-    @lru_cache(maxsize=64)
-    def facts_of(contract: str, release: str) -> dict[str, Any]:
+    # A store that hangs holds up threads of its own.
+    readers = ThreadPoolExecutor(_SHOWN_RELEASES, "store")
+    facts_of: dict[str, Future[dict[str, Any]]] = {}
+
+    def read(contract: str, release: str) -> dict[str, Any]:
         # A manifest never changes, and is large beside these.
         return store.manifest(contract, release).model_dump(include={"estimator", "metrics"})
 
-    def described(row: Deployment, served: str | None) -> dict[str, Any]:
-        facts = {"release": row.release, "model_version": row.model_version}
-        facts |= {"is_current": row.release == served, "problem": None}
-        try:
-            return facts | facts_of(row.contract, row.release)
-        except UserError as error:
-            return facts | {"problem": str(error), "estimator": None, "metrics": {}}
+    def described(rows: list[Deployment], served: str | None) -> Iterator[dict[str, Any]]:
+        for row in rows:
+            known = facts_of.get(row.release)
+            if known is None or (known.done() and known.exception()):
+                facts_of[row.release] = readers.submit(read, row.contract, row.release)
+        wait([facts_of[row.release] for row in rows], _STORE_SECONDS)
+        for row in rows:
+            facts = {"release": row.release, "model_version": row.model_version}
+            facts |= {"is_current": row.release == served, "problem": None}
+            try:
+                yield facts | facts_of[row.release].result(timeout=0)
+            except (UserError, TimeoutError) as error:
+                problem = str(error) or "The release store does not answer"
+                yield facts | {"problem": problem, "estimator": None, "metrics": {}}
 
     @routes.get("", summary="The audit trail of deployments")
     @database.endpoint
@@ -73,7 +84,7 @@ def router(services: "Services") -> APIRouter:
             "current": rows[0].id if rows else None,
             "previous": deployments.release_before(rows),
             "deployments": rows[:_SHOWN_ROWS],
-            "releases": [described(row, served) for row in newest],
+            "releases": [*described(newest, served)],
         }
 
     @routes.post(

@@ -203,8 +203,11 @@ def test_the_window_begins_within_a_request_of_many_rows(database_url):
     assert seen.run.window_from == START
     late = look(database_url, HOUSES, house_rows(), window={"until": START, "hours": 1.0})
     assert late.run.prediction_count == 10
-    nothing = look(database_url, HOUSES, house_rows(), window={"until": START - timedelta(hours=1)})
-    assert (nothing.run.prediction_count, nothing.run.window_from) == (0, None)
+    until = START - timedelta(hours=1)
+    nothing = look(database_url, HOUSES, house_rows(), window={"until": until}).run
+    assert (nothing.prediction_count, nothing.window_from) == (0, None)
+    # So the page and /metrics know that it looks back.
+    assert nothing.window_to == until
 
 
 def test_only_current_labels_of_the_release_count_however_late_they_come(database_url):

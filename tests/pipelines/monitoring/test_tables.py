@@ -113,7 +113,9 @@ def test_windows_that_share_predictions_count_once(database_url):
 
 def test_what_a_retraining_has_answered_is_no_new_evidence(database_url):
     record(database_url, 0, 1)
-    act(database_url, record(database_url, 2, 3, BAD, labelled=(0, 1)))
+    record(database_url, 2, 3, BAD, labelled=(0, 1))
+    # The decision was made while somebody looked back.
+    act(database_url, record(database_url, -2, -1))
     record(database_url, 2.5, 3.5, BAD, labelled=(0, 1))
     later = record(database_url, 4, 5, BAD, labelled=(0.5, 2))
     assert history(database_url) == ([later], [])

@@ -183,7 +183,9 @@ def count_window(
         for key, name in names.items():
             part_counts = ([row for row in rows if row.segment == key] for rows in counts)
             windows[name] = _window(columns, *part_counts)
-    return windows | {"": replace(windows[""], ahead=ahead)}
+    whole = windows[""]
+    # Without predictions, it ends where they were looked for, or it would count as the newest.
+    return windows | {"": replace(whole, ahead=ahead, window_to=whole.window_to or until)}
 
 
 def _window(

@@ -38,9 +38,11 @@ WITH RECURSIVE looks AS NOT MATERIALIZED (
     WHERE contract = :contract AND {condition} AND release = (
         SELECT release FROM monitoring_runs WHERE contract = :contract ORDER BY id DESC LIMIT 1
     ) AND {name}_from > (
-        SELECT coalesce(max({name}_to), '-infinity') FROM retraining_decisions AS decisions
-        JOIN monitoring_runs AS answered ON answered.id = monitoring_run_id
-        WHERE decisions.contract = :contract AND acted_at IS NOT NULL
+        SELECT coalesce(max({name}_to), '-infinity') FROM monitoring_runs
+        WHERE contract = :contract AND id <= (
+            SELECT max(monitoring_run_id) FROM retraining_decisions
+            WHERE contract = :contract AND acted_at IS NOT NULL
+        )
     )
 ), apart AS (
     (SELECT * FROM looks ORDER BY window_to DESC, id DESC LIMIT 1)
