@@ -51,7 +51,7 @@ def test_a_number_is_told_what_is_wrong_with_it():
     ("facts", "words"),
     [
         ({"minimum": 0, "maximum": 2.5}, "a number from 0 to 2.5"),
-        ({"type": "integer", "minimum": 1}, "a whole number from 1"),
+        ({"type": "integer", "minimum": 1234567}, "a whole number from 1234567"),
         ({"maximum": 3, "missing": "mean"}, "a number up to 3, or null"),
         ({"type": "boolean"}, "true or false"),
         (

@@ -86,6 +86,7 @@ def test_a_changed_contract_says_what_would_change_and_changes_nothing_unasked(d
     before = Contract.model_validate(raw | {"features": features})
     ensure_observations(database_url, before)
     query(database_url, 'ALTER TABLE "Churn 데이터" ADD COLUMN "100% note" text NOT NULL')
+    query(database_url, 'ALTER TABLE "Churn 데이터" ALTER "월 요금" TYPE bigint')
     columns = columns_of(database_url, MIXED_CONTRACT.table)
 
     with pytest.raises(UserError) as raised:
@@ -94,6 +95,7 @@ def test_a_changed_contract_says_what_would_change_and_changes_nothing_unasked(d
     message = str(raised.value)
     assert "column Usage (GB) would be added (DOUBLE PRECISION, empty in rows" in message
     assert "column select would no longer be NOT NULL (new rows may have no value" in message
+    assert "column 월 요금 would become NUMERIC (it holds whole numbers only)" in message
     assert "column 100% note would no longer be NOT NULL (new rows may have no value" in message
     assert "kedro db upgrade --yes" in message
     assert columns_of(database_url, MIXED_CONTRACT.table) == columns
@@ -103,6 +105,7 @@ def test_a_changed_contract_says_what_would_change_and_changes_nothing_unasked(d
     assert changed["Usage (GB)"] == ("double precision", "YES")
     assert changed["select"] == ("bigint", "YES")
     assert changed["100% note"] == ("text", "YES")
+    assert changed["월 요금"] == ("numeric", "YES")
     assert ensure_observations(database_url, MIXED_CONTRACT) is False
 
     query(database_url, 'ALTER TABLE "Churn 데이터" ALTER COLUMN "select" TYPE text, DROP id')

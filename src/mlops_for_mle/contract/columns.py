@@ -203,5 +203,5 @@ def _in_known_case(raw: Series, feature: Feature) -> Series:
 
 
 def _shown(value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else repr(value)
+    text = f"{value:.15g}" if isinstance(value, float) else repr(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"

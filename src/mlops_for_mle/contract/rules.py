@@ -158,9 +158,9 @@ def describe(feature: Feature) -> str:
     else:
         described = "a whole number" if feature.type == "integer" else "a number"
         if feature.minimum is not None:
-            described += f" from {feature.minimum:g}"
+            described += f" from {feature.minimum:.15g}"
         if feature.maximum is not None:
-            described += f" {'up ' if feature.minimum is None else ''}to {feature.maximum:g}"
+            described += f" {'up ' if feature.minimum is None else ''}to {feature.maximum:.15g}"
     return f"{described}, or null" if feature.is_optional else described
 
 

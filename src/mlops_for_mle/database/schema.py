@@ -137,6 +137,11 @@ def _differences(connection: Connection, table: sa.Table) -> tuple[dict[str, str
         elif not _holds(current["type"], needed):
             problem = f"column {name} has the type {current['type']}"
             obstacles.append(f"{problem}, the contract needs {needed}")
+        elif isinstance(current["type"], sa.Integer) and not isinstance(needed, sa.Integer):
+            # PostgreSQL would round fractions, or refuse them.
+            widen = f"ALTER COLUMN {quote(name)} TYPE {needed.compile(connection.dialect)}"
+            effect = f"column {name} would become {needed} (it holds whole numbers only)"
+            changes[f"ALTER TABLE {quote(table.name)} {widen}"] = effect
     for name, current in current_columns.items():
         is_filled = current["default"] is not None or "identity" in current or "computed" in current
         wanted = table.columns.get(name)

@@ -145,7 +145,10 @@ def test_marks_beside_numbers_and_dates_are_missing_values(mark):
         (["Yes", "yes", "no"], "'Yes', 'yes' may be the same"),
         (["1900-01-01", "2024-05-01"], "does 1900-01-01 stand for a missing value?"),
         (["1.5", "2.5", "-999"], "seen -999 to 2.5; does -999 stand for a missing value?"),
-        ([str(1_700_000_000 + 7919 * (n % 5)) for n in range(ROWS)], "in seconds since 1970?"),
+        (
+            [str(1_700_000_000 + 7919 * (n % 5)) for n in range(ROWS)],
+            "1700031676; are these times, in seconds since 1970?",
+        ),
         (["12%", "7%"], 'unit: "%"'),
     ],
 )

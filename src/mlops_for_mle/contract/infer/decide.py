@@ -147,7 +147,8 @@ def described(column: Column) -> Column:
     remarks = []
     if column.kind in NUMBER_TYPES | TIME_TYPES:
         low, high = column.present.min(), column.present.max()
-        template = "{:%Y-%m-%d}" if column.kind in TIME_TYPES else "{:.6g}"
+        number = "{:.15g}" if column.is_whole else "{:.6g}"
+        template = "{:%Y-%m-%d}" if column.kind in TIME_TYPES else number
         ends = template.format(low), template.format(high)
         zone = ", in UTC" if column.kind == "timestamp" else ""
         remarks.append(f"seen {' to '.join(ends)}{zone}")
@@ -301,7 +302,7 @@ def _numbers(text: Column, distinct: Series, decimal: DecimalMark) -> Column:
     if len(formats) > 1 and chosen.thousands:
         options = {".": "--decimal point", ",": "--decimal comma"}
         by_option = {options[form.decimal]: values for form, values in formats.items()}
-        question = _question(text, "numbers that could be others", distinct, by_option, "{:g}")
+        question = _question(text, "numbers that could be others", distinct, by_option, "{:.15g}")
     is_usual = chosen == NumberFormat(decimal=decimal)
     return replace(
         text,
