@@ -48,6 +48,9 @@ class ProjectHooks:
 
         self._context = context
         config = KedroMlflowConfig.model_validate(context.config_loader["mlflow"])
+        if config.server.mlflow_tracking_uri.startswith("http"):
+            # A server decides itself where artifacts lie.
+            config.tracking.experiment.create_experiment_kwargs.artifact_location = None
         object.__setattr__(context, "mlflow", config)
         if mlflow.active_run() is None:
             with tracking_variable_kept():

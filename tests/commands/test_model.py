@@ -8,6 +8,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+from kedro.framework.session import KedroSession
 from kedro.io import DataCatalog, MemoryDataset
 from rich.table import Table
 
@@ -53,6 +54,22 @@ def kedro_model(project):
 def rows_of(table: str) -> list[list[str]]:
     lines = [line for line in table.splitlines() if line.startswith("│")]
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
+def test_the_server_that_mlflow_yml_names_is_asked_and_keeps_the_artifacts(
+    kedro_model, project, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    before, settings = mlflow.get_tracking_uri(), project.folder / "conf/local/mlflow.yml"
+    settings.write_text("server: {mlflow_tracking_uri: 'http://127.0.0.1:1'}")
+    try:
+        assert "http://127.0.0.1:1" in kedro_model("list", code=1).output
+        with KedroSession.create(project.folder) as session:
+            experiment = session.load_context().mlflow.tracking.experiment
+        assert experiment.create_experiment_kwargs.artifact_location is None
+    finally:
+        settings.unlink()
+        mlflow.set_tracking_uri(before)
 
 
 def test_the_summary_tells_where_the_project_stands(kedro_model, project, good):

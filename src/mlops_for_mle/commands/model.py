@@ -20,7 +20,7 @@ from rich.table import Table
 from sqlalchemy import func, select, table
 
 from mlops_for_mle.commands.project import Project, with_project
-from mlops_for_mle.config import mlflow_tracking_uri, public_address, release_store
+from mlops_for_mle.config import public_address, release_store
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows, frame_digest
 from mlops_for_mle.database.engine import database_url, engine_for
@@ -51,7 +51,9 @@ def _with_models(function: Callable[..., None]) -> Callable[..., None]:
     def command(project: Project, **options: Any) -> None:
         require_tables(database_url())
         with tracking_variable_kept():
-            mlflow.set_tracking_uri(mlflow_tracking_uri())
+            mlflow.set_tracking_uri(
+                project.configuration["mlflow"]["server"]["mlflow_tracking_uri"]
+            )
         function(project, **options)
 
     return command
