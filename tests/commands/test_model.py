@@ -65,8 +65,8 @@ def test_the_server_that_mlflow_yml_names_is_asked_and_keeps_the_artifacts(
     try:
         assert "http://127.0.0.1:1" in kedro_model("list", code=1).output
         with KedroSession.create(project.folder) as session:
-            experiment = session.load_context().mlflow.tracking.experiment
-        assert experiment.create_experiment_kwargs.artifact_location is None
+            experiment = session.load_context().config_loader["mlflow"]["tracking"]["experiment"]
+        assert experiment["create_experiment_kwargs"]["artifact_location"] is None
     finally:
         settings.unlink()
         mlflow.set_tracking_uri(before)
