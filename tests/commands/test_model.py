@@ -145,6 +145,19 @@ def test_a_person_may_promote_any_version_and_go_back_and_back_again(
     assert older == ["1", "promoted by hand", "champion", f"{first} (served)", good]
 
 
+def test_a_release_of_another_registry_is_not_taken_for_the_version_of_its_number(
+    kedro_model, project, good, poor
+):
+    kedro_model("promote", "1", "--reason", "first")
+    kedro_model("promote", "2", "--reason", "second")
+    query(project.url, "UPDATE deployments SET run_id = 'elsewhere' WHERE model_version = 1")
+    said = kedro_model("rollback", "--reason", "worse").output
+    assert said.endswith("; this registry has no version of its run, so its champion stays.\n")
+    assert project.champion() == poor
+    newer, older = rows_of(kedro_model("list").output)
+    assert (newer[-2], older[-2]) == (f"iris-v2-{poor[:8]}", "")
+
+
 def test_a_row_is_explained_by_what_is_served_from_text_or_a_file(kedro_model, poor, tmp_path):
     file = tmp_path / "row.json"
     file.write_text(ROW)
