@@ -9,11 +9,13 @@ import os
 from collections.abc import Callable, Collection, Iterable
 from functools import reduce
 from operator import getitem
+from pathlib import Path
 from typing import Any, Literal
 
 from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 from pydantic import ConfigDict, NonNegativeInt, PositiveInt
+from yaml import YAMLError
 
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import ConfigurationError
@@ -75,10 +77,19 @@ class ProjectConfigLoader(OmegaConfigLoader):
         # Resolvers belong to the process: a loader of another environment may have come since.
         for name, value in (("globals", self._get_globals_value), ("parameters", self._block)):
             OmegaConf.register_resolver(name, value, replace=True)
-        if key in ("catalog", "parameters"):
-            # Read once, since the entries of a catalog ask for them again and again.
-            self._parameters = self._read_parameters()
-        return self._parameters if key == "parameters" else super().__getitem__(key)
+        try:
+            if key in ("catalog", "parameters"):
+                # Read once, since the entries of a catalog ask for them again and again.
+                self._parameters = self._read_parameters()
+            return self._parameters if key == "parameters" else super().__getitem__(key)
+        except (YAMLError, UnicodeDecodeError):
+            # Kedro names a line too early and no reason, or not even the file.
+            for path in sorted(Path(self.conf_source).rglob("*.yml")):
+                try:
+                    OmegaConf.load(path)
+                except (YAMLError, UnicodeDecodeError) as error:
+                    raise ConfigurationError(f"{path}: {error}") from error
+            raise
 
     def _read_parameters(self) -> dict[str, Any]:
         parameters: dict[str, Any] = super().__getitem__("parameters")

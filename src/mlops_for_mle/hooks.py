@@ -47,7 +47,14 @@ class ProjectHooks:
         from kedro_mlflow.config.kedro_mlflow_config import KedroMlflowConfig
 
         self._context = context
-        config = KedroMlflowConfig.model_validate(context.config_loader["mlflow"])
+        settings = context.config_loader["mlflow"]
+        made_with = settings["tracking"]["experiment"]["create_experiment_kwargs"]
+        is_server = settings["server"]["mlflow_tracking_uri"].startswith("http")
+        if is_server and (made_with["artifact_location"] or "").startswith("file:"):
+            # A folder of this machine is none of the server's.
+            made_with["artifact_location"] = None
+            context.config_loader["mlflow"] = settings
+        config = KedroMlflowConfig.model_validate(settings)
         object.__setattr__(context, "mlflow", config)
         if mlflow.active_run() is None:
             with tracking_variable_kept():

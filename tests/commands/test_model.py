@@ -8,6 +8,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+from kedro.framework.session import KedroSession
 from kedro.io import DataCatalog, MemoryDataset
 from rich.table import Table
 
@@ -53,6 +54,22 @@ def kedro_model(project):
 def rows_of(table: str) -> list[list[str]]:
     lines = [line for line in table.splitlines() if line.startswith("│")]
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
+def test_the_server_that_mlflow_yml_names_is_asked_and_keeps_the_artifacts(
+    kedro_model, project, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    before, settings = mlflow.get_tracking_uri(), project.folder / "conf/local/mlflow.yml"
+    settings.write_text("server: {mlflow_tracking_uri: 'http://127.0.0.1:1'}")
+    try:
+        assert "http://127.0.0.1:1" in kedro_model("list", code=1).output
+        with KedroSession.create(project.folder) as session:
+            experiment = session.load_context().config_loader["mlflow"]["tracking"]["experiment"]
+        assert experiment["create_experiment_kwargs"]["artifact_location"] is None
+    finally:
+        settings.unlink()
+        mlflow.set_tracking_uri(before)
 
 
 def test_the_summary_tells_where_the_project_stands(kedro_model, project, good):
@@ -126,6 +143,19 @@ def test_a_person_may_promote_any_version_and_go_back_and_back_again(
     assert newer == ["2", "0.6579", "promoted by hand", "", second, poor]
     assert 0.9 < float(older.pop(1)) <= 1
     assert older == ["1", "promoted by hand", "champion", f"{first} (served)", good]
+
+
+def test_a_release_of_another_registry_is_not_taken_for_the_version_of_its_number(
+    kedro_model, project, good, poor
+):
+    kedro_model("promote", "1", "--reason", "first")
+    kedro_model("promote", "2", "--reason", "second")
+    query(project.url, "UPDATE deployments SET run_id = 'elsewhere' WHERE model_version = 1")
+    said = kedro_model("rollback", "--reason", "worse").output
+    assert said.endswith("; this registry has no version of its run, so its champion stays.\n")
+    assert project.champion() == poor
+    newer, older = rows_of(kedro_model("list").output)
+    assert (newer[-2], older[-2]) == (f"iris-v2-{poor[:8]}", "")
 
 
 def test_a_row_is_explained_by_what_is_served_from_text_or_a_file(kedro_model, poor, tmp_path):

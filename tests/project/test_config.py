@@ -110,6 +110,25 @@ def test_a_wrong_value_is_named_whether_it_stands_in_a_file_or_on_the_command_li
         load(conf)
 
 
+@pytest.mark.parametrize("name", ["globals", "parameters"])
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (b"gates:\n\tthreshold: 0.9", "line 2, column 1"),
+        (b"gates: {}\ngates: {}", "duplicate key gates"),
+        ("# 설정".encode("cp949"), "utf-8"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_the_line_and_the_reason(
+    conf, name, written, said
+):
+    path = conf / f"local/{name}.yml"
+    path.write_bytes(written)
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        load(conf)["parameters"]
+    assert str(caught.value).startswith(str(path))
+
+
 def test_the_names_that_are_known_are_those_of_the_shipped_configuration():
     def shipped(file: str) -> set[str]:
         return set(yaml.safe_load((PROJECT / "conf/base" / file).read_text("utf-8")))

@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 from pathlib import Path
 from runpy import run_path
@@ -31,6 +32,21 @@ def test_every_variable_is_in_the_reference():
 
 def test_every_page_has_a_korean_counterpart():
     assert program("build").without_counterpart() == []
+
+
+def test_korean_pages_call_a_thing_by_the_word_of_the_glossary_and_link_to_korean_pages():
+    glossary = PROJECT / "docs/glossary.ko.md"
+    rows = glossary.read_text("utf-8").splitlines()[6:]
+    unwanted = {word for row in rows for word in row.split("|")[3].strip().split(", ") if word}
+    # They have other meanings, too.
+    unwanted -= {"결정", "그래프", "묶음", "런"}
+    globs = ("README.ko.md", "docs/**/*.ko.md", "course/**/*.ko.md", "notebooks/*.ipynb")
+    pages = {page for glob in globs for page in PROJECT.glob(glob)} - {glossary}
+    for page in pages | {PROJECT / "src/mlops_for_mle/serving/page/texts.js"}:
+        text = page.read_text("utf-8").replace("[English](", "")
+        assert re.findall(rf"(?<![가-힣])(?:{'|'.join(unwanted)})", text) == [], page
+        links = re.findall(r"\]\(([^)#]+?)(?<!\.ko)\.md", text) if page.suffix == ".md" else []
+        assert [name for name in links if (page.parent / f"{name}.ko.md").exists()] == [], page
 
 
 def test_the_site_is_built_without_a_broken_link():

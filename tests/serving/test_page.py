@@ -182,6 +182,35 @@ def test_the_form_predicts_while_somebody_types_says_why_and_keeps_only_what_is_
     assert page.complaints() == []
 
 
+def test_a_failed_request_is_told_until_one_is_answered_and_what_is_unchanged_keeps_the_focus(
+    browse, server
+):
+    def asked() -> int:
+        script = "return performance.getEntriesByName(location.origin + '/deployments').length"
+        return page.execute_script(script)
+
+    page = browse()
+    page.open(server)
+    page.until("#prediction", "virginica")
+    page.execute_cdp_cmd("Network.enable", {})
+    page.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/explain"]})
+    page.type("#field-0", "6.5")
+    page.until("#answer", "No answer")
+    page.until("#notices", "No answer")
+    page.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    page.type("#field-0", "6.6")
+    page.until("#prediction", "virginica")
+    assert page.text("#notices") == ""
+
+    page.until("#versions button", "Roll back")
+    page.execute_script("document.querySelector('#versions button').id = 'focused'")
+    before = asked()
+    page.find("#key-button").click()
+    page.find("#key-dialog [type=submit]").click()
+    wait_until(lambda: asked() > before)
+    page.until("#focused", "Roll back")
+
+
 def test_a_person_rolls_back_with_an_admin_key_and_then_gives_a_key_to_go_on(
     browse, start_serving, database, settings, iris, iris_second
 ):

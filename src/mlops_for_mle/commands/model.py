@@ -20,7 +20,7 @@ from rich.table import Table
 from sqlalchemy import func, select, table
 
 from mlops_for_mle.commands.project import Project, with_project
-from mlops_for_mle.config import mlflow_tracking_uri, public_address, release_store
+from mlops_for_mle.config import public_address, release_store
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows, frame_digest
 from mlops_for_mle.database.engine import database_url, engine_for
@@ -51,7 +51,9 @@ def _with_models(function: Callable[..., None]) -> Callable[..., None]:
     def command(project: Project, **options: Any) -> None:
         require_tables(database_url())
         with tracking_variable_kept():
-            mlflow.set_tracking_uri(mlflow_tracking_uri())
+            mlflow.set_tracking_uri(
+                project.configuration["mlflow"]["server"]["mlflow_tracking_uri"]
+            )
         function(project, **options)
 
     return command
@@ -69,8 +71,9 @@ def list_versions(project: Project) -> None:
     champion = registry.champion_version(client, name)
     with engine_for(database_url()).connect() as connection:
         history = deployments.history(connection, name)
-    releases = {row.model_version: row.release for row in reversed(history)}
-    releases |= {row.model_version: f"{row.release} (served)" for row in history[:1]}
+    # By the run, as another registry may have given the same number.
+    releases = {row.run_id: row.release for row in reversed(history)}
+    releases |= {row.run_id: f"{row.release} (served)" for row in history[:1]}
     headings = ("version", metric, "decision", "alias", "release", "run")
     listing = Table(*headings, title=f"Versions of {name}", title_justify="left")
     for version in versions:
@@ -79,7 +82,7 @@ def list_versions(project: Project) -> None:
             _measured(client, version, metric),
             version.tags.get(registry.DECISION_TAG, "undecided"),
             "champion" if champion and champion.version == version.version else "",
-            releases.get(int(version.version), ""),
+            releases.get(version.run_id, ""),
             version.run_id,
         )
     _print(listing)
@@ -289,6 +292,11 @@ def rollback(project: Project, release: str | None, reason: str) -> None:
         _, before = deployments.history(connection, name, limit=2)
     # MLflow comes last: what is served has changed, whether it answers or not.
     click.echo(f"Rolled back from {before.release} to {deployment.release}; ", nl=False)
-    version = str(deployment.model_version)
-    MlflowClient().set_registered_model_alias(name, registry.CHAMPION, version)
-    click.echo(f"version {version} is champion again.")
+    client = MlflowClient()
+    for version in registry.versions(client, name):
+        if version.run_id == deployment.run_id:
+            number = str(version.version)
+            client.set_registered_model_alias(name, registry.CHAMPION, number)
+            click.echo(f"version {number} is champion again.")
+            return
+    click.echo("this registry has no version of its run, so its champion stays.")

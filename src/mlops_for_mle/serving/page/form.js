@@ -136,23 +136,23 @@ export class PredictionForm {
   async ask(path, row, options) {
     try {
       const answer = await ask(path, { ...options, body: row });
+      this.onProblem(null);
       this.render(answer);
       return answer;
     } catch (error) {
       if (error.name === "AbortError") return null;
-      this.render(null);
       for (const fault of error.errors ?? []) this.mark(fault.path, `${fault.message}: ${fault.allowed}`);
-      if (!error.errors?.length) this.onProblem(error);
+      this.render(null, error.errors?.length ? text("noAnswer") : this.onProblem(error));
       return null;
     }
   }
 
-  render(answer) {
+  render(answer, hint = text("noAnswer")) {
     this.answer = answer;
     const place = byId("answer");
     place.classList.remove("stale");
     if (answer === null) {
-      place.replaceChildren(element("p", { class: "hint" }, text("noAnswer")));
+      place.replaceChildren(element("p", { class: "hint" }, hint));
       return;
     }
     const target = this.contract.target;

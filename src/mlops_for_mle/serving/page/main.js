@@ -5,8 +5,8 @@ import { PredictionForm } from "./form.js";
 import { clearMonitoring, showMonitoring } from "./monitoring.js";
 import {
   codeOf,
-  ask, byId, clock, element, moment, number, percent, refreshMoments, storeKey, storedKey, swatch,
-  whole,
+  ask, byId, clock, element, moment, number, percent, refreshMoments, same, storeKey, storedKey,
+  swatch, whole,
 } from "./shared.js";
 import { currentLanguage, switchLanguage, text } from "./texts.js";
 
@@ -73,7 +73,9 @@ async function updateRecent() {
 
 async function updateDeployments() {
   try {
-    deployments.show(await ask("/deployments"));
+    const list = await ask("/deployments");
+    // What is unchanged stays, and with it the focus of whoever goes by the keyboard.
+    if (!same(list, deployments.list)) deployments.show(list);
   } catch (error) {
     deployments.clear(explained(error, "predict"));
   }
@@ -81,8 +83,9 @@ async function updateDeployments() {
 
 async function updateMonitoring() {
   try {
-    page.monitoring = await ask("/monitoring");
-    showMonitoring(page.monitoring);
+    const found = await ask("/monitoring");
+    if (!same(found, page.monitoring)) showMonitoring(found);
+    page.monitoring = found;
   } catch (error) {
     page.monitoring = null;
     clearMonitoring(explained(error, "predict"));
@@ -98,6 +101,7 @@ function explained(error, scope) {
 function showProblem(error) {
   page.problem = error;
   showNotices();
+  return error && explained(error, "predict");
 }
 
 function showStatus() {

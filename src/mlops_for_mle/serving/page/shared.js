@@ -25,6 +25,8 @@ function filled(made, attributes, children) {
   return made;
 }
 
+export const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+
 // How predictions name a class: by its value, or by its place where that is text.
 export const codeOf = (targetClass, place) => (typeof targetClass.value === "string" ? place : targetClass.value);
 
