@@ -53,7 +53,7 @@ class RegistryProject:
 
     def champion(self) -> str | None:
         """The run of the champion."""
-        found = champion_version(self.client, self.contract.name)
+        found = champion_version(self.client, self.contract.name, None)
         return found.run_id if found else None
 
     def files(self, run_id: str) -> Path:

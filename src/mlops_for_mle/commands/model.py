@@ -68,9 +68,9 @@ def list_versions(project: Project) -> None:
     versions = registry.versions(client, name)
     if not versions:
         raise UserError(f"There is no version of {name} yet: run `kedro run` first.")
-    champion = registry.champion_version(client, name)
     with engine_for(database_url()).connect() as connection:
         history = deployments.history(connection, name)
+    champion = registry.champion_version(client, name, next(iter(history), None))
     # By the run, as another registry may have given the same number.
     releases = {row.run_id: row.release for row in reversed(history)}
     releases |= {row.run_id: f"{row.release} (served)" for row in history[:1]}
@@ -126,7 +126,7 @@ def project_summary(
             lines["look at"] = "; ".join(manifest.remarks)
         lines["decision"] = registry.decision_on(version)
     lines["champion"] = "none yet"
-    if champion := registry.champion_version(client, name):
+    if champion := registry.champion_version(client, name, deployment):
         measured = _measured(client, champion, metric)
         lines["champion"] = f"version {champion.version}, validation {metric} {measured}"
     lines["release"] = "none deployed yet"
@@ -292,11 +292,8 @@ def rollback(project: Project, release: str | None, reason: str) -> None:
         _, before = deployments.history(connection, name, limit=2)
     # MLflow comes last: what is served has changed, whether it answers or not.
     click.echo(f"Rolled back from {before.release} to {deployment.release}; ", nl=False)
-    client = MlflowClient()
-    for version in registry.versions(client, name):
-        if version.run_id == deployment.run_id:
-            number = str(version.version)
-            client.set_registered_model_alias(name, registry.CHAMPION, number)
-            click.echo(f"version {number} is champion again.")
-            return
-    click.echo("this registry has no version of its run, so its champion stays.")
+    champion = registry.champion_version(MlflowClient(), name, deployment)
+    if champion and champion.run_id == deployment.run_id:
+        click.echo(f"version {champion.version} is champion again.")
+    else:
+        click.echo("this registry has no version of its run, so its champion stays.")

@@ -90,9 +90,8 @@ def router(services: "Services") -> APIRouter:
     @routes.post(
         "/rollback",
         summary="Serve an earlier release again",
-        description="Every server follows within its poll time. The champion of the registry stays "
-        "as it is, so the next deployment brings it back: promote the version to make the step "
-        "last.",
+        description="Every server follows within its poll time, and the champion of the registry "
+        "when a pipeline or command asks for it next.",
         status_code=201,
         openapi_extra=json_request(Rollback.model_json_schema()),
     )

@@ -11,9 +11,11 @@ import pytest
 from mlflow.artifacts import download_artifacts
 
 from mlops_for_mle.contract.columns import encode_rows
+from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.pipelines.registry.datasets import ChampionDataset, LoggedCandidateDataset
 from mlops_for_mle.pipelines.registry.nodes import Decision
+from mlops_for_mle.releases.deployments import roll_back
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.candidates import SVC, RegistryProject
@@ -136,6 +138,28 @@ def test_the_champion_becomes_a_release_that_answers_as_it_was_trained_once(
     rows = pd.read_parquet(project.files(good) / "validation.parquet")
     answers = load(stored).predict(encode_rows(rows, project.contract)).values
     assert np.mean(answers == rows["target"]) == stored.manifest.metrics["validation_accuracy"]
+
+
+def test_the_champion_follows_a_rollback_by_the_api_once(project, good, poor, tmp_path):
+    for run in (good, poor):
+        decide_on(project, run, threshold=0.5, tolerance=0.5)
+        project.run("deployment")
+    assert project.champion() == poor
+    with engine_for(project.url).connect() as connection:
+        roll_back(
+            connection, ReleaseStore(str(tmp_path)), "iris", reason="bad", actor="API key kim"
+        )
+
+    project.run("deployment")
+    assert project.champion() == good
+    decide_on(project, poor)
+    project.run("deployment")
+    assert [event for event, *_ in query(project.url, TRAIL)] == ["deploy", "deploy", "rollback"]
+
+    decide_on(project, poor, threshold=0.5, tolerance=0.5)
+    project.run("deployment")
+    assert project.champion() == poor
+    assert query(project.url, TRAIL)[-1][:3] == ("deploy", f"iris-v2-{poor[:8]}", 2)
 
 
 def test_without_a_champion_nothing_is_deployed_and_that_is_said(project, poor, tmp_path, caplog):

@@ -19,12 +19,20 @@ from mlops_for_mle.database.engine import engine_for, lock
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.dataset import ProjectDataset
 from mlops_for_mle.pipelines.registry.nodes import Decision, LoggedCandidate
-from mlops_for_mle.releases.manifest import Manifest, ModelDescription, Release, release_name
+from mlops_for_mle.releases.deployments import current
+from mlops_for_mle.releases.manifest import (
+    Deployment,
+    Manifest,
+    ModelDescription,
+    Release,
+    release_name,
+)
 
 CHAMPION = "champion"
 DECISION_TAG = "mlops.decision"
 REASONS_TAG = "mlops.reasons"
 _CANDIDATE_TAG = "mlops.candidate_model"
+_ROLLBACK_TAG = "mlops.rollback"
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -107,7 +115,9 @@ class ChampionDataset(ProjectDataset):
 
     def load(self) -> Release | None:
         """Download the champion, if there is one."""
-        champion = champion_version(MlflowClient(), self._name)
+        with engine_for(self._url).connect() as connection:
+            newest = current(connection, self._name)
+        champion = champion_version(MlflowClient(), self._name, newest)
         return None if champion is None else load_version(champion)
 
 
@@ -116,9 +126,25 @@ def versions(client: MlflowClient, name: str) -> list[ModelVersion]:
     return list(client.search_model_versions(f"name = '{name}'", order_by=["version_number DESC"]))
 
 
-def champion_version(client: MlflowClient, name: str) -> ModelVersion | None:
-    """The version that has the alias ``champion``, or None."""
+def champion_version(
+    client: MlflowClient, name: str, newest: Deployment | None
+) -> ModelVersion | None:
+    """The version that has the alias ``champion``, or None.
+
+    The API rolls back without MLflow, so where the newest deployment is a rollback that the alias
+    has not followed yet, it does so now.
+    """
     for model in client.search_registered_models(f"name = '{name}'"):
+        if (
+            newest
+            and newest.event == "rollback"
+            and model.tags.get(_ROLLBACK_TAG) != str(newest.id)
+        ):
+            for version in versions(client, name):
+                if version.run_id == newest.run_id:
+                    client.set_registered_model_alias(name, CHAMPION, str(version.version))
+                    client.set_registered_model_tag(name, _ROLLBACK_TAG, str(newest.id))
+                    return version
         if CHAMPION in model.aliases:
             return client.get_model_version(name, str(model.aliases[CHAMPION]))
     return None

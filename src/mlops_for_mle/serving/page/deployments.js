@@ -96,8 +96,6 @@ export class Deployments {
     this.seen = this.list.current;
     const names = { from: this.current()?.release ?? "–", to: release.release };
     byId("rollback-what").textContent = text("rollbackWhat", names);
-    const hint = byId("rollback").querySelector(".hint");
-    hint.textContent = text("rollbackHint", { version: release.model_version });
     byId("rollback-error").textContent = "";
     byId("rollback-reason").value = "";
     byId("rollback-key").value = "";
