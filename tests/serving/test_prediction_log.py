@@ -146,6 +146,22 @@ def test_a_disk_that_takes_no_more_refuses_until_it_does_again_and_is_emptied_me
     assert counted(client, "torn") == counted(client, "damaged") == 0
 
 
+def test_a_database_that_answers_but_takes_nothing_leaves_no_segment_a_round(
+    start_client, database, iris
+):
+    client = start_client(iris, ship_seconds=0.05)
+    # As with a full disk of its own, or a login without rights.
+    database.run("ALTER TABLE predictions RENAME TO away")
+    for _ in range(6):
+        client.predict()
+        time.sleep(0.2)
+    segments = [*client.services.log.root.glob("*.log")]
+    database.run("ALTER TABLE away RENAME TO predictions")
+
+    assert len(segments) <= 2
+    assert len(shipped(client, database, 6)) == 6
+
+
 def test_a_segment_that_cannot_be_read_holds_up_no_other(start_client, database, iris, caplog):
     client = start_client(iris)
     # As one of another user, for example.

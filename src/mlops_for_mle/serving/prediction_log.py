@@ -274,22 +274,25 @@ class PredictionLog:
             is_reported = obstacle is not None
 
     def _ship_once(self) -> str | None:
-        """Ship what nobody writes to; gives the reason why something had to stay."""
-        obstacle = None
+        """Ship what there is; gives the reason why something had to stay."""
         try:
             self._measure_folder()
-            if self.stored_bytes:
-                # Only while the database answers: an outage would leave a segment a round.
-                with transaction("shipper", _STATEMENT_SECONDS):
-                    self.end_segment()
-            for segment in sorted(self.root.glob("*.log")):
-                try:
-                    self._ship(segment)
-                except OSError as error:
-                    # It may be another user's, which does not hold up the others.
-                    obstacle = str(error)
+            # While the database takes nothing, each round would leave a segment more.
+            self._ship_ended()
+            self.end_segment()
+            return self._ship_ended()
         except Exception as error:  # noqa: BLE001  (the thread outlives every failure)
-            obstacle = reason_of(error)
+            return reason_of(error)
+
+    def _ship_ended(self) -> str | None:
+        """Ship what nobody writes to; gives the reason why a segment cannot be read."""
+        obstacle = None
+        for segment in sorted(self.root.glob("*.log")):
+            try:
+                self._ship(segment)
+            except OSError as error:
+                # It may be another user's, which does not hold up the others.
+                obstacle = str(error)
         return obstacle
 
     def _ship(self, segment: Path) -> None:

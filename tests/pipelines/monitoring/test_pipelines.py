@@ -144,6 +144,8 @@ def a_changed_world_is_noticed_learned_and_told_by_the_tables(
     assert second.manifest.snapshot.row_count == 1_000
     assert second.manifest.snapshot.source.startswith("labelled predictions since")
 
+    # Before the traffic that follows, which is simulated.
+    query(project.url, "UPDATE deployments SET created_at = created_at - interval '2 days'")
     traffic.release = second
     traffic.serve(500, noise=0.1, truth=swapped)
     assert monitor(project) == ("healthy", "none")

@@ -124,6 +124,24 @@ def test_what_a_retraining_has_answered_is_no_new_evidence(database_url):
     assert history(database_url) == ([late], [late])
 
 
+def test_what_was_found_before_somebody_rolled_back_to_the_release_is_no_new_evidence(database_url):
+    record(database_url, 0, 1, BAD, labelled=(0, 1))
+    query(
+        database_url,
+        "INSERT INTO deployments (contract, event, release, model_version, run_id, reason, actor, "
+        "created_at) VALUES ('iris', 'deploy', 'iris-v2-0123abcd', 2, 'b', 'x', 'ada', :deployed), "
+        "('iris', 'rollback', 'iris-v1-0123abcd', 1, 'a', 'x', 'ada', :rolled_back)",
+        deployed=at(2),
+        rolled_back=at(3),
+    )
+    # The newest predictions are still those from before.
+    record(database_url, 0, 1, BAD, labelled=(0, 1))
+    assert history(database_url) == ([], [])
+
+    later = record(database_url, 4, 5, BAD, labelled=(4, 5))
+    assert history(database_url) == ([later], [later])
+
+
 @contextmanager
 def mlflow_run(url: str) -> Iterator[str]:
     """An MLflow run whose process lives, as the hooks of a tracked pipeline have it."""

@@ -29,9 +29,10 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
 from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.store import ReleaseStore
 
-# The windows of a contract's newest release that no retraining has answered, the newest first, each
-# without predictions of a newer one. Many runs may look at one window while there is little
-# traffic, and who looks back makes a new run of an old window, so a run's number is no order.
+# The windows of a contract's newest release that no retraining has answered, since no other release
+# was in service, the newest first, each without predictions of a newer one. Many runs may look at
+# one window while there is little traffic, and who looks back makes a new run of an old window, so
+# a run's number is no order.
 _WINDOWS = """
 WITH RECURSIVE looks AS NOT MATERIALIZED (
     SELECT id, {name}_from AS window_from, {name}_to AS window_to FROM monitoring_runs AS runs
@@ -43,6 +44,9 @@ WITH RECURSIVE looks AS NOT MATERIALIZED (
             SELECT max(monitoring_run_id) FROM retraining_decisions
             WHERE contract = :contract AND acted_at IS NOT NULL
         )
+    ) AND {name}_from > (
+        SELECT coalesce(max(created_at), '-infinity') FROM deployments
+        WHERE contract = :contract AND release <> runs.release
     )
 ), apart AS (
     (SELECT * FROM looks ORDER BY window_to DESC, id DESC LIMIT 1)
