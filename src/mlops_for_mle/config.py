@@ -97,7 +97,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
         contract = super().__getitem__("contract")["contract"]
         # --params may change parts of it.
         merged: Any = OmegaConf.merge(contract, parameters.get("contract", {}))
-        return {**parameters, "contract": OmegaConf.to_container(merged, resolve=True)}
+        return {**parameters, "contract": OmegaConf.to_container(merged)}
 
     def _block(self, path: str) -> Any:
         return reduce(getitem, path.split("."), self._parameters)

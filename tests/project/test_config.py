@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from mlops_for_mle.config import BLOCKS, RESOLVERS, Globals, ProjectConfigLoader
+from mlops_for_mle.contract.infer.write import as_value
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.settings import CONFIG_LOADER_ARGS
 
@@ -69,6 +70,17 @@ def test_the_command_line_counts_more_than_files(conf):
     assert loader["parameters"]["contract"]["name"] == "iris"
     assert loader["parameters"]["ingestion"]["source"] == "csv"
     assert loader["parameters"]["training"] | {"seed": 1} == loader["parameters"]["training"]
+
+
+def test_text_that_looks_like_an_interpolation_stays_text_in_parameters_and_catalog(conf):
+    categories = ["${a}", "\\${a}", "a ${b:c}"]
+    contract = {"name": "other", "features": {"x": {"categories": categories}}}
+    (conf / "other/contract.yml").write_text(f"contract: {as_value(contract)}")
+
+    loader = load(conf, env="other")
+
+    assert loader["parameters"]["contract"] == contract
+    assert loader["catalog"]["mine"]["contract"] == contract
 
 
 def test_two_environments_of_one_process_do_not_mix(conf):

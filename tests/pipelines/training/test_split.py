@@ -158,12 +158,25 @@ def test_what_belongs_together_falls_on_one_side_in_whatever_order_and_so_in_fol
         folds = folds_of(examples, training)
     except UserError:
         return
+    if by == "time" and examples.rows["day"].nunique() < 3:
+        by, together = "hash", pd.Series(map(tuple, examples.features.to_numpy()))
     for learn, judge in folds:
         assert not set(together[learn]) & set(together[judge])
         assert by != "time" or max(together[learn]) < min(together[judge])
         assert set(truth[learn]) == set(truth)
     judged = [row for _, judge in folds for row in judge]
     assert len(set(judged)) == len(judged)
+
+
+def test_rows_of_two_large_requests_are_judged_by_folds_too():
+    rows = line_rows(60)
+    rows["timestamp"] = np.repeat(pd.date_range("2026-01-01", periods=3), 20)
+
+    examples = split(rows, LINE_CONTRACT, split={"by": "time"})
+
+    assert examples.is_validation.tolist() == [False] * 40 + [True] * 20
+    training = TrainingOptions.model_validate({"split": {"by": "time"}})
+    assert len(folds_of(examples.learned, training)) == 5
 
 
 def test_there_are_no_more_folds_than_rows_of_a_class():

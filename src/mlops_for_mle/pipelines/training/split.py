@@ -24,6 +24,8 @@ from mlops_for_mle.pipelines.training.options import TrainingOptions
 
 # With more rows, fewer folds tell as much.
 _MANY_ROWS = 20_000
+# With fewer, such as those of large requests, no two folds have something earlier to learn from.
+_FEWEST_TIMES = 3
 
 Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 """Positions of the rows to learn from and of those to judge by, fold by fold."""
@@ -100,12 +102,15 @@ def hold_back(
 def folds(learned: Part, training: TrainingOptions, count: int | None = None) -> Folds:
     """Split the rows to learn from again, by the same rule as ``hold_back``.
 
-    Split by time, each fold judges by a later stretch what was learned from all before it. A fold
-    without a row of every class to learn from is left out; with fewer than two it is an error.
+    Split by time, each fold judges by a later stretch what was learned from all before it; where
+    rows are of one or two times alone, they are split by their hashes. A fold without a row of
+    every class to learn from is left out; with fewer than two it is an error.
     """
     truth, is_classifier = learned.truth, bool(learned.contract.target.classes)
-    distinct, positions = np.unique(learned.split_values, return_inverse=True)
-    is_by_time = training.split.by == "time"
+    values, is_by_time = learned.split_values, training.split.by == "time"
+    if is_by_time and len(np.unique(values)) < _FEWEST_TIMES:
+        values, is_by_time = row_hashes(learned.features, training.seed), False
+    distinct, positions = np.unique(values, return_inverse=True)
     # More folds than the largest class has rows cannot be stratified.
     largest = int(np.unique(truth, return_counts=True)[1].max()) if is_classifier else len(truth)
     if count is None:
