@@ -30,7 +30,7 @@ export class PredictionForm {
     this.ranges = ranges;
     this.inputs.clear();
     const fields = Object.entries(contract.features).map(([name, feature], index) => {
-      return this.field(name, feature, typed.get(name) ?? startOf(feature, ranges[name]), `field-${index}`);
+      return this.field(name, feature, typed.get(name) ?? startOf(feature, ranges?.[name]), `field-${index}`);
     });
     byId("fields").replaceChildren(...fields);
     this.preview();
