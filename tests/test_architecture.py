@@ -62,8 +62,8 @@ def test_the_node_of_the_how_to_is_added_as_it_says(copy, language):
     folder = copy / "src/mlops_for_mle/pipelines/training"
     with (folder / "nodes.py").open("a") as nodes:
         nodes.write(f"\n\n{function}")
-    wiring, last = (folder / "pipeline.py").read_text(), "    ]\n    return"
-    (folder / "pipeline.py").write_text(wiring.replace(last, f"        {step}{last}"))
+    wiring = (folder / "pipeline.py").read_text()
+    (folder / "pipeline.py").write_text(wiring.replace("    return", f"    {step}    return"))
 
     names = "[node.name for node in register_pipelines()['training'].nodes]"
     program = f"from mlops_for_mle.pipeline_registry import register_pipelines; print({names})"

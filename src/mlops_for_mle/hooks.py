@@ -12,7 +12,7 @@ from kedro.framework.hooks import hook_impl
 
 from mlops_for_mle.config import public_address
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.errors import is_not_called_for
+from mlops_for_mle.errors import UserError, is_not_called_for
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -103,6 +103,11 @@ class ProjectHooks:
     ) -> None:
         """Say which step begins, in one short line, and log its parameters."""
         _LOGGER.info("%s …", node.name)
+        if self._mlflow and is_async:
+            raise UserError(
+                "--async saves in threads in which MLflow would begin other runs: run without it. "
+                "Nodes side by side: --runner ThreadRunner."
+            )
         if self._mlflow:
             self._mlflow.before_node_run(node, catalog, inputs, is_async)
 

@@ -19,7 +19,10 @@ _OF_MODEL = (
     *("version", "run_id", "estimator", "precision", "metrics", "has_probabilities"),
     *("calibrated", "threshold", "candidates", "remarks"),
 )
-_OF_RELEASE = ("created_at", "contract", "snapshot", "validation_rows", "parity", "model_sha256")
+_OF_RELEASE = (
+    *("created_at", "contract", "training_ranges", "snapshot", "validation_rows"),
+    *("parity", "model_sha256"),
+)
 
 
 class Readiness(Configuration):

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from kedro.framework.session import KedroSession
+from kedro.runner import SequentialRunner
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from mlops_for_mle.contract.columns import frame_digest
-from mlops_for_mle.errors import explain
+from mlops_for_mle.errors import UserError, explain
 from mlops_for_mle.pipelines.registry.datasets import LoggedCandidateDataset
 from mlops_for_mle.pipelines.registry.nodes import GateOptions, LoggedCandidate, compare_models
 from mlops_for_mle.releases.metrics import GREATER_IS_BETTER
@@ -139,6 +140,17 @@ def test_a_run_that_fails_says_why_is_marked_as_failed_and_leaves_no_candidate(
     assert "mlops.candidate_model" not in failed.data.tags
     assert kept.read_bytes() == before
     assert not [path for path in (project.folder / "data").glob("0*/*") if path.is_dir()]
+
+
+def test_nothing_is_trained_whose_files_would_be_logged_to_other_runs(project, shipped):
+    before = len(newest(project, 100))
+    with (
+        pytest.raises(UserError, match="--async"),
+        KedroSession.create(project_path=project.folder) as session,
+    ):
+        session.run(pipeline_names=["training"], runner=SequentialRunner(is_async=True))
+    failed, *earlier = newest(project, 100)
+    assert (failed.info.status, len(earlier)) == ("FAILED", before)
 
 
 @pytest.mark.parametrize("place", ["mlflow.set_tags", "mlflow.MlflowClient.set_terminated"])

@@ -32,8 +32,8 @@ def free_folder(project: Path, env: str, contract: str, *, force: bool) -> Path:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", env) or re.fullmatch(_TAKEN, env, re.I):
         raise ConfigurationError(
-            f"--env: expected letters, digits, _ and -, and no folder of the project's own in conf "
-            f"or data (found {env!r})"
+            f"--name or --env: expected letters from a to z, digits, _ and -, and no folder of the "
+            f"project's own in conf or data (found {env!r})"
         )
     for path in (project / "conf").glob(f"*/{FILES[0]}"):
         content = yaml.safe_load(path.read_text("utf-8"))

@@ -24,12 +24,13 @@ export class PredictionForm {
   }
 
   // Shows the fields of a contract; values that were typed stay where the names stay.
-  show(contract) {
+  show(contract, ranges = this.ranges) {
     const typed = new Map([...this.inputs].map(([name, input]) => [name, input.value]));
     this.contract = contract;
+    this.ranges = ranges;
     this.inputs.clear();
     const fields = Object.entries(contract.features).map(([name, feature], index) => {
-      return this.field(name, feature, typed.get(name) ?? startOf(feature), `field-${index}`);
+      return this.field(name, feature, typed.get(name) ?? startOf(feature, ranges?.[name]), `field-${index}`);
     });
     byId("fields").replaceChildren(...fields);
     this.preview();
@@ -239,12 +240,14 @@ function choiceText(value) {
   return text(value ? "yes" : "no");
 }
 
-// A value that the contract allows.
-function startOf(feature) {
-  const { minimum, maximum, type } = feature;
+// A value that the contract allows, and for a number one like those of the training.
+function startOf(feature, range) {
+  const { type } = feature;
   if (type === "boolean") return true;
   if (type === "category") return feature.categories[0];
   if (isTime(feature)) return feature.earliest ?? feature.latest ?? new Date().toISOString().slice(0, 19);
+  const minimum = range?.least ?? feature.minimum;
+  const maximum = range?.largest ?? feature.maximum;
   const hasBoth = (minimum ?? null) !== null && (maximum ?? null) !== null;
   const value = hasBoth ? (minimum + maximum) / 2 : Math.min(Math.max(1, minimum ?? 1), maximum ?? 1);
   return type === "integer" ? Math.floor(value) : value;

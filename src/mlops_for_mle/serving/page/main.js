@@ -50,7 +50,7 @@ async function updateModel() {
   try {
     page.model = await ask("/model");
     page.problem = null;
-    form.show(page.model.contract);
+    form.show(page.model.contract, page.model.training_ranges);
   } catch (error) {
     showProblem(error);
   }
