@@ -22,6 +22,7 @@ from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.contract.rules import Precision, describe, fault, json_type, text_check
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.documents import (
+    PIECE,
     REFUSALS,
     ROWS,
     VALUES,
@@ -266,7 +267,8 @@ class Reading:
         if not isinstance(given, msgspec.Raw):
             parts: Iterable[Any] = [given.tolist() if isinstance(given, np.ndarray) else given]
         elif (text := bytes(given))[:1] == b"[":
-            parts = pieces(text, VALUES)
+            # Each different value is looked at once a piece.
+            parts = pieces(text, VALUES, 2 * PIECE)
         else:
             allowed = f"a list in which each is {describe(self._codec.features[name])}"
             self.faults.add(path, "is no list", allowed)

@@ -72,13 +72,13 @@ def joined(pieces: Iterable[SomePiece]) -> list[SomePiece | bytes]:
     return [part for piece in pieces for part in (b",", piece)][1:]
 
 
-def pieces(text: bytes, boundary: re.Pattern[bytes]) -> Iterator[bytes]:
+def pieces(text: bytes, boundary: re.Pattern[bytes], size: int = PIECE) -> Iterator[bytes]:
     """Cut the text of a long list into texts of lists, unless nobody waits for the answer."""
     start, first = 0, b""
     while True:
         cut = following = len(text)
         counted, is_inside = start, False
-        for match in boundary.finditer(text, start + PIECE, start + _LONGEST_EXPLAINED):
+        for match in boundary.finditer(text, start + size, start + _LONGEST_EXPLAINED):
             # Nothing is cut inside of a text, which an odd number of quotes tells.
             passed = text[counted : match.start()]
             if b"\\" in passed:
