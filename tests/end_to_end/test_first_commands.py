@@ -40,7 +40,10 @@ def test_the_embedded_server_is_started_looked_into_and_stopped(project):
     counted = project.succeed("db", "psql", "--", "-At", "-c", "SELECT 6 * 7").output
     assert counted.strip() == "42"
 
-    assert "was stopped" in project.succeed("db", "stop").output
+    with project.held():
+        assert "starts it again" in project.succeed("db", "stop").output
+    project.succeed("db", "start")
+    assert project.succeed("db", "stop").output == "PostgreSQL was stopped.\n"
     assert project.leaves_nothing_running(), project.processes()
     assert "was not running" in project.succeed("db", "stop").output
 

@@ -49,6 +49,8 @@ def stop() -> None:
     _require_embedded("stop")
     ran = embedded.stop(embedded_home())
     click.echo("PostgreSQL was stopped." if ran else "PostgreSQL was not running.")
+    if embedded.is_used(embedded_home()):
+        click.echo("A process that uses it, such as `kedro serve`, starts it again: end that, too.")
 
 
 @database_commands.command()
