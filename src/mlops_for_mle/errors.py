@@ -53,10 +53,11 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _library_message(error: BaseException) -> str:
-    # Kedro and OmegaConf say only where the error came up, and a KeyError not even what it is.
+    # Kedro and OmegaConf say only where the error came up, joblib adds a traceback as its cause,
+    # and a KeyError does not even say what it is.
     shown = error
     for cause in causes(error):
-        is_wrapper = type(cause).__module__.startswith(("kedro.", "omegaconf."))
+        is_wrapper = type(cause).__module__.startswith(("kedro.", "omegaconf.", "joblib."))
         if str(cause) and not is_wrapper and not isinstance(cause, LookupError):
             # SQLAlchemy adds the statement to what the server says.
             shown = getattr(cause, "orig", None) or cause

@@ -10,6 +10,7 @@ import click
 import dask
 import pytest
 from click.testing import CliRunner, Result
+from joblib import Parallel, delayed, parallel_config
 from kedro.framework.cli.utils import KedroCliError
 from kedro.io import DatasetError
 from mlflow.exceptions import MlflowException
@@ -62,6 +63,9 @@ def test_what_a_library_says_last_is_shown_without_a_traceback(last):
 def test_an_error_without_words_is_told_by_what_was_made_of_it():
     for last in (AttributeError(), KeyError("x")):
         assert "Failed to load x" in told(DatasetError("Failed to load x"), last).output
+    with pytest.raises(KeyError) as caught, parallel_config("threading"):
+        Parallel(n_jobs=2)([delayed({}.__getitem__)("x")])
+    assert "Traceback" not in told(caught.value).output
     outer = InterpolationResolutionError("where it was asked for")
     assert told(outer, OSError("what it was")).output.startswith("Error: OSError: what it was")
 

@@ -64,9 +64,14 @@ def test_a_table_of_hundreds_of_columns_is_read_without_a_warning(database_url):
     assert rows["f299"].tolist() == [0.5, 1.5]
 
 
-def test_an_empty_table_names_the_pipeline_to_run_first(database_url, contract):
+def test_an_empty_table_names_the_pipeline_to_run_and_what_keeps_its_rows_away(
+    database_url, contract
+):
+    write(database_url, contract, lengths(contract, 5))
+    query(database_url, "TRUNCATE iris_data")
+    assert write(database_url, contract, lengths(contract, 5)).written == 0
     first = "iris_data has no rows to train on: run `kedro run --pipeline data_ingestion` first."
-    with refused(UserError, first):
+    with refused(UserError, first, "entry in ingestion_batches"):
         window_of(database_url, contract).load()
 
 

@@ -308,6 +308,22 @@ def test_no_rows_give_an_empty_output_in_place_of_what_was_there(stage, tmp_path
         assert "iris_class" in found.columns
 
 
+def test_files_of_a_folder_may_differ_in_types_and_one_that_lacks_a_column_is_named(
+    stage, tmp_path
+):
+    rows, folder = rows_with_gaps(), tmp_path / "rows.parquet"
+    folder.mkdir()
+    rows[:50].to_parquet(folder / "1.parquet")
+    rows[50:].astype({"id": "int32"}).to_parquet(folder / "2.parquet")
+    names = {"source": str(folder), "output": str(tmp_path / "out.parquet")}
+
+    assert stage.batch(**names).id.tolist() == rows.id[rows.petal_width.notna()].tolist()
+
+    rows.drop(columns="sepal_width").to_parquet(folder / "3.parquet")
+    with refused(UserError, "3.parquet: missing column(s) sepal_width"):
+        stage.batch(**names)
+
+
 def test_a_regression_has_numbers_only(stage, tmp_path):
     released = house_release(1)
     houses = Stage(stage.url, released.manifest.contract, stage.store)

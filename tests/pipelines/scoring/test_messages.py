@@ -72,6 +72,15 @@ def test_a_number_is_a_time_where_its_schema_says_so():
         read_row(enveloped(columns, {"fields": [None]}))
 
 
+def test_a_text_is_a_decimal_number_where_its_schema_says_so():
+    kind = {"name": "org.apache.kafka.connect.data.Decimal", "parameters": {"scale": "2"}}
+    schema = {"fields": [{"field": "age", **kind}]}
+    for cell, number in (("AwM=", "7.71"), ("/w==", "-0.01"), ("1234", "-26588.24"), (1.5, "1.5")):
+        assert str(read_row(enveloped({"age": cell}, schema))["age"]) == number
+    with pytest.raises(ValueError, match="age: is no decimal, found 'A'"):
+        read_row(enveloped({"age": "A"}, schema))
+
+
 @given(
     value=st.binary()
     | (JSON | COLUMNS).map(lambda one: json.dumps(one).encode())

@@ -95,7 +95,8 @@ class ObservationDataset(ContractDataset):
         if rows.empty:
             raise UserError(
                 f"Table {contract.table} has no rows to train on: run "
-                "`kedro run --pipeline data_ingestion` first."
+                "`kedro run --pipeline data_ingestion` first. A batch whose rows were deleted "
+                "comes back once its rejects and its entry in ingestion_batches are deleted, too."
             )
         typed, faults = check_columns(rows, contract.columns)
         if faults:

@@ -161,6 +161,8 @@ def _read_fragment(fragment: Any, columns: list[str], size: int) -> Iterator[pa.
     with fragment.open() as opened:
         # Else it would hold all of the row group.
         file = ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+        if missing := [name for name in columns if name not in file.schema_arrow.names]:
+            raise UserError(f"{fragment.path}: missing column(s) {', '.join(missing)}")
         groups = [group.id for group in fragment.row_groups]
         for batch in file.iter_batches(size, row_groups=groups, columns=columns):
             yield pa.Table.from_batches([batch]).select(columns)

@@ -84,7 +84,8 @@ class Folder:
 
         name = f"_{attempt}.parquet"
         with ParquetWriter(name, self.schema, filesystem=self._files) as writer:
-            yield writer.write_table
+            # The files of a source may differ in the type of a key.
+            yield lambda rows: writer.write_table(rows.cast(self.schema))
 
     def publish(self, attempts: Sequence[str], connection: Connection) -> None:
         """Have the files take the place of the former ones; the mark goes first and comes last."""

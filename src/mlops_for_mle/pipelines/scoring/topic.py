@@ -4,14 +4,17 @@ Offsets are committed after what became of the messages is written under topic, 
 offset. So what is read again, after whatever broke, has one prediction.
 
 A message is a row as a JSON object, or what Kafka Connect's JsonConverter makes of one:
-``{"schema": …, "payload": {…}}``, where dates and times are days and milliseconds since 1970.
+``{"schema": …, "payload": {…}}``, where dates and times are days and milliseconds since 1970, and
+the digits of a decimal number are bytes in base64.
 """
 
 import logging
 import os
+from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
+from decimal import Decimal
 from threading import Thread
 from typing import Any
 
@@ -165,13 +168,11 @@ def read_row(value: bytes | None, contract: Contract) -> dict[str, Any]:
     """The columns in the value of a message; a ``ValueError`` says why it holds no row."""
     if value is None:
         raise ValueError("has no value (a tombstone)")
-    logical_types = {contract.timestamp: "Timestamp"}
+    logical_types = {contract.timestamp: ("Timestamp", 0)}
     try:
         row = msgspec.json.decode(value)
         if isinstance(row, dict) and row.keys() == {"schema", "payload"}:
-            for field in (row["schema"] or {}).get("fields", ()):
-                if field.get("name"):
-                    logical_types[normalised(field["field"])] = field["name"].rpartition(".")[2]
+            logical_types |= _logical_types(row["schema"] or {})
             row = row["payload"]
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"is no JSON: {error}") from None
@@ -183,18 +184,33 @@ def read_row(value: bytes | None, contract: Contract) -> dict[str, Any]:
     for name, raw in row.items():
         # What is nested as deep as JSON is read could not be written again.
         cell = row[name] = plain(raw) if isinstance(raw, dict | list) else raw
-        unit = _UNITS.get(logical_types.get(name, ""))
+        logical_type, scale = logical_types.get(name, ("", 0))
+        unit = _UNITS.get(logical_type)
         try:
             if type(cell) is int and unit:
                 row[name] = _utc(**{unit: cell})
+            elif isinstance(cell, str) and logical_type == "Decimal":
+                unscaled = int.from_bytes(b64decode(cell, validate=True), signed=True)
+                row[name] = Decimal(f"{unscaled}E{-scale}")
             elif type(cell) is int and cell not in _BIGINT:
                 # Larger than any number of a table; as text it is refused in words.
                 row[name] = str(cell)
             elif name == contract.timestamp and cell is not None:
                 row[name] = read_time(str(cell)).isoformat()
         except (ArithmeticError, ValueError):
-            raise ValueError(f"{name}: is no time, found {cell!r:.80}") from None
+            kind = "decimal" if logical_type == "Decimal" else "time"
+            raise ValueError(f"{name}: is no {kind}, found {cell!r:.80}") from None
     return row
+
+
+def _logical_types(schema: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+    """By the field's name, its logical type and how many digits of a decimal are a fraction."""
+    types = {}
+    for field in schema.get("fields", ()):
+        if logical_type := field.get("name"):
+            scale = int((field.get("parameters") or {}).get("scale", 0))
+            types[normalised(field["field"])] = logical_type.rpartition(".")[2], scale
+    return types
 
 
 def _utc(**since_1970: int) -> str:
