@@ -199,7 +199,9 @@ def _check_drift(
         current, title = window.columns[name], f"feature {name}"
         if name == reference.prediction:
             title = f"the predicted {reference.contract.target.response_name}"
-        comparison = compare(column.counts, current.counts)
+        # New rows have some category that is rare and not in the reference: `quality` limits these.
+        first = 0 if column.is_number else 1
+        comparison = compare(column.counts[first:], current.counts[first:])
         severity: Severity = "warning" if comparison.index >= options.warning else "none"
         if comparison.index >= options.alarm:
             severity = "alarm"
@@ -328,7 +330,9 @@ def _change(column: Column, current: Column, shift: float | None) -> str:
     before, now = (
         np.array(sample.counts) / max(1, sum(sample.counts)) for sample in (column, current)
     )
-    largest = int(np.argmax(np.abs(now - before)))
+    changes = np.abs(now - before)
+    changes[0] = 0
+    largest = int(np.argmax(changes))
     name = ("what training has not seen", *column.categories)[largest]
     return f"{name} makes up {100 * now[largest]:.3g} % instead of {100 * before[largest]:.3g} %"
 
