@@ -163,9 +163,10 @@ def _check_data_quality(
             counts["unknown"] = current.counts[0]
         for fault, count in counts.items():
             share, limit = count / rows if rows else None, limits[f"maximum_{fault}"]
-            if fault == "missing":
-                # Only what is missing beyond the reference's gaps counts.
-                limit = min(1.0, limit + column.missing / reference.manifest.snapshot.row_count)
+            # Only what is missing beyond the reference's gaps counts, and what is unknown beyond
+            # those that it lacks by chance: about the share of those that it has once (Good 1953).
+            usual = column.missing if fault == "missing" else column.counts.count(1)
+            limit = min(1.0, limit + usual / (sum(column.counts) + column.missing))
             is_over = rows >= monitoring.window.minimum_rows and count / rows > limit
             measured = Metric("data_quality", name, f"{fault}_fraction", share, threshold=limit)
             message = f"{percent(share)} of the values of {name} {_FAULTS[fault]}"
