@@ -99,7 +99,7 @@ def test_an_example_is_trained_served_monitored_and_scored_without_a_line_of_cod
         _give_true_labels(client, project, env)
         ASKED[env](client)
     said = project.succeed("run", "--env", env, "--pipeline", "monitoring").output
-    assert ", 120 with a true label" in said
+    assert "labels   120 predictions" in said
     assert "insufficient" not in said
     assert "missing" not in said
 

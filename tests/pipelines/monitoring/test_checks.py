@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mlops_for_mle.pipelines.monitoring.checks import Metric, confirm, performance_limit
@@ -37,11 +38,26 @@ def test_missing_values_of_a_feature_are_an_alarm_beyond_their_limit():
     assert run(bad, reference(width=replace(WIDTH, missing=20))).status == "healthy"
 
 
-def test_a_category_that_training_has_not_seen_is_bad_and_is_drift():
-    found = run(window(replace(COLOUR, counts=(100, 50, 50))), reference(width=COLOUR))
+def test_categories_that_training_has_not_seen_are_bad_but_no_drift_of_the_others():
+    found = run(window(replace(COLOUR, counts=(50, 50, 100))), reference(width=COLOUR))
 
+    assert severe(found, "alarm") == {("width", "unknown_fraction")}
+    found = run(window(replace(COLOUR, counts=(80, 0, 120))), reference(width=COLOUR))
     assert severe(found, "alarm") == {("width", "unknown_fraction"), DRIFT}
-    assert any("training has not seen makes up 50 % instead of 0 %" in one for one in found.reasons)
+    assert any("a makes up 0 % instead of 50 %" in one for one in found.reasons)
+
+
+def test_rows_of_a_long_tail_of_categories_are_neither_bad_nor_drift():
+    """Each sample has some of them that the other has not, from the same distribution."""
+    random, shares = np.random.default_rng(1), 1 / np.arange(1, 301)
+    for _ in range(5):
+        before, now = (random.multinomial(n, shares / shares.sum()) for n in (1000, 500))
+        is_seen = before > 0
+        names = tuple(f"c{number}" for number in np.flatnonzero(is_seen))
+        tail = Column("category", (), names, counts=(0, *before[is_seen].tolist()))
+        counts = (int(now[~is_seen].sum()), *now[is_seen].tolist())
+        found = run(window(replace(tail, counts=counts), (250, 250)), reference(width=tail))
+        assert not severe(found, "alarm")
 
 
 def test_a_feature_that_is_to_be_ignored_may_move_as_far_as_it_likes():

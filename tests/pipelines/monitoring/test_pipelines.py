@@ -76,7 +76,7 @@ def test_a_run_is_told_and_recorded_with_its_numbers_and_its_report(project, fir
 
     said = capsys.readouterr().out
     assert "status   healthy" in said
-    assert "500 predictions, 500 with a true label" in said
+    assert re.search(r"window   500 predictions, (.+)\n  labels   500 predictions, \1\n", said)
     runs = "SELECT release, reasons, prediction_count, window_to - window_from FROM monitoring_runs"
     reason = "500 predictions look like the 150 rows of the training snapshot."
     lasted = timedelta(seconds=499)

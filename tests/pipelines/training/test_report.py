@@ -98,12 +98,17 @@ def test_what_a_person_should_look_at_is_told():
     )
     assert remarks(line, alone)[0].startswith("a alone does it: r2 1.0000")
 
-    names = [f"f{number}" for number in range(15)]
+    names = [f"f{number}" for number in range(120)]
     wide = Contract.model_validate(
         LINE_CONTRACT.model_dump() | {"features": {one: {} for one in ("a", *names)}}
     )
-    last = assemble(line.assign(**dict.fromkeys(names, 0.0)), wide).description.remarks[-1]
-    assert last.endswith(": f0, f1, f2, f3, f4, f5, f6, f7, f8, f9 and 5 more")
+    idle = line.join(pd.DataFrame(0.0, line.index, names))
+    last = assemble(idle, wide).description.remarks[-1]
+    assert last.endswith(": f0, f1, f2, f3, f4, f5, f6, f7, f8, f9 and 110 more")
+    # Where all do as much, each does little.
+    values = pd.DataFrame(random.normal(size=(400, 121)), columns=["a", *names])
+    equal = assemble(values.join(values.sum(axis=1).rename("y")), wide)
+    assert not [one for one in equal.description.remarks if "does nothing" in one]
 
 
 def test_outliers_among_the_training_rows_are_no_overfitting() -> None:

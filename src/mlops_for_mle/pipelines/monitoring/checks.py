@@ -163,9 +163,10 @@ def _check_data_quality(
             counts["unknown"] = current.counts[0]
         for fault, count in counts.items():
             share, limit = count / rows if rows else None, limits[f"maximum_{fault}"]
-            if fault == "missing":
-                # Only what is missing beyond the reference's gaps counts.
-                limit = min(1.0, limit + column.missing / reference.manifest.snapshot.row_count)
+            # Only what is missing beyond the reference's gaps counts, and what is unknown beyond
+            # those that it lacks by chance: about the share of those that it has once (Good 1953).
+            usual = column.missing if fault == "missing" else column.counts.count(1)
+            limit = min(1.0, limit + usual / (sum(column.counts) + column.missing))
             is_over = rows >= monitoring.window.minimum_rows and count / rows > limit
             measured = Metric("data_quality", name, f"{fault}_fraction", share, threshold=limit)
             message = f"{percent(share)} of the values of {name} {_FAULTS[fault]}"
@@ -199,7 +200,9 @@ def _check_drift(
         current, title = window.columns[name], f"feature {name}"
         if name == reference.prediction:
             title = f"the predicted {reference.contract.target.response_name}"
-        comparison = compare(column.counts, current.counts)
+        # New rows have some category that is rare and not in the reference: `quality` limits these.
+        first = 0 if column.is_number else 1
+        comparison = compare(column.counts[first:], current.counts[first:])
         severity: Severity = "warning" if comparison.index >= options.warning else "none"
         if comparison.index >= options.alarm:
             severity = "alarm"
@@ -328,7 +331,9 @@ def _change(column: Column, current: Column, shift: float | None) -> str:
     before, now = (
         np.array(sample.counts) / max(1, sum(sample.counts)) for sample in (column, current)
     )
-    largest = int(np.argmax(np.abs(now - before)))
+    changes = np.abs(now - before)
+    changes[0] = 0
+    largest = int(np.argmax(changes))
     name = ("what training has not seen", *column.categories)[largest]
     return f"{name} makes up {100 * now[largest]:.3g} % instead of {100 * before[largest]:.3g} %"
 

@@ -43,12 +43,18 @@ def write_report(
 
 def summarise(run: MonitoringRun) -> str:
     """What a person is told of a run, in a few lines."""
-    window = f"{run.prediction_count} predictions, {run.labelled_count} with a true label"
-    if run.window_from is not None and run.window_to is not None:
-        begin, end = (moment.astimezone() for moment in (run.window_from, run.window_to))
-        window += f", {begin:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S}"
-    reasons = [("", reason) for reason in run.reasons]
-    lines = [("status", run.status), *reasons, ("release", run.release), ("window", window)]
+    lines = [("status", run.status), *(("", reason) for reason in run.reasons)]
+    lines.append(("release", run.release))
+    # The newest labelled predictions may be older than the newest predictions.
+    for name, count, begin, end in (
+        ("window", run.prediction_count, run.window_from, run.window_to),
+        ("labels", run.labelled_count, run.labelled_from, run.labelled_to),
+    ):
+        text = f"{count} predictions"
+        if begin is not None and end is not None:
+            text += f", {begin.astimezone():%Y-%m-%d %H:%M:%S}"
+            text += f" to {end.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+        lines.append((name, text))
     values = {metric.metric: metric.value for metric in run.metrics if not metric.segment}
     for metric in ("accuracy", "rmse"):
         if f"estimated_{metric}" in values:
@@ -80,11 +86,11 @@ def quantity(metric: str, value: float | None) -> str:
     """A value of a metric for people, such as ``4.2 %``."""
     if value is None or metric.endswith("_fraction"):
         return percent(value)
-    return f"{value:.4g}"
+    return f"{value:.0f}" if metric.endswith("_count") else f"{value:.4g}"
 
 
 def _edge(column: Column, value: float) -> str:
     if column.kind != "time":
-        return f"{value:.4g}"
+        return f"{value:.6g}"
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=value)
     return moment.strftime("%Y-%m-%d" if column.scale > _TWO_DAYS else "%m-%d %H:%M")

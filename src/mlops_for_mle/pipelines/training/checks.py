@@ -33,8 +33,8 @@ _LARGEST_SPREAD = 0.25
 _NEARLY_ALL = 0.98
 _LARGEST_OVERLAP = 0.05
 _MANY_TIMESTAMPS = 20
-# As a share of the contributions of all features.
-_LEAST_CONTRIBUTION = 0.01
+# As a share of the largest contribution: where many features share, each has little of their sum.
+_LEAST_CONTRIBUTION = 0.02
 _NAMED = 10
 
 
@@ -133,7 +133,7 @@ def remarks(
     is_wanted = trained.training.calibrate and trained.predictor.has_probabilities
     if is_wanted and not trained.is_calibrated:
         yield "its probabilities are as it gives them: they could not be calibrated"
-    least = _LEAST_CONTRIBUTION * sum(importance.values())
+    least = _LEAST_CONTRIBUTION * max(importance.values())
     idle = [name for name, size in importance.items() if size < least]
     if idle:
         rest = f" and {len(idle) - _NAMED} more" if len(idle) > _NAMED else ""
