@@ -47,6 +47,11 @@ def test_a_number_is_told_what_is_wrong_with_it():
     assert fault(3.5e38, Feature()) == "is too large"
 
 
+def test_a_time_that_postgresql_cannot_hold_is_none():
+    for value in ("2026-01-31\x0010:00:00", "2026-01-31\x0000:00"):
+        assert fault(value, Feature(type="timestamp")) == "is no time"
+
+
 @pytest.mark.parametrize(
     ("facts", "words"),
     [

@@ -205,7 +205,9 @@ def test_what_is_no_request_is_refused(server, content, caplog):
     assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
 
 
-@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nX-Endless: "])
+@pytest.mark.parametrize(
+    "start", [b"GET /", b"GET / HTTP/1.1\r\nX-Endless: ", CHUNKED + b"X-Endless: "]
+)
 def test_a_head_without_end_is_refused(server, start):
     # A client that goes on sending may see a reset before it has read the answer.
     with suppress(ConnectionError):
@@ -237,6 +239,16 @@ def test_the_log_gives_no_request_the_id_of_the_one_before(server, body, caplog)
 
     assert named
     assert set(named) == {None}
+
+
+def test_who_has_said_that_no_more_will_come_is_answered(server):
+    with server.connect() as channel:
+        # The server finds both when it looks again.
+        server.loop.call_soon_threadsafe(time.sleep, 0.2)
+        channel.sendall(request())
+        channel.shutdown(socket.SHUT_WR)
+
+        assert status_of(channel.makefile("rb").read()) == 200
 
 
 def test_what_comes_behind_a_chunked_body_is_no_header(server):

@@ -4,6 +4,7 @@ import json
 import random
 import resource
 import time
+import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -292,15 +293,23 @@ def test_a_line_that_the_database_refuses_is_set_aside_and_holds_up_no_other(
     # More digits than jsonb holds.
     odd = json.dumps(IRIS_ROW).replace("2.1", "1e-20000")
 
-    answered = [writer.predict()["prediction_id"] for _ in range(10)]
-    refused = writer.post("/predict", content=odd, headers=headers).json()["prediction_id"]
-    answered += [writer.predict()["prediction_id"] for _ in range(9)]
+    answered = [writer.predict()["prediction_id"] for _ in range(20)]
+    tiny = writer.post("/predict", content=odd, headers=headers).json()["prediction_id"]
     writer.services.log.end_segment()
+    [segment] = writer.services.log.root.glob("*.log")
+    lines = segment.read_bytes().splitlines(keepends=True)
+    # No version is so large.
+    payload = lines[10][9:].replace(b"\t1\t", b"\t9999999999\t", 1)
+    lines[10] = b"%08x\t%b" % (zlib.crc32(payload), payload)
+    segment.write_bytes(b"".join(lines))
+    refused = answered.pop(10)
 
     client = start_client(iris)
-    assert set(shipped(client, database, 19)) == set(answered)
+    found = shipped(client, database, 20)
+    assert set(found) == {*answered, tiny}
+    assert found[tiny].features == IRIS_ROW | {"petal_width": 0}
     assert counted(client, "damaged") == 1
     assert refused in (client.services.log.root / "damaged").read_text()
     assert "kept in" in caplog.text
-    # One bad request must not have all others of its time written one by one.
-    assert len(database.rows("SELECT DISTINCT xmin::text FROM predictions")) <= 6
+    # Two bad requests must not have all others of their time written one by one.
+    assert len(database.rows("SELECT DISTINCT xmin::text FROM predictions")) <= 8

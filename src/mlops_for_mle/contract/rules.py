@@ -173,6 +173,9 @@ def read_time(value: str | date) -> datetime:
         ValueError: It is none of the years 1 to 9999 in ISO 8601.
     """
     if isinstance(value, str):
+        if "\x00" in value:
+            # Python takes any character between date and time.
+            raise ValueError("holds NUL")
         value = datetime.fromisoformat(value)
     if not isinstance(value, datetime):
         return datetime.combine(value, _MIDNIGHT)

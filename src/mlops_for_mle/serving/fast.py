@@ -180,7 +180,7 @@ class ServingProtocol(HttpToolsProtocol):
     received_headers: list[tuple[bytes, bytes]]
     # The body of a request that may be answered at once; None while there is no such request.
     _withheld: bytes | None = None
-    # The size of the head that is being read, without its first part; None outside of one.
+    # The size of the head, or trailers, being read, without its first part; None outside of one.
     _head_bytes: int | None = None
     _unread: asyncio.TimerHandle | None = None
 
@@ -235,6 +235,10 @@ class ServingProtocol(HttpToolsProtocol):
             if self._head_bytes is not None and self._head_bytes > _LARGEST_HEAD:
                 self._refuse(f"The head of the request is larger than {_LARGEST_HEAD} bytes.")
 
+    def eof_received(self) -> None:
+        """Answer what waits before the transport closes: the client may still read."""
+        self._answer_what_waits()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         super().connection_lost(exc)
@@ -270,8 +274,13 @@ class ServingProtocol(HttpToolsProtocol):
         else:
             self._go_the_ordinary_way()
 
+    def on_chunk_header(self) -> None:
+        """Bound what follows as a head is: behind the last chunk it is headers once more."""
+        self._head_bytes = 0
+
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
+        self._head_bytes = None
         if self._withheld is None:
             super().on_body(body)
         else:

@@ -364,6 +364,8 @@ def add_hot_route(
         finally:
             # The thread looks at this now and then, and stops.
             request.is_wanted = False
+            # Nobody looks at what comes of it then, and asyncio would log that as an error.
+            answering.cancel()
             leaving.cancel()
 
     options |= {"summary": summary, "response_class": fastapi.Response}

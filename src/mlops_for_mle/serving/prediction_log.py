@@ -87,6 +87,9 @@ _REST_TO_WORK, _LONGEST_WORK_SECONDS, _QUIET_SECONDS = 3.0, 0.25, 0.1
 # Errors of the data, by the classes of their SQLSTATE; all others are the database's.
 _DATA_FAULTS = ("22", "23", "54")
 _LINE = re.compile(rb"[0-9a-f]{8}\t[a-z]")
+# What `_copied` has written.
+_COPIED = re.compile(rb"\\(.)")
+_CONTROLS = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 logger = logging.getLogger(__name__)
 
@@ -352,12 +355,14 @@ class PredictionLog:
         except psycopg2.Error as error:
             if (error.pgcode or "")[:2] not in _DATA_FAULTS:
                 raise
-            if len(lines) == 1:
-                self._set_aside(lines[0], str(error.diag.message_primary))
-                return
             middle = len(lines) // 2
-            self._insert(lines[:middle])
-            self._insert(lines[middle:])
+            if middle:
+                self._insert(lines[:middle])
+                self._insert(lines[middle:])
+            elif (rewritten := _rewritten(lines[0])) != lines[0]:
+                self._insert([rewritten])
+            else:
+                self._set_aside(lines[0], str(error.diag.message_primary))
 
     def _set_aside(self, line: bytes, reason: str) -> None:
         path = self.root / "damaged"
@@ -382,6 +387,19 @@ def _try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _rewritten(line: bytes) -> bytes:
+    """A line with its numbers as they were read: jsonb refuses 1e-99999, which is 0."""
+    *facts, features, probabilities = line.split(b"\t")[1:]
+    text = _COPIED.sub(lambda match: _CONTROLS.get(match[1], match[1]), features)
+    try:
+        document = msgspec.json.decode(text)
+    except msgspec.MsgspecError:
+        return line
+    features = _copied(msgspec.json.encode(document))
+    payload = b"\t".join([*facts, features, probabilities])
+    return b"%08x\t%b" % (zlib.crc32(payload), payload)
 
 
 def _copied(text: bytes) -> bytes:
