@@ -21,12 +21,13 @@ from tests.releases import mixed_release
 START = datetime(2026, 5, 1, tzinfo=UTC)
 
 
-def judged(north: Window, south: Window) -> MonitoringRun:
+def judged(north: Window, south: Window, **options: object) -> MonitoringRun:
     """Judge a whole that looks like the reference, and two parts of it."""
     columns = reference().columns
     parts = {"": columns, "region=north": columns, "region=south": columns}
     windows = {"": window(rated=rated(190, 10)), "region=north": north, "region=south": south}
-    return judge(replace(reference(), parts=parts), windows, MonitoringOptions())
+    monitoring = MonitoringOptions.model_validate(options)
+    return judge(replace(reference(), parts=parts), windows, monitoring)
 
 
 def test_the_worst_segment_is_named_by_its_labels_else_by_its_drift_and_is_a_warning():
@@ -48,6 +49,9 @@ def test_the_worst_segment_is_named_by_its_labels_else_by_its_drift_and_is_a_war
     assert drifted.status == "warning"
     assert drifted.reasons[-1].startswith("The worst segment is region=south: stability index 1.")
     assert drifted.reasons[-1].endswith(" of width.")
+    south = window(widths(5, 5, 20, 170, mean=3.5))
+    ignored = judged(window(), south, drift={"ignore": ["width"]})
+    assert ignored.reasons[-1].endswith("stability index 0.00 of prediction.")
     few = window(widths(1, 1, 2, 17, mean=3.5), answers=(10, 11))
     assert judged(window(), few).status == "healthy", "as few rows as this are not judged"
 

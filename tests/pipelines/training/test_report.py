@@ -96,6 +96,9 @@ def test_what_a_person_should_look_at_is_told():
         "the best alpha, 0.1, is at the edge of what was tried",
         "does nothing for the answers: b",
     )
+    # Boosting finds no leaf in so few rows, and answers their mean.
+    trees = {"name": "histogram_gradient_boosting"}
+    assert remarks(line_rows(30), estimator=trees)[-1] == "does nothing for the answers: a, b"
     assert remarks(line, alone)[0].startswith("a alone does it: r2 1.0000")
 
     names = [f"f{number}" for number in range(120)]

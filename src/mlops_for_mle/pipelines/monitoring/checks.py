@@ -300,7 +300,10 @@ def _worst_segment(metrics: list[Metric]) -> list[str]:
         candidates = [
             (metric.value, metric)
             for metric in metrics
-            if metric.metric == name and metric.value is not None
+            if metric.metric == name
+            and metric.value is not None
+            # That of an ignored feature is none of the tests.
+            and not (name == _INDEX and metric.p_value is None)
         ]
         if candidates:
             choose = min if name.endswith("accuracy") else max

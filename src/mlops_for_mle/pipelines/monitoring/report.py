@@ -52,7 +52,8 @@ def summarise(run: MonitoringRun) -> str:
     ):
         text = f"{count} predictions"
         if begin is not None and end is not None:
-            text += f", {begin.astimezone():%Y-%m-%d %H:%M:%S}"
+            # Each with its zone, since a clock may be put back between them.
+            text += f", {begin.astimezone():%Y-%m-%d %H:%M:%S %Z}"
             text += f" to {end.astimezone():%Y-%m-%d %H:%M:%S %Z}"
         lines.append((name, text))
     values = {metric.metric: metric.value for metric in run.metrics if not metric.segment}

@@ -18,7 +18,7 @@ _LEAST_ROWS = 5
 # tables with the same margins are drawn, and more of them where none of the first is as extreme:
 # a p-value that cannot be small enough would not outlast the correction for many tests.
 _LEAST_EXPECTED = 5
-_DRAWN_TABLES = (9_999, 199_999)
+_DRAWN_TABLES = (9_999, 99_999)
 _PSEUDO_COUNT = 0.5
 
 

@@ -134,7 +134,7 @@ def remarks(
     if is_wanted and not trained.is_calibrated:
         yield "its probabilities are as it gives them: they could not be calibrated"
     least = _LEAST_CONTRIBUTION * max(importance.values())
-    idle = [name for name, size in importance.items() if size < least]
+    idle = [name for name, size in importance.items() if size <= least]
     if idle:
         rest = f" and {len(idle) - _NAMED} more" if len(idle) > _NAMED else ""
         yield f"does nothing for the answers: {', '.join(idle[:_NAMED])}{rest}"
