@@ -143,6 +143,9 @@ def test_the_openapi_document_follows_the_release_in_service_and_is_made_once_fo
         content = document["paths"]["/predict"]["post"]["requestBody"]["content"]
         first = content["application/json"]["schema"]["oneOf"][0]
         assert first == {"$ref": "#/components/schemas/Row"}
+        # A client that is generated gives nothing back where the answer is not described.
+        for operation in (facts for path in document["paths"].values() for facts in path.values()):
+            assert operation["responses"].get("200", {"content": True})["content"]
         health = document["paths"]["/health/ready"]["get"]["responses"]
         for status in ("200", "503"):
             told = health[status]["content"]["application/json"]["schema"]

@@ -24,7 +24,7 @@ from mlops_for_mle.serving.context import CONTENT_TYPE, media_type
 from mlops_for_mle.serving.documents import FIELDS, LISTS, fields, pieces, plain, read_json
 from mlops_for_mle.serving.errors import Answer, refused
 from mlops_for_mle.serving.health import require_ready
-from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, object_of
+from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, list_of, object_of
 from mlops_for_mle.serving.predict import HotRoute, Question
 from mlops_for_mle.serving.request import Request
 from mlops_for_mle.serving.services import Services
@@ -55,13 +55,15 @@ def router(services: Services) -> APIRouter:
     body = json_request({"type": "object"})
     body["requestBody"]["content"]["text/csv"] = {"schema": TEXT}
     wrong = json_answer("What is wrong", object_of({"error_code": TEXT, "message": TEXT}))
+    told = "The predictions; their prediction_id is in the header X-Prediction-ID"
+    predictions = json_answer(told, object_of({"predictions": list_of({})}))
     predict.add_hot_route(
         routes,
         services,
         INVOCATIONS,
         "Predict rows by MLflow's scoring protocol",
         openapi_extra=body,
-        responses={"default": wrong},
+        responses={200: predictions, "default": wrong},
     )
 
     @routes.get("/ping", summary="Whether predictions are answered")

@@ -85,6 +85,8 @@ _decode_numbers = msgspec.json.Decoder(list[float]).decode
 def router(services: Services) -> APIRouter:
     """The routes."""
     wrong = json_answer("What is wrong", object_of({"error": TEXT}))
+    tensors = json_answer("The outputs; as octets where they were asked for", {"type": "object"})
+    tensors["content"][_OCTETS] = {}
     routes = APIRouter(tags=["open inference protocol"], responses={"default": wrong})
 
     @routes.get("/v2", summary="The server")
@@ -114,7 +116,14 @@ def router(services: Services) -> APIRouter:
         names = re.findall(r"{(\w+)}", path)
         extra = {"parameters": [{"name": name, "schema": TEXT, **facts} for name in names]}
         with_body = json_request({"type": "object"}) | extra
-        predict.add_hot_route(routes, services, route, "Predict tensors", openapi_extra=with_body)
+        predict.add_hot_route(
+            routes,
+            services,
+            route,
+            "Predict tensors",
+            openapi_extra=with_body,
+            responses={200: tensors},
+        )
         routes.get(path, summary="The model's inputs and outputs", openapi_extra=extra)(metadata)
         summary = "Whether the model answers"
         routes.get(f"{path}/ready", summary=summary, openapi_extra=extra)(model_ready)

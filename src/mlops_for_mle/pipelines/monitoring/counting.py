@@ -260,7 +260,9 @@ def _value_sql(column: Column, name: str, categories: str) -> str:
         index = f"coalesce(array_position(CAST(:{categories} AS text[]), {category}), 0)"
         cases = f"WHEN 'string' THEN {index} WHEN 'number' THEN {index} WHEN 'boolean' THEN {index}"
     else:
-        fits = f"CASE WHEN abs({number}) < {LARGEST} THEN CAST({value} AS float8) END"
+        # Postgres takes for no float8 what is as small as 1e-400.
+        fits = f"CASE WHEN abs({number}) < 1e-300 THEN 0 WHEN abs({number}) < {LARGEST} "
+        fits += f"THEN CAST({value} AS float8) END"
         cases = f"WHEN 'number' THEN {fits}"
     return f"CASE {json_type} {cases} END"
 
