@@ -190,6 +190,11 @@ def test_the_table_that_the_tutorial_made_is_completed_and_its_program_still_wri
         ensure_predictions(empty_database, contract)
     assert scalar(empty_database, "SELECT count(*) FROM iris_prediction") == 3
 
+    # The prediction may get another name.
+    target = contract.target.model_copy(update={"response_name": "flower"})
+    ensure_predictions(empty_database, contract.model_copy(update={"target": target}))
+    assert scalar(empty_database, "SELECT count(flower) FROM iris_prediction") == 0
+
 
 @pytest.mark.end_to_end
 def test_a_first_use_from_nothing_to_predictions(project, contract):
