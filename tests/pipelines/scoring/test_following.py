@@ -147,6 +147,11 @@ def test_rows_from_before_the_first_use_and_corrected_ones_are_scored_when_asked
     stage.insert(5)
     assert stage.waiting() == 0
 
+    # What has the key of a former row is another row.
+    query(stage.url, "TRUNCATE iris_data RESTART IDENTITY")
+    assert stage.insert_row(*GOOD) == 1
+    assert enqueue_unscored(stage.contract) == 1
+
 
 def test_it_waits_for_a_release_and_uses_a_new_one_from_the_next_batch_on(empty_stage, release):
     stage = empty_stage
