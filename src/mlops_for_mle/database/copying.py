@@ -55,6 +55,9 @@ def begin_reading(connection: Connection, query: str, snapshot: str | None = Non
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         if snapshot is not None:
             cursor.execute("SET TRANSACTION SNAPSHOT %s", (snapshot,))
+            # Whoever has to wait here waits behind a TRUNCATE, for example, that waits for the
+            # transaction with the snapshot, which waits for this one: none would ever go on.
+            cursor.execute("SET LOCAL lock_timeout TO '10s'")
         cursor.execute(_PREPARE, (query,))
         return cursor.description
 

@@ -103,10 +103,11 @@ def ensure_predictions(url: str, contract: Contract) -> None:
         inspector = sa.inspect(connection)
         if not inspector.has_table(table.name):
             table.create(connection)
-        # The index is made last: where it is, a start need not wait for those who read the table.
-        elif not inspector.has_index(table.name, str(index.name)):
-            for statement in _differences(connection, table)[0]:
-                connection.exec_driver_sql(statement)
+            return
+        # Where nothing differs, a start need not wait for those who read the table.
+        for statement in _differences(connection, table)[0]:
+            connection.exec_driver_sql(statement)
+        if not inspector.has_index(table.name, str(index.name)):
             index.create(connection)
 
 

@@ -1,6 +1,7 @@
 """`kedro run --pipeline scoring`: any table, query or file to a table or files, or nothing."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from kedro.io import DatasetError
+from psycopg2.errors import LockNotAvailable
 
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.errors import UserError
@@ -23,7 +25,7 @@ from mlops_for_mle.releases.predictor import load
 from tests.expectations import refused
 from tests.pipelines.scoring.stage import FEATURES, Stage
 from tests.releases import house_release
-from tests.servers import query, scalar
+from tests.servers import eventually, query, scalar, waiting_for_a_lock
 
 pytestmark = pytest.mark.integration
 
@@ -150,6 +152,17 @@ def test_all_parts_of_a_table_are_of_one_moment(stage):
 
     assert len(parts) == 4
     assert sorted(pa.concat_tables(read)["id"].to_pylist()) == list(range(1, 21))
+
+
+def test_a_table_that_is_emptied_meanwhile_ends_a_run_instead_of_holding_it_for_ever(stage):
+    stage.insert(20)
+    with ThreadPoolExecutor(1) as pool:
+        with stage.entry(SourceDataset).load().parts(["id"]) as (part,):
+            emptying = pool.submit(query, stage.url, "TRUNCATE iris_data")
+            assert eventually(lambda: waiting_for_a_lock(stage.url) == 1)
+            with pytest.raises(LockNotAvailable):
+                next(part.read())
+        emptying.result(timeout=30)
 
 
 @pytest.mark.parametrize(

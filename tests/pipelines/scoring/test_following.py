@@ -147,6 +147,11 @@ def test_rows_from_before_the_first_use_and_corrected_ones_are_scored_when_asked
     stage.insert(5)
     assert stage.waiting() == 0
 
+    # What has the key of a former row is another row.
+    query(stage.url, "TRUNCATE iris_data RESTART IDENTITY")
+    assert stage.insert_row(*GOOD) == 1
+    assert enqueue_unscored(stage.contract) == 1
+
 
 def test_it_waits_for_a_release_and_uses_a_new_one_from_the_next_batch_on(empty_stage, release):
     stage = empty_stage
@@ -189,6 +194,11 @@ def test_the_table_that_the_tutorial_made_is_completed_and_its_program_still_wri
         query(empty_database, insert)
         ensure_predictions(empty_database, contract)
     assert scalar(empty_database, "SELECT count(*) FROM iris_prediction") == 3
+
+    # The prediction may get another name.
+    target = contract.target.model_copy(update={"response_name": "flower"})
+    ensure_predictions(empty_database, contract.model_copy(update={"target": target}))
+    assert scalar(empty_database, "SELECT count(flower) FROM iris_prediction") == 0
 
 
 @pytest.mark.end_to_end

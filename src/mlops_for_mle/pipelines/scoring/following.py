@@ -51,12 +51,15 @@ SET LOCAL lock_timeout TO '10s';
 DROP TRIGGER IF EXISTS {trigger} ON {table};
 DELETE FROM scoring_queue WHERE contract = {contract_text}
 """
+# A row is told from a former one of its key, before a TRUNCATE for example, by its time.
 _ENQUEUE = """
+SET LOCAL timezone TO 'UTC';
 DELETE FROM scoring_rejects WHERE contract = {contract_text} AND source = {table_text};
 INSERT INTO scoring_queue (contract, source_id)
 SELECT {contract_text}, observed.{key} FROM {table} AS observed
 WHERE NOT EXISTS (SELECT FROM {predictions} AS scored
-                  WHERE scored.source = {table_text} AND scored.source_id = observed.{key})
+                  WHERE scored.source = {table_text} AND scored.source_id = observed.{key}
+                    AND scored.timestamp IS NOT DISTINCT FROM observed.{timestamp}::timestamp)
 ON CONFLICT DO NOTHING
 """
 _TAKE = """
