@@ -261,8 +261,10 @@ def _value_sql(column: Column, name: str, categories: str) -> str:
         cases = f"WHEN 'string' THEN {index} WHEN 'number' THEN {index} WHEN 'boolean' THEN {index}"
     else:
         # Postgres takes for no float8 what is as small as 1e-400.
-        fits = f"CASE WHEN abs({number}) < 1e-300 THEN 0 WHEN abs({number}) < {LARGEST} "
-        fits += f"THEN CAST({value} AS float8) END"
+        ends = f"CAST('{{-{LARGEST}, -1e-300, 1e-300, {LARGEST}}}' AS numeric[])"
+        read = f"CAST({value} AS float8)"
+        fits = f"CASE width_bucket({number}, {ends}) WHEN 3 THEN {read} WHEN 1 THEN {read} "
+        fits += "WHEN 2 THEN 0 END"
         cases = f"WHEN 'number' THEN {fits}"
     return f"CASE {json_type} {cases} END"
 
