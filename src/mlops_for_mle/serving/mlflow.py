@@ -55,8 +55,8 @@ def router(services: Services) -> APIRouter:
     body = json_request({"type": "object"})
     body["requestBody"]["content"]["text/csv"] = {"schema": TEXT}
     wrong = json_answer("What is wrong", object_of({"error_code": TEXT, "message": TEXT}))
-    told = "The predictions; their prediction_id is in the header X-Prediction-ID"
-    predictions = json_answer(told, object_of({"predictions": list_of({})}))
+    description = "The predictions; their prediction_id is in the header X-Prediction-ID"
+    predictions = json_answer(description, object_of({"predictions": list_of({})}))
     predict.add_hot_route(
         routes,
         services,

@@ -32,14 +32,7 @@ from mlops_for_mle.serving.context import (
     timed_out,
 )
 from mlops_for_mle.serving.documents import encode, joined
-from mlops_for_mle.serving.errors import (
-    Answer,
-    Later,
-    Piece,
-    ProblemError,
-    not_ready,
-    refused,
-)
+from mlops_for_mle.serving.errors import Answer, Later, Piece, ProblemError, not_ready, refused
 from mlops_for_mle.serving.openapi import component, json_answer, json_request, list_of
 from mlops_for_mle.serving.request import Request, current_request
 

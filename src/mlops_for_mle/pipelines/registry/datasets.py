@@ -134,16 +134,13 @@ def champion_version(
     The API rolls back without MLflow, so where the newest deployment is a rollback that the alias
     has not followed yet, it does so now.
     """
+    rollback = newest if newest and newest.event == "rollback" else None
     for model in client.search_registered_models(f"name = '{name}'"):
-        if (
-            newest
-            and newest.event == "rollback"
-            and model.tags.get(_ROLLBACK_TAG) != str(newest.id)
-        ):
+        if rollback and model.tags.get(_ROLLBACK_TAG) != str(rollback.id):
             for version in versions(client, name):
-                if version.run_id == newest.run_id:
+                if version.run_id == rollback.run_id:
                     client.set_registered_model_alias(name, CHAMPION, str(version.version))
-                    client.set_registered_model_tag(name, _ROLLBACK_TAG, str(newest.id))
+                    client.set_registered_model_tag(name, _ROLLBACK_TAG, str(rollback.id))
                     return version
         if CHAMPION in model.aliases:
             return client.get_model_version(name, str(model.aliases[CHAMPION]))
