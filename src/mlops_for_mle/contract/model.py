@@ -107,7 +107,7 @@ class Feature(Configuration):
 
     Attributes:
         type: What the table holds: ``float`` (double precision), ``integer`` (bigint),
-            ``decimal`` (numeric; the model computes with its nearest double), ``boolean``,
+            ``decimal`` (numeric; ingestion and the model take its nearest double), ``boolean``,
             ``category`` (text, or bigint for integer codes), ``date``, ``timestamp`` (without a
             zone, UTC).
         categories: All known categories, in the order of the model's codes: all text or all

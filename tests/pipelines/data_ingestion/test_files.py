@@ -69,6 +69,7 @@ def lists(rows: pd.DataFrame) -> dict[str, list[Any]]:
         (pa.array([1, 2, None]).dictionary_encode(), "integer", [1, 2, None]),
         (pa.array([Decimal("1.10"), None]), "decimal", [Decimal("1.1"), None]),
         (pa.array([Decimal(2), None], pa.decimal256(50, 5)), "decimal", [Decimal(2), None]),
+        (pa.array([Decimal(_LARGE), None]), "text", [Decimal(_LARGE), None]),
         (pa.array(["a", None, "b"], pa.large_string()), "text", ["a", None, "b"]),
         (pa.array(["a", None, "b"], pa.string_view()), "text", ["a", None, "b"]),
         *((pa.array([1, 2, None], getattr(pa, name)()), "integer", [1, 2, None])

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from kedro.io import DatasetError
@@ -91,6 +92,8 @@ def test_values_are_those_of_the_server(shop):
         shop,
         query=r"""
         SELECT 9007199254740993 AS large, NULL::int AS gap, 0.1 + 0.2 AS number, true AS yes,
+               9007199254740993::numeric AS account, 'NaN'::numeric AS none,
+               '-Infinity'::numeric AS least,
                E'a "b",\n\\.' AS text, '' AS blank, ARRAY[1, 2] AS list, '\x00ff'::bytea AS bytes,
                'infinity'::timestamp AS never, '0044-03-15 BC'::date AS early, 1 AS twice,
                2 AS twice
@@ -99,7 +102,9 @@ def test_values_are_those_of_the_server(shop):
     )
 
     assert rows.iloc[1].tolist() == [
-        *(9007199254740993, pd.NA, 0.3, True, 'a "b",\n\\.', "", "{1,2}", "\\x00ff"),
+        *(9007199254740993, pd.NA, 0.3, True, "9007199254740993"),
+        *(pytest.approx(np.nan, nan_ok=True), -np.inf),
+        *('a "b",\n\\.', "", "{1,2}", "\\x00ff"),
         *("infinity", "0044-03-15 BC", 1, 2),
     ]
     assert rows_of(shop, table="orders")["note"].isna().tolist() == [False, True, False]

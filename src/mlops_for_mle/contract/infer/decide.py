@@ -114,7 +114,8 @@ def decide(
         case "integer" | "floating" | "mixed-integer-float" | "decimal" as inferred:
             kind: Kind = inferred if inferred in ("integer", "decimal") else "float"
             column = Column(name, kind, read_column(values, Feature()))
-            if kind == "integer" and not column.is_whole:
+            is_whole = kind == "integer" or (kind == "decimal" and (column.present % 1 == 0).all())
+            if is_whole and not column.is_whole:
                 text = values.astype("string").astype(object)
                 column = Column(name, "text", text.where(values.notna()))
         case "date" | "datetime" | "datetime64":

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Connection
 
-from mlops_for_mle.contract.model import normalised
+from mlops_for_mle.contract.model import EXACT_BELOW, normalised
 from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
 from mlops_for_mle.database.engine import engine_for, normalise_url, quoted
 from mlops_for_mle.errors import ConfigurationError, UserError
@@ -40,7 +40,7 @@ _FIRST_LINES = 100
 _UNNAMED_INDEX = r"__index_level_\d+__"
 
 # By the object ids of Postgres's own types: times, and whether they have a zone.
-_TIMES = {1082: False, 1114: False, 1184: True}
+_TIMES, _NUMERIC = {1082: False, 1114: False, 1184: True}, 1700
 _TYPES = "SELECT oid, typname, typcategory FROM pg_type WHERE oid = ANY(%s)"
 # What can be read of values that no contract can hold, by their type or its category in pg_type.
 _CASTS = {
@@ -341,7 +341,7 @@ class PostgresSourceDataset(ProjectDataset):
 def read_query(connection: Connection, query: str) -> pd.DataFrame:
     """Read the rows of one SELECT, in a transaction that cannot write and that it cannot end.
 
-    Whole numbers are Int64, others float64, dates and times datetime64 where pandas can hold all of
+    Whole numbers are Int64, others float64, dates and times datetime64 where that can hold all of
     them, everything else the text that the server writes. ``attrs["types"]`` are the names of
     Postgres's types by column; ``attrs["left_out"]`` says of columns why no contract can hold their
     values, and what can be read of them.
@@ -349,7 +349,7 @@ def read_query(connection: Connection, query: str) -> pd.DataFrame:
     import pyarrow as pa
 
     arrow_types = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
-    arrow_types |= dict.fromkeys((700, 701, 1700), pa.float64())
+    arrow_types |= dict.fromkeys((700, 701), pa.float64())
     columns = begin_reading(connection, query)
     names = [column.name for column in columns]
     oids = [column.type_code for column in columns]
@@ -367,6 +367,11 @@ def read_query(connection: Connection, query: str) -> pd.DataFrame:
             with suppress(ValueError):
                 is_utc = _TIMES[column.type_code]
                 rows[name] = pd.to_datetime(rows[name], format="ISO8601", utc=is_utc)
+        elif column.type_code == _NUMERIC:
+            numbers = table[name].cast(pa.float64()).to_pandas()
+            # Otherwise different accounts of twenty digits would become one.
+            if not ((numbers.abs() >= EXACT_BELOW) & np.isfinite(numbers)).any():
+                rows[name] = numbers
     rows.columns = pd.Index(names)
     described = [(column.name, *by_oid[column.type_code]) for column in columns]
     rows.attrs["types"] = {name: type_ for name, type_, _ in described}
