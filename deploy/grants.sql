@@ -2,6 +2,7 @@
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO pipeline, generator, api;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO pipeline, generator, api;
 GRANT INSERT, UPDATE, DELETE, TRIGGER ON ALL TABLES IN SCHEMA public TO pipeline;
+GRANT EXECUTE ON FUNCTION enqueue_for_scoring TO pipeline;
 GRANT INSERT, UPDATE ON ingestion_batches TO generator;
 GRANT INSERT ON rejected_rows TO generator;
 GRANT INSERT ON deployments, predictions TO api;

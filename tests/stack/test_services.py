@@ -20,6 +20,12 @@ from tests.stack.processes import BIN, LocalStack
 
 pytestmark = pytest.mark.end_to_end
 PIPELINE = {"PIPELINE_EVERY": "3s"}
+# What a cast of mine from the type of the key does would run as the owner.
+QUEUED = """
+CREATE TEMPORARY TABLE mine (id int);
+CREATE TRIGGER mine AFTER INSERT ON mine REFERENCING NEW TABLE AS inserted_rows
+FOR EACH STATEMENT EXECUTE FUNCTION enqueue_for_scoring('iris', 'id')
+"""
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +103,7 @@ def test_the_api_writes_what_its_routes_write(stack):
         ("api", "UPDATE predictions SET release = ''"),
         ("api", "INSERT INTO monitoring_runs DEFAULT VALUES"),
         ("api", "CREATE TABLE mine (id int)"),
+        ("api", QUEUED),
         ("pipeline", "DROP TABLE iris_data"),
     ],
 )

@@ -10,18 +10,20 @@ down_revision = None
 
 # A trigger calls it once a statement, with a contract's name and the key column of its table. It
 # runs as its owner, since whoever may write observations need not be allowed to write the queue.
+# So not everybody may make such a trigger: a type of theirs would run their code as the owner.
 _FUNCTION = """
 CREATE FUNCTION enqueue_for_scoring() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
 BEGIN
-    EXECUTE format(
+    EXECUTE pg_catalog.format(
         'INSERT INTO scoring_queue (contract, source_id) SELECT %L, %I FROM inserted_rows '
         'ON CONFLICT DO NOTHING',
         TG_ARGV[0], TG_ARGV[1]
     );
     RETURN NULL;
 END
-$$
+$$;
+REVOKE EXECUTE ON FUNCTION enqueue_for_scoring() FROM PUBLIC
 """
 
 # Every row of a queue dies young: without a vacuum at a fixed number of dead rows, a worker would
