@@ -121,8 +121,10 @@ class RequestContext:
         method, path, headers = scope["method"], request.path, request.headers
         if sum(name == b"host" for name, _ in scope["headers"]) > 1:
             raise ProblemError(400, "The request names two hosts")
-        request.caller = self._services.access.check(needed(method, path), headers)
-        if path in PROBES:
+        need = needed(method, path)
+        request.caller = self._services.access.check(need, headers)
+        # Whoever takes pages slowly, and needs no key for that, takes nobody's place.
+        if need == "nothing":
             await self._app(scope, receive, send)
             return
         if method not in READING:
