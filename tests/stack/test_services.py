@@ -82,6 +82,7 @@ def test_the_generator_is_healthy_while_its_batches_are_new(stack):
     options = ("--rows", "2", "--every", "10ms", "--batches", "3")
     stack.run("data-generator", "kedro", "stream", *options)
     assert stack.is_healthy("data-generator")
+    assert "Scored 0 row(s)" in stack.run("pipeline", "kedro", "score")
 
 
 def test_the_api_writes_what_its_routes_write(stack):
@@ -98,6 +99,7 @@ def test_the_api_writes_what_its_routes_write(stack):
     ("service", "statement"),
     [
         ("data-generator", "DELETE FROM iris_data"),
+        ("data-generator", "SELECT FROM predictions"),
         ("data-generator", "INSERT INTO deployments DEFAULT VALUES"),
         ("api", "DELETE FROM deployments"),
         ("api", "UPDATE predictions SET release = ''"),
