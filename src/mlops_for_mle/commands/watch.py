@@ -114,7 +114,9 @@ def tell(webhook: str, decision: RetrainingDecision) -> bool:
         with urlopen(request, timeout=_WEBHOOK_SECONDS):  # noqa: S310
             return True
     except (OSError, ValueError, HTTPException) as error:
-        _LOGGER.warning("decision=%s was not told to the webhook: %s", decision.id, error)
+        # The address, which may be a secret, is named by some messages in full.
+        reason = getattr(error, "reason", type(error).__name__)
+        _LOGGER.warning("decision=%s was not told to the webhook: %s", decision.id, reason)
         return False
 
 

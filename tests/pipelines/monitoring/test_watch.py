@@ -118,9 +118,10 @@ def hook() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.parametrize("path", ["/broken", "/mute", "none", "bad port"])
+@pytest.mark.parametrize("path", ["/broken", "/mute", "none", "bad port", "blank", "no scheme"])
 def test_a_webhook_that_fails_is_logged_and_stops_nothing(hook, path, caplog):
     address = {"none": "http://127.0.0.1:1/secret", "bad port": "http://x:port/secret"}
+    address |= {"blank": "http://127.0.0.1:1/the secret", "no scheme": "127.0.0.1/secret"}
     assert not tell(address.get(path, f"{hook}{path}"), DECISION)
     assert "decision=7 was not told to the webhook: " in caplog.text
     assert "secret" not in caplog.text
