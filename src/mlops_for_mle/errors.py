@@ -4,7 +4,13 @@ Whatever a library explains is shown as it says it, without a traceback, which `
 A sentence of ours stands where a person would otherwise be misled.
 """
 
+import re
 from collections.abc import Iterator
+
+# Passwords in URLs, and API keys.
+_SECRETS = re.compile(
+    r"(?P<url>://[^\s:/@\"']*:)[^\s@\"']+(?=@)|(?P<key>\bmlops_)[A-Za-z0-9_-]{43}\b"
+)
 
 
 class UserError(Exception):
@@ -33,7 +39,13 @@ def our_sentence(error: BaseException) -> str | None:
     for cause in causes(error):
         if isinstance(cause, ModuleNotFoundError):
             return f"{cause}: `uv sync --all-extras` installs whatever the project makes use of."
-    return next((str(cause) for cause in causes(error) if isinstance(cause, UserError)), None)
+    sentences = (str(cause) for cause in causes(error) if isinstance(cause, UserError))
+    return next(map(without_secrets, sentences), None)
+
+
+def without_secrets(text: str) -> str:
+    """A text without the passwords of URLs, as of a store or a tracking server, and API keys."""
+    return _SECRETS.sub(lambda match: f"{match[match.lastgroup or 0]}***", text)
 
 
 def is_not_called_for(error: BaseException) -> bool:
@@ -62,4 +74,4 @@ def _library_message(error: BaseException) -> str:
             # SQLAlchemy adds the statement to what the server says.
             shown = getattr(cause, "orig", None) or cause
             break
-    return f"{type(shown).__name__}: {shown}"
+    return without_secrets(f"{type(shown).__name__}: {shown}")

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from omegaconf.errors import InterpolationResolutionError
 
 from mlops_for_mle.cli import ProjectCommands, friendly
-from mlops_for_mle.errors import ConfigurationError, NotCalledForError
+from mlops_for_mle.errors import ConfigurationError, NotCalledForError, UserError
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from mlops_for_mle.pipelines.engine import Engine
 
@@ -33,6 +33,15 @@ def told(*causes: Exception) -> Result:
         raise causes[0]
 
     return CliRunner().invoke(command)
+
+
+@pytest.mark.parametrize("kind", [UserError, MlflowException])
+def test_no_password_of_a_url_is_shown(kind):
+    address = "://me:hunter2@127.0.0.1:1/releases"
+    result = told(kind(f"ftp{address} cannot be read: no answer of http{address}"))
+
+    assert "ftp://me:***@127.0.0.1:1/releases" in result.output
+    assert "hunter2" not in result.output
 
 
 @pytest.mark.parametrize("before", [(), (ValueError("wrapped"),), (OSError("outer"),)])

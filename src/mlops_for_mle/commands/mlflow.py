@@ -9,6 +9,7 @@ from kedro_mlflow.framework.cli.cli import init, modelify
 from kedro_mlflow.framework.cli.cli import mlflow_commands as kedro_mlflow_commands
 
 from mlops_for_mle.commands.project import Project, until_stopped, with_project
+from mlops_for_mle.errors import without_secrets
 
 
 @click.command()
@@ -20,7 +21,7 @@ def ui(project: Project, host: str | None, port: str | None) -> None:
     configuration = project.configuration["mlflow"]
     store, page = configuration["server"]["mlflow_tracking_uri"], configuration["ui"]
     if store.startswith("http"):
-        click.echo(f"MLflow's page is at {store}")
+        click.echo(f"MLflow's page is at {without_secrets(store)}")
         return
     address, listen_port = host or page["host"], str(port or page["port"])
     command = [sys.executable, "-m", "mlflow", "ui", "--host", address, "--port", listen_port]

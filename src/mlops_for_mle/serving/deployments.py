@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.errors import UserError, explain, our_sentence
 from mlops_for_mle.releases.manifest import Deployment
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.context import json_body
@@ -63,7 +63,7 @@ def router(services: "Services") -> APIRouter:
             try:
                 yield facts | facts_of[row.release].result(timeout=0)
             except (UserError, TimeoutError) as error:
-                problem = str(error) or "The release store does not answer"
+                problem = our_sentence(error) or "The release store does not answer"
                 yield facts | {"problem": problem, "estimator": None, "metrics": {}}
 
     @routes.get("", summary="The audit trail of deployments")
@@ -112,7 +112,7 @@ def router(services: "Services") -> APIRouter:
                     expected=wanted.current_deployment,
                 )
             except UserError as error:
-                raise ProblemError(409, str(error)) from None
+                raise ProblemError(409, explain(error)) from None
 
     return routes
 

@@ -7,7 +7,6 @@ Traces are sent by OTLP over HTTP where ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set; 
 
 import logging
 import os
-import re
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -15,13 +14,10 @@ from typing import Any
 import msgspec
 from starlette.types import ASGIApp
 
+from mlops_for_mle.errors import without_secrets
 from mlops_for_mle.serving.request import current_request
 
 _STANDARD = {"asctime", "color_message", "message", "taskName", *vars(logging.makeLogRecord({}))}
-# Passwords in URLs, and API keys.
-_SECRETS = re.compile(
-    r"(?P<url>://[^\s:/@\"']*:)[^\s@\"']+(?=@)|(?P<key>\bmlops_)[A-Za-z0-9_-]{43}\b"
-)
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +37,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _without_secrets(msgspec.json.encode(line, enc_hook=str).decode())
+        return without_secrets(msgspec.json.encode(line, enc_hook=str).decode())
 
 
 class TextFormatter(logging.Formatter):
@@ -60,11 +56,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Give the line and the traceback."""
-        return _without_secrets(super().format(record))
-
-
-def _without_secrets(line: str) -> str:
-    return _SECRETS.sub(lambda match: f"{match[match.lastgroup or 0]}***", line)
+        return without_secrets(super().format(record))
 
 
 def log_configuration(level: str) -> dict[str, Any]:
