@@ -309,7 +309,9 @@ def test_a_line_that_the_database_refuses_is_set_aside_and_holds_up_no_other(
     assert set(found) == {*answered, tiny}
     assert found[tiny].features == IRIS_ROW | {"petal_width": 0}
     assert counted(client, "damaged") == 1
-    assert refused in (client.services.log.root / "damaged").read_text()
+    damaged = client.services.log.root / "damaged"
+    assert refused in damaged.read_text()
+    assert damaged.stat().st_mode & 0o777 == 0o600
     assert "kept in" in caplog.text
     # Two bad requests must not have all others of their time written one by one.
     assert len(database.rows("SELECT DISTINCT xmin::text FROM predictions")) <= 8

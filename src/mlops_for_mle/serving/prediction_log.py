@@ -366,7 +366,8 @@ class PredictionLog:
 
     def _set_aside(self, line: bytes, reason: str) -> None:
         path = self.root / "damaged"
-        with path.open("ab") as file:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
             file.write(line.rstrip(b"\n") + b"\n")
         self._counts["damaged"].inc()
         logger.error("A line of the prediction log is kept in %s: %s", path, reason)
