@@ -55,6 +55,10 @@ INSERT INTO scoring_rejects
     (contract, source, source_id, release, model_version, reason, row_data, created_at)
 VALUES (:contract, 'a', :id, 'x', 1, 'r', '{}', now() - :age)
 """
+ANSWER = """
+INSERT INTO idempotency_keys (table_name, key, request_sha256, response, created_at)
+VALUES (:table, :id, 'x', '{}', now() - :age)
+"""
 
 
 class Stage:
@@ -128,8 +132,8 @@ def test_what_monitoring_looks_at_stays_and_the_rest_goes_with_its_labels(stage)
 
     said = stage.prune()
 
-    assert "predictions     220 rows" in said
-    assert "feedback        100 rows" in said
+    assert "predictions      220 rows" in said
+    assert "feedback         100 rows" in said
     assert "Nothing was deleted: add --yes." in said
     assert stage.query(COUNTS) == before
 
@@ -176,16 +180,19 @@ def test_what_an_open_decision_rests_on_stays_until_it_was_acted_on(stage, acted
     assert stage.query(COUNTS) == ([("long-gone", left)] if left else [])
 
 
-def test_rejects_go_by_their_age(stage):
+def test_rejects_and_kept_answers_go_by_their_age(stage):
     for contract, days in product(("iris", "wine"), (100, 5)):
         age = {"contract": contract, "table": f"{contract}_data", "id": days}
-        for statement in (BATCH, REJECT):
+        for statement in (BATCH, REJECT, ANSWER):
             stage.query(statement, age=timedelta(days=days), **age)
 
-    assert "rejected_rows   20 rows" in stage.prune("--yes")
+    assert "rejected_rows    20 rows" in stage.prune("--yes")
 
-    tables = ("rejected_rows", "scoring_rejects", "ingestion_batches")
-    assert [stage.count(table) for table in tables] == [60, 3, 4]
+    tables = ("rejected_rows", "scoring_rejects", "idempotency_keys", "ingestion_batches")
+    assert [stage.count(table) for table in tables] == [60, 3, 3, 4]
+    # Until then a client may be answered by it.
+    stage.prune("--yes", age="1d")
+    assert stage.count("idempotency_keys") == 3
 
 
 def test_releases_go_that_nothing_serves_and_a_rollback_still_works(stage):
@@ -194,10 +201,10 @@ def test_releases_go_that_nothing_serves_and_a_rollback_still_works(stage):
     ages = {1: 500, 2: 500, 3: 500, 4: 500, 5: 500, 6: 500, 7: 500}
     stage.publish(ages, {6: 420, 5: 410, 1: 400, 2: 300, 3: 80, 4: 70})
 
-    assert f"releases        {name(1)}, {name(6)}\n" in stage.prune("--yes")
+    assert f"releases         {name(1)}, {name(6)}\n" in stage.prune("--yes")
 
     assert stage.releases() == [name(version) for version in (2, 3, 4, 5, 7)]
-    assert "releases        none" in stage.prune("--yes")
+    assert "releases         none" in stage.prune("--yes")
     with engine_for(stage.url).connect() as connection:
         for version in (3, 2):
             row = deployments.roll_back(connection, stage.store, "iris", reason="x", actor="ada")
@@ -216,7 +223,7 @@ def test_a_release_stays_that_was_put_back_in_service_while_rows_were_deleted(st
         back = {"release": name(1), "reason": "x", "actor": "ada"}
         deployments.roll_back(connection, stage.store, "iris", **back)
         other.rollback()
-        assert "predictions     1 rows\n  rejected" in pruning.result(60)
+        assert "predictions      1 rows\n  rejected" in pruning.result(60)
 
     assert name(1) in stage.releases()
 

@@ -140,6 +140,7 @@ def prune(project: Project, older_than: timedelta, yes: bool) -> None:
     )
     label_of_prunable = _LABEL.prediction_id.in_(select(_PREDICTION.prediction_id).where(prunable))
     ingestion_reject, scoring_reject = tables.rejected_rows.c, tables.scoring_rejects.c
+    kept_answer = tables.idempotency_keys.c
     conditions = {
         # Labels first, since they are found by their predictions.
         tables.feedback: label_of_prunable,
@@ -148,10 +149,13 @@ def prune(project: Project, older_than: timedelta, yes: bool) -> None:
         & (ingestion_reject.created_at < before),
         tables.scoring_rejects: (scoring_reject.contract == name)
         & (scoring_reject.created_at < before),
+        # They hold rows of observations, also those deleted since; seven days they are promised.
+        tables.idempotency_keys: (kept_answer.table_name == project.contract.table)
+        & (kept_answer.created_at < min(before, datetime.now(UTC) - timedelta(days=7))),
     }
     click.echo(f"{name}, older than {before:%Y-%m-%d %H:%M} UTC:")
     for table, condition in conditions.items():
-        click.echo(f"  {table.name:<15} {_prune(engine, table, condition, yes)} rows")
+        click.echo(f"  {table.name:<16} {_prune(engine, table, condition, yes)} rows")
     store, old_releases = ReleaseStore(release_store()), []
     # Not what else the store holds: another project that shares it may serve that.
     for release in sorted({row.release for row in history}):
@@ -170,7 +174,7 @@ def prune(project: Project, older_than: timedelta, yes: bool) -> None:
         releases = [release for release in old_releases if release not in in_use]
         for release in releases if yes else ():
             store.delete(name, release)
-    click.echo(f"  {'releases':<15} {', '.join(releases) or 'none'}")
+    click.echo(f"  {'releases':<16} {', '.join(releases) or 'none'}")
     click.echo("Deleted." if yes else "Nothing was deleted: add --yes.")
 
 
