@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import fsspec
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
@@ -107,6 +108,14 @@ def test_a_csv_file_is_trained_on_as_it_would_be_ingested(database_url, contract
     assert known.to_numpy().tolist() == [[5.1, 3.5, 0.2, 0]]
     assert window["timestamp"].tolist() == [pd.Timestamp("2026-01-31")], "by which it may be split"
     assert window["petal_length"].isna().all()
+
+
+def test_what_is_known_of_a_file_at_a_url_is_not_its_password(database_url, contract):
+    url = "memory://me:hunter2@host/rows.csv"
+    with fsspec.open(url, "w") as file:
+        file.write(f"{','.join(contract.columns)}\n5.1,3,1,1,0")
+    window = window_of(database_url, contract, csv_path=url).load()
+    assert window.attrs["source"] == "memory://me:***@host/rows.csv"
 
 
 def test_a_csv_file_that_does_not_fit_is_refused_in_one_sentence(database_url, contract, tmp_path):

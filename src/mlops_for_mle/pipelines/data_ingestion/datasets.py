@@ -16,7 +16,7 @@ from mlops_for_mle.contract.notation import read_times
 from mlops_for_mle.database.copying import copy_in
 from mlops_for_mle.database.engine import UTC_NOW, execute_plainly, quoted
 from mlops_for_mle.database.tables import ingestion_batches, rejected_rows
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.errors import UserError, without_secrets
 from mlops_for_mle.pipelines.data_ingestion.nodes import (
     Batch,
     IngestionOptions,
@@ -122,7 +122,8 @@ class ObservationDataset(ContractDataset):
                 "contract, or correct or delete such rows; ingestion sorts them out."
             )
         rows = batch.accepted.tail(self._row_limit or len(batch.accepted))
-        rows.attrs["source"] = path
+        # It becomes known with the model, to everybody who may ask the API for that.
+        rows.attrs["source"] = without_secrets(path)
         return rows
 
 
