@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
 from mlops_for_mle.errors import ReleaseError
 from mlops_for_mle.releases.predictor import Predictor, load
@@ -38,6 +39,22 @@ def test_a_release_that_answers_its_example_otherwise_is_refused(release, change
 
     with pytest.raises(ReleaseError, match="answers its own example differently"):
         load(changed(release, example=example))
+
+
+def test_a_graph_that_takes_its_weights_from_a_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_bytes(b"a secret")
+    weights = TensorProto(name="w", data_type=TensorProto.UINT8, dims=[8])
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="secret")
+    given = helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, 4])
+    answer = helper.make_tensor_value_info("prediction", TensorProto.UINT8, [8])
+    node = helper.make_node("Identity", ["w"], ["prediction"])
+    graph = helper.make_graph([node], "leak", [given], [answer], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    with pytest.raises(ReleaseError, match="onnxruntime cannot load the model"):
+        Predictor(model.SerializeToString(), IRIS_CONTRACT)
 
 
 def test_what_is_no_graph_is_refused():

@@ -1,5 +1,6 @@
 """A model in service: answers rows by onnxruntime, as the trained model would."""
 
+import os
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ PREDICTION_OUTPUT = "prediction"
 PROBABILITY_OUTPUT = "probabilities"
 
 _TOLERANCE = 1e-4
+_FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
 _ELEMENT_TYPES: dict[str, Precision] = {"tensor(float)": "float32", "tensor(double)": "float64"}
 
 
@@ -48,6 +50,8 @@ class Predictor:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # Else a graph that was altered could answer with what stands in files of this process.
+        options.add_session_config_entry(_FOLDER_OF_WEIGHTS, os.devnull)
         try:
             self._session = onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]
