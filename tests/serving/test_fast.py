@@ -180,10 +180,14 @@ def test_a_request_that_would_rather_speak_another_protocol_is_answered_in_this_
     assert b"upgrade" not in answer.lower()
 
 
-def test_any_number_of_them_may_stand_behind_each_other(server):
-    polite = LIVE + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+@pytest.mark.parametrize("upgrade", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"])
+def test_many_requests_may_stand_behind_each_other_and_very_many_are_refused(server, upgrade):
+    polite = LIVE + upgrade + b"\r\n"
 
-    assert server.say(polite * 1_500 + LAST).count(b"HTTP/1.1 200 ") == 1_501
+    assert server.say(polite * 100 + LAST).count(b"HTTP/1.1 200 ") == 101
+    answers = server.say(polite * 1_500 + LAST)
+    assert answers.count(b"HTTP/1.1 200 ") <= 101
+    assert b"HTTP/1.1 400 " in answers
 
 
 @pytest.mark.parametrize(

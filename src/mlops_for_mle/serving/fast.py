@@ -35,6 +35,8 @@ _UNUSUAL = frozenset({b"content-encoding", b"transfer-encoding", b"origin", b"se
 # Beside what arrives in one read, which uvloop makes 256 KiB at most.
 _LARGEST_HEAD = 64 * 1024
 _UNREAD_SECONDS = 30.0
+# So many requests of a connection may wait for the one before them; each takes some kilobytes.
+_MOST_WAITING = 100
 # What the spool, the database and the rest of the process need beside connections.
 _RESERVED_FILES = 96
 # What a client says when it would rather speak another protocol.
@@ -258,6 +260,8 @@ class ServingProtocol(HttpToolsProtocol):
         self.received_headers, self.headers = self.headers, []
         # Answers leave in the order of the requests.
         self._answer_what_waits()
+        if len(self.pipeline) == _MOST_WAITING:
+            raise httptools.HttpParserError("too many requests wait")
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise httptools.HttpParserError("this is no proxy")
