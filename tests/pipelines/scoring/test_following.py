@@ -152,6 +152,12 @@ def test_rows_from_before_the_first_use_and_corrected_ones_are_scored_when_asked
     assert stage.insert_row(*GOOD) == 1
     assert enqueue_unscored(stage.contract) == 1
 
+    # Where the trigger knows the key by a former name, nobody could insert a row.
+    assert install(stage.contract.model_copy(update={"key": "number"})) is True
+    assert install(stage.contract) is True
+    stage.insert(2)
+    assert stage.waiting() == 3
+
 
 def test_it_waits_for_a_release_and_uses_a_new_one_from_the_next_batch_on(empty_stage, release):
     stage = empty_stage

@@ -38,6 +38,7 @@ _TRANSIENT = (DBAPIError, psycopg2.Error, UserError, OSError)
 _HAS_TRIGGER = """
 SELECT count(*) FROM pg_trigger WHERE tgrelid = to_regclass(quote_ident({table_text}))
                                   AND tgname = {trigger_text} AND tgenabled <> 'D'
+  AND strpos(pg_get_triggerdef(oid), format('(%L, %L)', {contract_text}, {key_text})) > 0
 """
 # Writers to the table queue behind whoever waits for its lock.
 _CREATE_TRIGGER = """
