@@ -232,14 +232,15 @@ def test_only_current_labels_of_the_release_count_however_late_they_come(databas
 
 
 def test_labels_of_text_classes_are_known_by_their_names(database_url):
-    """Their places may have been others in the contract that was served when they were told."""
+    """Their order or names may have been others in the contract that was served when they came."""
     release, rows = mixed_release(1), mixed_rows(200)[list(MIXED_CONTRACT.columns)]
     Traffic(database_url, release, seed=36, source=rows, start=START).serve(200)
-    for change in ("label = label", "target = 1 - target", "label = NULL, target = 1 - target"):
+    changes = "label = label", "target = 1 - target", "label = 'renamed', target = 1 - target"
+    for change in (*changes, "label = NULL"):
         query(database_url, f"UPDATE feedback SET {change}")
         accuracy = metric(look(database_url, release, rows).run, "prediction", "accuracy").value
         assert accuracy > 0.6, change
-    query(database_url, "UPDATE feedback SET label = 'gone'")
+    query(database_url, "UPDATE feedback SET label = 'gone', target = 2")
     assert {one.actual for one in look(database_url, release, rows).window.rated} == {-1}
 
 
@@ -338,3 +339,6 @@ def test_labelled_predictions_are_read_as_the_contract_says_by_now(database_url)
     assert read(raw["target"]["classes"][:2]) == truth[truth < 2].tolist()
     texts = [{"value": target.labels[code]} for code in (2, 0, 1)]
     assert read(texts) == truth.map(target.labels).tolist()
+    # As they were, with other names for people.
+    renamed = [{"value": name, "label": name.upper()} for name in target.labels.values()]
+    assert read(renamed) == truth.map(target.labels).tolist()

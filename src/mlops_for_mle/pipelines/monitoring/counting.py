@@ -112,11 +112,9 @@ GROUP BY segment, predicted, actual
 _COUNTS = (_OVERVIEW, _COLUMNS, _RATED)
 _POSITION = "coalesce(array_position(CAST(:codes AS float8[]), {}), 0) - 1 AS {}"
 _CLASSES = f"{_POSITION.format('prediction', 'predicted')}, {_POSITION.format('target', 'actual')}"
-# A label was given under the contract that was served then, whose text classes may have differed.
-_POSITION_OF_LABEL = """
-CASE WHEN feedback.label IS NULL THEN target
-ELSE coalesce(array_position(CAST(:names AS text[]), feedback.label), 0) - 1 END
-"""
+# A label was given under the contract that was served then, whose text classes may have stood in
+# another order or had other names.
+_POSITION_OF_LABEL = "coalesce(array_position(CAST(:names AS text[]), feedback.label) - 1, target)"
 # Bounded, so that fourth powers stay within a double's range.
 _ERROR = "least(greatest((prediction - target) / :scale, -1e50), 1e50)"
 _ERRORS = f"""

@@ -135,9 +135,11 @@ def labelled_rows(
     columns = {name: [row.features.get(name) for row in rows] for name in contract.columns}
     columns[target.column] = [row.target for row in rows]
     if target.has_text_classes:
-        # In the log it is the index of a class, and the classes may have been others then.
+        # In the log it is the index of a class; the order or the names may have been others then.
         values = {target_class.label: target_class.value for target_class in target.classes}
-        columns[target.column] = [values.get(row.label) for row in rows]
+        columns[target.column] = [
+            values.get(row.label, target.values.get(row.target)) for row in rows
+        ]
     fitting, faults = check_columns(pd.DataFrame(columns, dtype=object), contract.columns)
     times = np.array([as_utc(row.created_at) for row in rows], "datetime64[us]")
     fitting.insert(0, contract.timestamp, np.delete(times, list(faults)))
