@@ -157,6 +157,19 @@ def test_a_champion_that_lacks_a_feature_is_compared_by_the_columns_that_it_know
     assert "champion version 1 has 0.9" in found.reasons[1]
 
 
+def test_a_champion_that_takes_no_missing_value_has_a_constant_answer_for_one():
+    raw, rows = IRIS_CONTRACT.model_dump(), iris_rows()
+    features = raw["features"] | {"petal_width": {"missing": "median"}}
+    rows.loc[::5, "petal_width"] = None
+    loosened = Contract.model_validate(raw | {"features": features})
+    learned = assemble(rows, loosened, estimator=MODELS["good"], calibrate=False)
+
+    found = compare_models(logged(learned), champion(), gates(threshold=None))
+
+    assert found.promote
+    assert 0.7 < found.metrics["champion"]["accuracy"] < found.metrics["candidate"]["accuracy"]
+
+
 def test_a_champion_of_other_columns_cannot_be_compared():
     other = of_features("length", "width", "depth", "weight")
 

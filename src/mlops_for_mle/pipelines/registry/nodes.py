@@ -108,7 +108,7 @@ def compare_models(
                 "the same rows. Give the changed contract a new contract.name."
             )
         if champion.run_id != candidate.run_id:
-            champion_predictions = _predict(incumbent.model, champion, rows)
+            champion_predictions = _predict_as_before(incumbent, rows, truth)
             metrics["champion"] = measure(champion_predictions, truth, target)
             is_measured = all(gates.metric in metrics[model] for model in ("candidate", "champion"))
             if is_measured and len(truth) <= _FEW_ROWS:
@@ -129,6 +129,21 @@ def _predict(model: bytes, description: ModelDescription, rows: pd.DataFrame) ->
     """By the model's own contract: a category that is newer is unknown to it."""
     contract = description.contract
     return Predictor(model, contract, description.threshold).predict(encode_rows(rows, contract))
+
+
+def _predict_as_before(
+    champion: Release, rows: pd.DataFrame, truth: npt.NDArray[Any]
+) -> Predictions:
+    """What a champion predicts; where it takes no missing value and there is one, a constant."""
+    contract = champion.manifest.contract
+    required = [name for name, feature in contract.features.items() if not feature.is_optional]
+    is_refused = rows[required].isna().any(axis="columns").to_numpy()
+    values, probabilities = _predict(champion.model, champion.manifest, rows)
+    constant, shares = baseline(truth, contract.target)
+    values = np.where(is_refused, constant, values)
+    if probabilities is not None and shares is not None:
+        probabilities = np.where(is_refused[:, None], shares, probabilities)
+    return Predictions(values, probabilities)
 
 
 def _bootstrap(
