@@ -208,3 +208,16 @@ def test_a_batch_that_is_read_as_other_rows_than_before_is_refused(database_url,
         write(database_url, contract, shorter)
 
     assert (query(database_url, ALL), query(database_url, LEDGER)) == ([(5.0, 0)], [(1, 1)])
+
+
+def test_a_batch_is_not_written_again_where_its_table_was_renamed(database_url, contract):
+    rows = lengths(contract, 5.0)
+    write(database_url, contract, rows)
+    query(database_url, "UPDATE ingestion_batches SET table_name = 'iris_before'")
+
+    with pytest.raises(UserError, match="batch 1 of table iris_before, which is not there any"):
+        write(database_url, contract, rows)
+
+    query(database_url, "UPDATE ingestion_batches SET table_name = 'iris_data'")
+    assert write(database_url, contract, rows).written == 0
+    assert scalar(database_url, "SELECT count(*) FROM iris_data") == 1

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from sqlalchemy import Connection, Engine, Row, delete, func, select, text, update
+from sqlalchemy import Connection, Engine, Row, delete, exists, func, select, table, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from mlops_for_mle.contract import Contract
@@ -145,7 +145,9 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
         find = select(ledger).filter_by(**identity).with_for_update(key_share=True)
         entry = connection.execute(find).one()
         accepted, rejected = batch.accepted, batch.rejected
-        if not is_new:
+        if is_new:
+            _require_same_table(connection, contract, entry)
+        else:
             accepted, rejected = _still_waiting(connection, entry, batch)
             if accepted.empty:
                 return Receipt(entry.id, is_new, 0, entry.rejected_count)
@@ -163,6 +165,25 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
         }
         connection.execute(update(ledger).filter_by(id=entry.id).values(**counts))
         return Receipt(entry.id, is_new, len(accepted), len(rejected))
+
+
+def _require_same_table(connection: Connection, contract: Contract, entry: Row[Any]) -> None:
+    """Raise a ``UserError`` where the first batch of a table is in it under its former name."""
+    ledger, others = ingestion_batches.c, ingestion_batches.alias().c
+    find = select(ledger.id, ledger.table_name).where(
+        ~exists().where(others.table_name == contract.table, others.id != entry.id),
+        exists(select().select_from(table(contract.table))),
+        ledger.source == entry.source,
+        ledger.content_sha256 == entry.content_sha256,
+        func.to_regclass(func.quote_ident(ledger.table_name)).is_(None),
+    )
+    for number, former in connection.execute(find):
+        raise UserError(
+            f"The same rows are batch {number} of table {former}, which is not there any more, so "
+            f"nothing was written. If {contract.table} is that table under another name, give its "
+            "entries in ingestion_batches that table_name; else delete this batch's rejects and "
+            "its entry."
+        )
 
 
 def _still_waiting(
