@@ -64,11 +64,14 @@ class ProjectHooks:
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
         """Bring the tables up to date, and open the run of a pipeline that is tracked."""
         from mlops_for_mle.database.engine import database_url
-        from mlops_for_mle.database.schema import prepare
+        from mlops_for_mle.database.schema import ensure_observations, upgrade
 
         self._mlflow, self._candidate, self._lock = None, None, None
         self._contract = Contract.model_validate(catalog.load("params:contract"))
-        prepare(database_url(), self._contract)
+        upgrade(database_url())
+        # What is served is monitored also where the contract waits for a change of its table.
+        if any(name.startswith(("observations", "scoring")) for name in pipeline.datasets()):
+            ensure_observations(database_url(), self._contract)
         tracking = self._context.mlflow.tracking  # type: ignore[attr-defined]
         if not _pipeline_names(run_params) <= set(tracking.disable_tracking.pipelines):
             try:
