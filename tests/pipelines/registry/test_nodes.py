@@ -175,3 +175,8 @@ def test_a_champion_of_other_columns_cannot_be_compared():
 
     with pytest.raises(UserError, match=r"columns or classes \(length, .* new contract\.name"):
         compare_models(candidate(), champion(contract=other), gates())
+
+    fewer = IRIS_CONTRACT.model_dump()
+    fewer["target"]["classes"] = fewer["target"]["classes"][:2]
+    with pytest.raises(UserError, match=r"columns or classes \(0, 1\), .* new contract\.name"):
+        compare_models(candidate(), champion(contract=Contract.model_validate(fewer)), gates())
