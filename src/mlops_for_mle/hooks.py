@@ -1,6 +1,7 @@
 """What happens around every Kedro session."""
 
 import atexit
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _TRACKING_URI = "MLFLOW_TRACKING_URI"
+# The tags that MLflow gives to a run as it begins, as JSON.
+_RUN_TAGS = "MLFLOW_RUN_CONTEXT"
 # Marks runs of which a lock in the database tells whether their process lives.
 _HELD_TAG = "mlops.is_held"
 
@@ -90,15 +93,20 @@ class ProjectHooks:
         # A hook of its own: it would open the run of this process's last session again.
         self._mlflow = hook = MlflowHook()
         with engine_for(database_url()).begin() as connection, tracking_variable_kept():
-            # It makes the experiment where it is missing; two at once would collide.
+            # It makes the experiment where it is missing; two at once would collide. And who comes
+            # next would take a run that has begun and is not yet held for a dead one.
             lock(connection, "MLflow experiment")
             hook.after_context_created(self._context)
-        _end_dead_runs(experiment)
-        # Comes before MLflow's own, which would take a run that is interrupted for finished.
-        atexit.register(mlflow.end_run, "KILLED")
-        hook.before_pipeline_run(*run)
-        self._lock = hold(database_url(), f"run {hook.run_id}")
-        mlflow.set_tag(_HELD_TAG, "yes")
+            _end_dead_runs(experiment)
+            # Comes before MLflow's own, which would take a run that is interrupted for finished.
+            atexit.register(mlflow.end_run, "KILLED")
+            # Marked from its first moment, however soon this process is killed.
+            os.environ[_RUN_TAGS] = json.dumps({_HELD_TAG: "yes"})
+            try:
+                hook.before_pipeline_run(*run)
+            finally:
+                del os.environ[_RUN_TAGS]
+            self._lock = hold(database_url(), f"run {hook.run_id}")
 
     @hook_impl
     def before_node_run(

@@ -210,14 +210,11 @@ def test_the_run_of_a_killed_process_is_ended_by_the_next_and_no_other_is(projec
     command = [sys.executable, "-m", "kedro", "run", "--pipeline", "training"]
     process = subprocess.Popen(command, cwd=project.folder, stdout=subprocess.DEVNULL)
 
-    def held() -> list[Run]:
-        runs = [run for run in newest(project) if run.info.run_id not in before]
-        return [run for run in runs if run.data.tags.get("mlops.is_held") == "yes"]
-
-    assert eventually(held)
-    (killed,) = newest(project)
+    # As soon as it has begun.
+    assert eventually(lambda: newest(project)[0].info.run_id not in before)
     process.kill()
     process.wait()
+    (killed,) = newest(project)
     of_a_person = project.client.create_run(killed.info.experiment_id)
 
     assert train(project).info.status == "FINISHED"
