@@ -11,6 +11,7 @@ import psutil
 import pytest
 from sqlalchemy import make_url, text
 
+from mlops_for_mle.database import embedded
 from tests.end_to_end.commands import Project, finish
 from tests.servers import connection_to, eventually, scalar, waiting_for_a_lock
 
@@ -105,7 +106,10 @@ def test_each_pipeline_runs_alone_in_a_later_process(project):
     assert project.query(DEPLOYED)[0][1] == 4
 
 
-def test_a_training_that_is_interrupted_is_shown_as_killed(project, tmp_path):
+@pytest.mark.parametrize("is_interrupted", [True, False], ids=["interrupted", "without database"])
+def test_a_training_that_is_interrupted_or_loses_its_database_ends_calmly(
+    project, tmp_path, is_interrupted
+):
     fifo = tmp_path / "rows.csv"
     os.mkfifo(fifo)
     with project.held() as url:
@@ -126,9 +130,16 @@ def test_a_training_that_is_interrupted_is_shown_as_killed(project, tmp_path):
         signal.signal(signal.SIGINT, before)
         assert eventually(lambda: status() == "RUNNING")
         assert eventually(is_waiting)
-        process.send_signal(signal.SIGINT)
-        assert finish(process).code == 1
-        assert status() == "KILLED"
+        if is_interrupted:
+            process.send_signal(signal.SIGINT)
+        else:
+            embedded.stop(project.home)
+            fifo.write_text("")
+        finished = finish(process)
+        assert finished.code == 1
+        assert "Traceback" not in finished.text, finished.text
+        if is_interrupted:
+            assert status() == "KILLED"
 
 
 def test_a_run_that_is_killed_while_it_writes_leaves_no_half_batch_and_no_server(project, tmp_path):

@@ -188,8 +188,7 @@ def mlflow_store_url(url: str) -> str:
         if _is_behind_mlflow(connection):
             from mlflow.store.db.utils import _initialize_tables
 
-            for logger in ("alembic", "mlflow.store.db.utils"):
-                logging.getLogger(logger).setLevel(logging.WARNING)
+            logging.getLogger("alembic").setLevel(logging.WARNING)
             engine = sa.create_engine(store)
             _initialize_tables(engine)
             engine.dispose()
