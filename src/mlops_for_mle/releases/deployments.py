@@ -40,14 +40,26 @@ def history(connection: Connection, contract: str, limit: int | None = None) -> 
 
 
 def deploy(
-    connection: Connection, manifest: Manifest, *, reason: str, actor: str
+    connection: Connection,
+    manifest: Manifest,
+    *,
+    reason: str,
+    actor: str,
+    newest: int | None = None,
 ) -> Deployment | None:
-    """Have a release served, and commit; gives None where it is served already."""
+    """Have a release served, and commit; gives None where it is served already.
+
+    Who has rolled back since the row ``newest``, by which the release was chosen, is right: it is
+    a ``UserError`` then.
+    """
     lock(connection, f"deployments of {manifest.contract.name}")
     served = current(connection, manifest.contract.name)
     if served is not None and served.release == manifest.release:
         connection.rollback()
         return None
+    if newest is not None and served and served.event == "rollback" and served.id > newest:
+        connection.rollback()
+        raise UserError(_IN_BETWEEN.format(served.release))
     model = {"model_version": manifest.version, "run_id": manifest.run_id}
     names = {"contract": manifest.contract.name, "release": manifest.release}
     return _append(connection, **names, **model, event="deploy", reason=reason, actor=actor)

@@ -45,15 +45,15 @@ class DeploymentDataset(ProjectDataset):
         super().__init__(metadata, table="deployments")
         self._url: str = credentials["con"]
 
-    def save(self, data: list[Manifest]) -> None:
+    def save(self, data: list[tuple[Manifest, int]]) -> None:
         """Append a row for each release that is not served already."""
         if not data:
             _LOGGER.warning(
                 "nothing deployed: no candidate was promoted by `kedro run --pipeline registry`"
             )
-        for manifest in data:
+        for manifest, newest in data:
             with engine_for(self._url).connect() as connection:
-                row = deploy(connection, manifest, reason="champion", actor=actor())
+                row = deploy(connection, manifest, reason="champion", actor=actor(), newest=newest)
             outcome = "is deployed already" if row is None else "deployed (champion)"
             _LOGGER.info("release=%s %s", manifest.release, outcome)
 

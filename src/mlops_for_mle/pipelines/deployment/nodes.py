@@ -2,23 +2,30 @@
 
 from collections.abc import Callable
 
+import pandas as pd
+
 from mlops_for_mle.releases.manifest import Manifest, Release
 from mlops_for_mle.releases.predictor import load
 
+Released = tuple[Manifest, int]
+"""A release, and the number of the newest deployment when it was chosen."""
 
-def release_champion(champion: Release | tuple[()] | None) -> tuple[list[Release], list[Manifest]]:
-    """The release to publish, and its manifest: those of the champion, if there is one."""
+
+def release_champion(
+    deployments: pd.DataFrame, champion: Release | tuple[()] | None
+) -> tuple[list[Release], list[Released]]:
+    """The release to publish, and what is known of it: those of the champion, if there is one."""
     if not champion:
         return [], []
     load(champion)
-    return [champion], [champion.manifest]
+    of_contract = deployments[deployments["contract"] == champion.manifest.contract.name]
+    return [champion], [(champion.manifest, max(of_contract["id"], default=0))]
 
 
 def verify_release(
-    released: list[Manifest], fetch: Callable[[str, str], Release]
-) -> list[Manifest]:
+    released: list[Released], fetch: Callable[[str, str], Release]
+) -> list[Released]:
     """Check that a release, as the store gives it, answers its example, before it is served."""
-    stored = [fetch(manifest.contract.name, manifest.release) for manifest in released]
-    for release in stored:
-        load(release)
-    return [release.manifest for release in stored]
+    for manifest, _ in released:
+        load(fetch(manifest.contract.name, manifest.release))
+    return released
