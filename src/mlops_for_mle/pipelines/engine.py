@@ -1,7 +1,10 @@
 """Where the parallel work of a pipeline is done: on threads, on processes or on a Dask cluster."""
 
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Thread
 
 from pydantic import Field
 
@@ -27,7 +30,9 @@ class Engine(Configuration):
         from joblib import parallel_config
 
         if self.scheduler in _LOCAL:
-            with parallel_config(_LOCAL[self.scheduler], n_jobs=-1):
+            workers = {"initializer": end_with, "initargs": (os.getpid(),)}
+            options = workers if self.scheduler == "processes" else {}
+            with parallel_config(_LOCAL[self.scheduler], n_jobs=-1, **options):
                 yield
             return
         # Of the extra `scale`.
@@ -35,3 +40,14 @@ class Engine(Configuration):
 
         with Client(self.scheduler) as client, parallel_config("dask", client=client):
             yield
+
+
+def end_with(parent: int) -> None:
+    """End this process soon after its parent, which may be killed: it would wait for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
