@@ -25,6 +25,16 @@ CONNECT_ARGS = {
     "tcp_user_timeout": 30_000,
 }
 
+# Whatever the role's default: whoever has waited for a lock has to see what the others have done.
+ISOLATION = "READ COMMITTED"
+# A server may be set to end transactions that wait, as those with a lock do for other servers.
+_LOCK = """
+SET LOCAL idle_in_transaction_session_timeout TO 0;
+SELECT pg_{}(hashtextextended(:name, 0))
+"""
+# PostgreSQL has it since 17.
+_NO_LIMIT = "SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout'"
+
 
 def is_embedded() -> bool:
     """Whether no external database is configured."""
@@ -62,6 +72,7 @@ def engine_for(url: str) -> Engine:
     return create_engine(
         url,
         pool_pre_ping=True,
+        isolation_level=ISOLATION,
         # The threads of a batch hold several each, and would wait for each other for ever.
         max_overflow=-1,
         connect_args=CONNECT_ARGS,
@@ -70,21 +81,17 @@ def engine_for(url: str) -> Engine:
 
 def lock(connection: Connection, name: str) -> None:
     """Take turns with everybody who locks the same name, until this transaction ends."""
-    connection.execute(
-        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name}
-    )
+    connection.execute(text(_LOCK.format("advisory_xact_lock")), {"name": name})
 
 
 def hold(url: str, name: str) -> Connection | None:
-    """Take a lock that lasts as long as the connection returned; None where another has it."""
+    """Take a lock that the transaction of the connection returned holds; None if another has it.
+
+    A lock of the session would stay with a pooler of connections.
+    """
     connection = engine_for(url).connect()
-    # Out of the pool, it ends with this process at the latest, and the lock with it.
-    connection.detach()
-    # A server may be set to end sessions that are idle for long.
-    connection.exec_driver_sql("SET idle_session_timeout TO 0")
-    query = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
-    if connection.scalar(query, {"name": name}):
-        connection.commit()
+    connection.exec_driver_sql(_NO_LIMIT)
+    if connection.scalar(text(_LOCK.format("try_advisory_xact_lock")), {"name": name}):
         return connection
     connection.close()
     return None

@@ -37,7 +37,7 @@ def transaction(pool: str, statement_seconds: float = _SECONDS) -> "Iterator[Con
 def _engine(url: str, pool: str, statement_seconds: float) -> "Engine":
     from sqlalchemy import Connection, create_engine, event
 
-    from mlops_for_mle.database.engine import CONNECT_ARGS
+    from mlops_for_mle.database.engine import CONNECT_ARGS, ISOLATION
 
     engine = create_engine(
         url,
@@ -45,6 +45,7 @@ def _engine(url: str, pool: str, statement_seconds: float) -> "Engine":
         max_overflow=0,
         pool_timeout=_SECONDS,
         pool_pre_ping=True,
+        isolation_level=ISOLATION,
         connect_args=CONNECT_ARGS | {"application_name": f"mlops-for-mle {pool}"},
     )
 

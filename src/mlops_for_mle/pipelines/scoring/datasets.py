@@ -110,9 +110,9 @@ class PredictionsDataset(_ScoringDataset):
             bar = tqdm(tasks, "scoring", len(parts), unit="part", leave=False, disable=None)
             attempts, scored, rejected = zip(*bar, strict=True)
             # This fails if the server has crashed meanwhile, since what was staged is lost then.
-            with turn.begin():
-                rejects.publish(attempts, turn)
-                predictions.publish(attempts, turn)
+            rejects.publish(attempts, turn)
+            predictions.publish(attempts, turn)
+            turn.commit()
         _LOGGER.log(
             logging.WARNING if any(rejected) else logging.INFO,
             "scored=%d rejected=%d release=%s: into %s, rejects into %s",
