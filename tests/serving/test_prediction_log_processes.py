@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import upgrade
 from tests.servers import ExternalPostgres
 from tests.serving.conftest import IRIS_ROW, Database, Load, wait_until
@@ -35,18 +36,23 @@ def wait_until_logged(database: Database, answered: Collection[str]) -> list[str
     return rows
 
 
-def test_no_answer_is_lost_when_the_database_stops_and_the_server_is_killed_under_load(
+def test_no_answer_is_lost_when_the_database_crashes_and_the_server_is_killed_under_load(
     start_server, own_postgres, settings, store, iris
 ):
     url = own_postgres.url
     upgrade(url)
     store.publish(iris)
     Database(url).deploy(iris)
+    # Somebody prefers speed: what was committed last is lost with a crash.
+    with engine_for(url).connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ALTER SYSTEM SET synchronous_commit TO off")
+        connection.exec_driver_sql("ALTER SYSTEM SET wal_writer_delay TO '10s'")
+        connection.exec_driver_sql("SELECT pg_reload_conf()")
     server = start_server(DATABASE_URL=url)
     server.wait_until_ready()
     load = Load(server, pause=0.005)
     load.wait_for(200)
-    own_postgres.stop()
+    own_postgres.stop("immediate")
     load.wait_for(200)
     load.is_ending = True
     server.remove()

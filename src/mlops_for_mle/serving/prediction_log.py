@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from mlops_for_mle.serving.metrics import Metrics
     from mlops_for_mle.serving.predict import Question
 
+# What is committed may be removed from the spool, so it has to be on the database's disk.
 _STAGE = """
+SELECT set_config('synchronous_commit', 'on', true)
+WHERE current_setting('synchronous_commit') = 'off';
 CREATE TEMPORARY TABLE IF NOT EXISTS staged (
     checksum text, contract text, release text, model_version integer, prediction_id text,
     microseconds bigint, latency_ms real, request_id text, predictions float8[], labels jsonb,
