@@ -385,3 +385,8 @@ def test_both_languages_have_every_text_and_every_text_is_used():
     events = {"deploy", "rollback"}
     for name in set(texts(english)) - events:
         assert f'"{name}"' in used, name
+
+
+def test_the_page_may_lie_below_any_path_of_a_proxy():
+    for path in (*FOLDER.rglob("*.html"), *FOLDER.rglob("*.js")):
+        assert not re.search(r'(href=|src=|url: |ask\()"/', path.read_text("utf-8")), path

@@ -113,7 +113,7 @@ export class Deployments {
       current_deployment: this.seen,
     };
     try {
-      await ask("/deployments/rollback", { body, key: byId("rollback-key").value.trim() });
+      await ask("deployments/rollback", { body, key: byId("rollback-key").value.trim() });
       byId("rollback").close();
       this.onRolledBack(this.chosen.release);
     } catch (error) {

@@ -116,7 +116,7 @@ export class PredictionForm {
     }
     this.pending = new AbortController();
     const { signal } = this.pending;
-    await this.ask("/explain", row, { signal });
+    await this.ask("explain", row, { signal });
   }
 
   async keep() {
@@ -125,7 +125,7 @@ export class PredictionForm {
     const row = this.row();
     if (row === null) return;
     const headers = { "X-Request-ID": `page-${crypto.getRandomValues(new Uint32Array(2)).join("-")}` };
-    const answer = await this.ask("/predict", row, { headers });
+    const answer = await this.ask("predict", row, { headers });
     if (answer) {
       this.keptId = answer.prediction_id;
       byId("kept").textContent = text("kept", { id: this.keptId });

@@ -33,7 +33,7 @@ const deployments = new Deployments((release) => {
 async function updateReadiness() {
   let readiness;
   try {
-    readiness = await ask("/health/ready", { accept: [503] });
+    readiness = await ask("health/ready", { accept: [503] });
   } catch {
     readiness = null;
   }
@@ -48,7 +48,7 @@ async function updateReadiness() {
 
 async function updateModel() {
   try {
-    page.model = await ask("/model");
+    page.model = await ask("model");
     page.problem = null;
     form.show(page.model.contract, page.model.training_ranges);
   } catch (error) {
@@ -61,7 +61,7 @@ async function updateModel() {
 
 async function updateRecent() {
   try {
-    page.recent = await ask("/predictions/recent");
+    page.recent = await ask("predictions/recent");
     showRecent();
   } catch (error) {
     page.recent = null;
@@ -73,7 +73,7 @@ async function updateRecent() {
 
 async function updateDeployments() {
   try {
-    const list = await ask("/deployments");
+    const list = await ask("deployments");
     // What is unchanged stays, and with it the focus of whoever goes by the keyboard.
     if (!same(list, deployments.list)) deployments.show(list);
   } catch (error) {
@@ -83,7 +83,7 @@ async function updateDeployments() {
 
 async function updateMonitoring() {
   try {
-    const found = await ask("/monitoring");
+    const found = await ask("monitoring");
     if (!same(found, page.monitoring)) showMonitoring(found);
     page.monitoring = found;
   } catch (error) {

@@ -54,7 +54,7 @@ export function clearMonitoring(message) {
 
 // As a file, since a link would not send the key.
 async function saveReport() {
-  const html = await ask("/monitoring/report", { as: "text" });
+  const html = await ask("monitoring/report", { as: "text" });
   const href = URL.createObjectURL(new Blob([html], { type: "text/html" }));
   element("a", { href, download: "monitoring.html" }).click();
   URL.revokeObjectURL(href);

@@ -1,5 +1,5 @@
 window.SwaggerUIBundle({
-  url: "/openapi.json",
+  url: "openapi.json",
   dom_id: "#documentation",
   deepLinking: true,
   // Otherwise a badge would be asked for from another server.
