@@ -22,7 +22,9 @@ def files_of(store: ReleaseStore, release: Release) -> tuple[Any, str]:
 def test_a_published_release_is_fetched_as_it_was_and_never_written_again(store, release):
     assert store.publish(release)
 
-    assert store.fetch("iris", release.manifest.release) == release
+    fetched = store.fetch("iris", release.manifest.release)
+    assert fetched == release
+    assert release.manifest.release in str(fetched)
     file_system, folder = files_of(store, release)
     names = {Path(path).name for path in file_system.ls(folder, detail=False)}
     assert names == {MODEL_FILE, MANIFEST_FILE}

@@ -130,7 +130,7 @@ class Release(Configuration):
     """A manifest together with the model's bytes, whose digest was checked."""
 
     manifest: Manifest
-    model: bytes = Field(repr=False)
+    model: bytes = Field(repr=False, exclude=True)
 
     @classmethod
     def checked(cls, manifest: Manifest, model: bytes) -> Self:
