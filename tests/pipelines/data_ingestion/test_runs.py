@@ -1,7 +1,10 @@
 """Runs and streams as commands: bad rows are rejects, and each row is there once, whatever ends."""
 
 import re
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -48,6 +51,19 @@ def folder(project_folder, database_url, monkeypatch) -> Path:
 def ingest(folder: Path, content: str, **parameters: Any) -> None:
     (folder / "rows.csv").write_text(content)
     run_session(folder, "data_ingestion", source="csv", csv_path="rows.csv", **parameters)
+
+
+def test_the_package_runs_with_the_conf_of_the_folder_it_is_called_in(
+    folder, database_url, monkeypatch, tmp_path
+):
+    monkeypatch.delenv("MLOPS_PROJECT_PATH")
+    shutil.copytree(folder / "conf", tmp_path / "conf")
+
+    command = [sys.executable, "-m", "mlops_for_mle", "--pipeline", "data_ingestion"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+
+    assert query(database_url, COUNTS) == [(150, 0, 1)]
+    assert (tmp_path / "data/02_intermediate").is_dir()
 
 
 def test_bad_rows_are_rejected_with_their_reasons_and_the_good_ones_are_kept(folder, database_url):
