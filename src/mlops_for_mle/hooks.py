@@ -60,8 +60,7 @@ class ProjectHooks:
         config = KedroMlflowConfig.model_validate(settings)
         object.__setattr__(context, "mlflow", config)
         if mlflow.active_run() is None:
-            with tracking_variable_kept():
-                mlflow.set_tracking_uri(config.server.mlflow_tracking_uri)
+            use_server(context.config_loader)
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
@@ -76,7 +75,11 @@ class ProjectHooks:
         if any(name.startswith(("observations", "scoring")) for name in pipeline.datasets()):
             ensure_observations(database_url(), self._contract)
         tracking = self._context.mlflow.tracking  # type: ignore[attr-defined]
-        if not _pipeline_names(run_params) <= set(tracking.disable_tracking.pipelines):
+        if _pipeline_names(run_params) <= set(tracking.disable_tracking.pipelines):
+            from kedro_mlflow.io.catalog.switch_catalog_logging import switch_catalog_logging
+
+            switch_catalog_logging(_entries_of(pipeline, catalog), False)
+        else:
             try:
                 self._open_run(tracking.experiment.name, run_params, pipeline, catalog)
             except Exception as error:
@@ -84,7 +87,9 @@ class ProjectHooks:
                 self.on_pipeline_error(error, run_params, pipeline, catalog)
                 raise
 
-    def _open_run(self, experiment: str, *run: Any) -> None:
+    def _open_run(
+        self, experiment: str, run_params: dict[str, Any], pipeline: Any, catalog: Any
+    ) -> None:
         import mlflow
         from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 
@@ -100,10 +105,16 @@ class ProjectHooks:
             _end_dead_runs(experiment)
             # Comes before MLflow's own, which would take a run that is interrupted for finished.
             atexit.register(mlflow.end_run, "KILLED")
+            # A metric without a key is called like its entry.
+            entries = _entries_of(pipeline, catalog)
+            named = dict(entries)
+            hook.after_catalog_created(named, {}, {}, {}, "", {})
+            for name, entry in named.items() - entries.items():
+                catalog[name] = entry
             # Marked from its first moment, however soon this process is killed.
             os.environ[_RUN_TAGS] = json.dumps({_HELD_TAG: "yes"})
             try:
-                hook.before_pipeline_run(*run)
+                hook.before_pipeline_run(run_params, pipeline, catalog)
             finally:
                 del os.environ[_RUN_TAGS]
             self._lock = hold(database_url(), f"run {hook.run_id}")
@@ -175,6 +186,17 @@ class ProjectHooks:
             self._lock.close()
 
 
+def use_server(loader: Any) -> None:
+    """Point MLflow's client at the server of ``mlflow.yml``, without asking it."""
+    import mlflow
+
+    server = loader["mlflow"]["server"]
+    if name := server.get("credentials"):
+        os.environ.update(loader["credentials"][name])
+    with tracking_variable_kept():
+        mlflow.set_tracking_uri(server["mlflow_tracking_uri"])
+
+
 @contextmanager
 def tracking_variable_kept() -> Iterator[None]:
     """Restore the variable: the next session would take MLflow's value for a person's choice."""
@@ -189,6 +211,11 @@ def tracking_variable_kept() -> Iterator[None]:
 
 def _pipeline_names(run_params: dict[str, Any]) -> set[str]:
     return set(run_params["pipeline_names"] or ["__default__"])
+
+
+def _entries_of(pipeline: Any, catalog: Any) -> dict[str, Any]:
+    """What a pipeline reads and writes; kedro-mlflow would make the whole catalog."""
+    return {name: catalog[name] for name in pipeline.datasets() if name in catalog}
 
 
 def _end_dead_runs(experiment: str) -> None:

@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
-import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
@@ -27,7 +26,7 @@ from mlops_for_mle.database.engine import database_url, engine_for
 from mlops_for_mle.database.schema import require_tables
 from mlops_for_mle.database.tables import rejected_rows
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.hooks import tracking_variable_kept
+from mlops_for_mle.hooks import use_server
 from mlops_for_mle.pipelines.deployment.datasets import actor
 from mlops_for_mle.pipelines.registry import datasets as registry
 from mlops_for_mle.releases import deployments
@@ -50,10 +49,7 @@ def _with_models(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(project: Project, **options: Any) -> None:
         require_tables(database_url())
-        with tracking_variable_kept():
-            mlflow.set_tracking_uri(
-                project.configuration["mlflow"]["server"]["mlflow_tracking_uri"]
-            )
+        use_server(project.configuration)
         function(project, **options)
 
     return command

@@ -1,6 +1,7 @@
 """What runs of the pipeline leave in MLflow and in the project's folder, on real stores."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from kedro.framework.session import KedroSession
+from kedro.pipeline import Pipeline, node
 from kedro.runner import SequentialRunner
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
@@ -228,6 +230,38 @@ def test_a_run_that_another_process_holds_can_be_logged_to(project):
     with connection_to(project.url) as other, mlflow.start_run(run_id):
         other.exec_driver_sql(lock, (f"run {run_id}",))
         train(project, from_nodes=["evaluate_model"])
+
+
+def test_a_metric_of_kedro_mlflow_is_called_like_its_entry_and_logged_where_tracking_is_on(
+    project, monkeypatch
+):
+    entry = "strictness: {type: kedro_mlflow.io.metrics.MlflowMetricDataset}"
+    (project.folder / "conf/local/catalog.yml").write_text(entry)
+    own = Pipeline([node(float, "params:gates.threshold", "strictness")])
+    registry = "mlops_for_mle.pipeline_registry.register_pipelines"
+    monkeypatch.setattr(registry, lambda: {"own": own, "scoring": own})
+
+    project.run("own")
+    project.run("scoring")
+
+    experiments = ["0", newest(project)[0].info.experiment_id]
+    (run,) = project.client.search_runs(experiments, "metrics.strictness > 0")
+    assert (run.info.run_name, run.data.metrics) == ("own", {"strictness": 0.8})
+
+
+def test_the_credentials_that_mlflow_yml_names_are_used_by_whatever_asks_the_server(
+    project, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
+    local = project.folder / "conf/local"
+    (local / "mlflow.yml").write_text("server: {credentials: mine}")
+    (local / "credentials.yml").write_text("mine: {MLFLOW_TRACKING_USERNAME: kim}")
+
+    with KedroSession.create(project_path=project.folder) as session:
+        session.load_context()
+
+    assert os.environ["MLFLOW_TRACKING_USERNAME"] == "kim"
+    (local / "mlflow.yml").unlink()
 
 
 def test_kedro_viz_can_show_what_people_look_at(project, shipped):
