@@ -8,8 +8,10 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from kedro.framework.session import KedroSession
 from kedro.io import DataCatalog, MemoryDataset
+from mlflow.cli import gc
 from rich.table import Table
 
 from mlops_for_mle.commands import model
@@ -236,3 +238,17 @@ def test_what_comes_out_otherwise_or_was_altered_is_not_reproduced(
     pd.read_parquet(path).iloc[:-1].to_parquet(path, index=False)
     said = kedro_model("reproduce", "3", code=1).output
     assert "Version 3 of iris: its snapshot was altered" in said
+
+
+def test_a_version_whose_run_was_deleted_for_good_is_listed_with_the_others(kedro_model, project):
+    client, experiment = project.client, project.client.get_experiment_by_name(project.experiment)
+    run_id = client.create_run(experiment.experiment_id).info.run_id
+    version = client.create_model_version("iris", f"runs:/{run_id}/model", run_id)
+    client.delete_run(run_id)
+    store = ["--backend-store-uri", mlflow.get_tracking_uri(), "--run-ids", run_id]
+    assert CliRunner().invoke(gc, store).exit_code == 0
+
+    listed = rows_of(kedro_model("list").output)
+
+    assert [row[1] for row in listed].count("run is deleted") == 1
+    client.delete_model_version("iris", version.version)

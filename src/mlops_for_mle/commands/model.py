@@ -14,6 +14,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select, table
@@ -144,7 +145,12 @@ def _print(listing: Table) -> None:
 
 
 def _measured(client: MlflowClient, version: ModelVersion, metric: str) -> str:
-    value = client.get_run(version.run_id).data.metrics.get(f"validation_{metric}")
+    try:
+        value = client.get_run(version.run_id).data.metrics.get(f"validation_{metric}")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return "run is deleted"
     return "not measured" if value is None else metric_text(value)
 
 
