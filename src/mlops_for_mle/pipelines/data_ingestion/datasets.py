@@ -7,7 +7,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from sqlalchemy import Connection, Engine, Row, delete, exists, func, select, table, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Integer,
+    Row,
+    column,
+    delete,
+    exists,
+    func,
+    select,
+    table,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from mlops_for_mle.contract import Contract
@@ -146,7 +159,7 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
         entry = connection.execute(find).one()
         accepted, rejected = batch.accepted, batch.rejected
         if is_new:
-            _require_same_table(connection, contract, entry)
+            _require_same_table(connection, contract, batch)
         else:
             accepted, rejected = _still_waiting(connection, entry, batch)
             if accepted.empty:
@@ -167,14 +180,18 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
         return Receipt(entry.id, is_new, len(accepted), len(rejected))
 
 
-def _require_same_table(connection: Connection, contract: Contract, entry: Row[Any]) -> None:
-    """Raise a ``UserError`` where the first batch of a table is in it under its former name."""
-    ledger, others = ingestion_batches.c, ingestion_batches.alias().c
+def _require_same_table(connection: Connection, contract: Contract, batch: Batch) -> None:
+    """Raise a ``UserError`` where a batch is in the table under its former name.
+
+    Such a table has rows from before its first batch under the present name.
+    """
+    ledger, key = ingestion_batches.c, column(contract.key, Integer)
+    first = select(func.min(ledger.first_id)).filter_by(table_name=contract.table)
+    before = key < func.coalesce(first.scalar_subquery(), 2**63 - 1)
     find = select(ledger.id, ledger.table_name).where(
-        ~exists().where(others.table_name == contract.table, others.id != entry.id),
-        exists(select().select_from(table(contract.table))),
-        ledger.source == entry.source,
-        ledger.content_sha256 == entry.content_sha256,
+        exists(select().select_from(table(contract.table, key)).where(before)),
+        ledger.source == batch.source,
+        ledger.content_sha256 == batch.content_sha256,
         func.to_regclass(func.quote_ident(ledger.table_name)).is_(None),
     )
     for number, former in connection.execute(find):
