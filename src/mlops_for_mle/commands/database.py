@@ -121,7 +121,7 @@ def _require_embedded(verb: str) -> None:
 @click.option("--older-than", required=True, type=duration(timedelta(days=1)), help="Such as 90d.")
 @click.option("--yes", is_flag=True, help="Delete; without, it is only said what would be.")
 def prune(project: Project, older_than: timedelta, yes: bool) -> None:
-    """Delete old predictions with their labels, rejects, and releases that nothing serves.
+    """Delete old predictions with labels, rejects, kept answers, and releases that nothing serves.
 
     Kept whatever their age: what monitoring and retraining look at of the release in service and
     of the one before it, what an open decision on retraining rests on, and those two releases.
