@@ -62,7 +62,7 @@ function valueAxis(low, high, width) {
   const y = (value) => bottom - ((value - low) / (high - low)) * (bottom - MARGIN.top);
   const lines = [low, (low + high) / 2, high].flatMap((value) => [
     drawn("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(value), y2: y(value) }),
-    drawn("text", { x: MARGIN.left - 8, y: y(value) + 4, "text-anchor": "end" }, number(value, 3)),
+    drawn("text", { x: MARGIN.left - 8, y: y(value) + 4, "text-anchor": "end" }, number(value, 3, "compact")),
   ]);
   return { y, lines };
 }

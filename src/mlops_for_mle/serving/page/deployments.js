@@ -41,7 +41,10 @@ export class Deployments {
 
   table() {
     const current = this.current();
-    const names = [...new Set(this.list.releases.flatMap((release) => Object.keys(release.metrics)))].sort();
+    const names = [...new Set(this.list.releases.flatMap((release) => Object.keys(release.metrics)))];
+    // Those of the validation first: by them versions are compared.
+    const kind = (name) => name.split("_")[0];
+    names.sort((a, b) => kind(b).localeCompare(kind(a)) || a.localeCompare(b));
     const head = [
       element("th", { scope: "col" }, text("version")),
       element("th", { scope: "col", "aria-label": text("goBack") }),

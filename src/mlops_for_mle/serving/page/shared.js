@@ -35,11 +35,13 @@ export function swatch(index) {
   return drawn("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" }, square);
 }
 
-export function number(value, digits = 4) {
+export function number(value, digits = 4, usual = "standard") {
   const size = Math.abs(value);
   // Nobody counts that many zeros.
-  const notation = size !== 0 && (size < 1e-5 || size >= 1e12) ? "scientific" : "standard";
-  const options = { maximumSignificantDigits: digits, notation };
+  const notation = size !== 0 && (size < 1e-5 || size >= 1e12) ? "scientific" : usual;
+  // What is whole keeps its digits, however many.
+  const whole = { maximumFractionDigits: 0, roundingPriority: "morePrecision" };
+  const options = { maximumSignificantDigits: digits, notation, ...(usual === "standard" && whole) };
   return new Intl.NumberFormat(currentLanguage(), options).format(value);
 }
 
@@ -53,7 +55,9 @@ export function percent(value) {
 }
 
 export function clock(date) {
-  return new Intl.DateTimeFormat(currentLanguage(), { timeStyle: "medium" }).format(date);
+  // Also the day, where it is another one.
+  const dateStyle = date.toDateString() === new Date().toDateString() ? undefined : "short";
+  return new Intl.DateTimeFormat(currentLanguage(), { dateStyle, timeStyle: "medium" }).format(date);
 }
 
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
