@@ -1,5 +1,5 @@
 // The form that the contract describes, and the answer that follows each change.
-import { ask, byId, drawn, element, number, percent } from "./shared.js";
+import { ask, byId, drawn, element, number, percent, same } from "./shared.js";
 import { explained } from "./explanation.js";
 import { text } from "./texts.js";
 
@@ -13,10 +13,11 @@ export class PredictionForm {
     this.onProblem = onProblem;
     this.answer = null;
     this.keptId = null;
+    this.isKeeping = false;
     this.timer = 0;
     this.pending = null;
     // Stays until the next one comes, so that nothing jumps.
-    this.explanation = element("div", { id: "explanation" });
+    this.explanation = element("div", { id: "explanation", "aria-live": "off" });
     byId("form").addEventListener("submit", (event) => {
       event.preventDefault();
       this.keep();
@@ -24,13 +25,18 @@ export class PredictionForm {
   }
 
   // Shows the fields of a contract; values that were typed stay where the names stay.
-  show(contract, ranges = this.ranges) {
+  show(contract, ranges = this.ranges, isAnew = false) {
+    this.ranges = ranges;
+    // Equal fields stay, and with them the focus of whoever types.
+    if (!isAnew && same(contract, this.contract)) {
+      this.preview();
+      return;
+    }
     const typed = new Map([...this.inputs].map(([name, input]) => [name, input.value]));
     this.contract = contract;
-    this.ranges = ranges;
     this.inputs.clear();
     const fields = Object.entries(contract.features).map(([name, feature], index) => {
-      return this.field(name, feature, typed.get(name) ?? startOf(feature, ranges?.[name]), `field-${index}`);
+      return this.field(name, feature, typed.get(name) ?? startOf(feature, name, ranges), `field-${index}`);
     });
     byId("fields").replaceChildren(...fields);
     this.preview();
@@ -92,7 +98,7 @@ export class PredictionForm {
     const row = {};
     let isRight = true;
     for (const [name, input] of this.inputs) {
-      const message = fault(this.contract.features[name], input.value);
+      const message = fault(this.contract.features[name], input);
       this.mark(name, message);
       if (message) isRight = false;
       row[name] = valueOf(this.contract.features[name], input.value);
@@ -120,12 +126,20 @@ export class PredictionForm {
   }
 
   async keep() {
+    // A key that is held down sends the form again and again.
+    if (this.isKeeping) return;
     clearTimeout(this.timer);
     this.pending?.abort();
     const row = this.row();
-    if (row === null) return;
+    if (row === null) {
+      this.render(null);
+      byId("fields").querySelector("[aria-invalid=true]").focus();
+      return;
+    }
+    this.isKeeping = true;
     const headers = { "X-Request-ID": `page-${crypto.getRandomValues(new Uint32Array(2)).join("-")}` };
     const answer = await this.ask("predict", row, { headers });
+    this.isKeeping = false;
     if (answer) {
       this.keptId = answer.prediction_id;
       byId("kept").textContent = text("kept", { id: this.keptId });
@@ -178,7 +192,7 @@ export class PredictionForm {
   // Says the same in the other language.
   relabel() {
     if (!this.contract) return;
-    this.show(this.contract);
+    this.show(this.contract, this.ranges, true);
     byId("kept").textContent = this.keptId ? text("kept", { id: this.keptId }) : "";
   }
 }
@@ -240,22 +254,27 @@ function choiceText(value) {
   return text(value ? "yes" : "no");
 }
 
-// A value that the contract allows, and for a number one like those of the training.
-function startOf(feature, range) {
+// A value that the contract allows, and for a number or day one like those of the training.
+function startOf(feature, name, ranges) {
   const { type } = feature;
+  const range = ranges?.[name];
   if (type === "boolean") return true;
   if (type === "category") return feature.categories[0];
+  const days = ranges?.[`${name}.days_since_1970`];
+  if (days) return new Date(Math.floor((days.least + days.largest) / 2) * 86400000).toISOString();
   if (isTime(feature)) return feature.earliest ?? feature.latest ?? new Date().toISOString().slice(0, 19);
   const minimum = range?.least ?? feature.minimum;
   const maximum = range?.largest ?? feature.maximum;
   const hasBoth = (minimum ?? null) !== null && (maximum ?? null) !== null;
   const value = hasBoth ? (minimum + maximum) / 2 : Math.min(Math.max(1, minimum ?? 1), maximum ?? 1);
-  return type === "integer" ? Math.floor(value) : value;
+  if (type === "integer") return Math.floor(value);
+  // Without the digits that nobody reads.
+  const step = hasBoth && minimum < maximum ? niceStep((maximum - minimum) / 1000) : 0;
+  return step ? Number((Math.round(value / step) * step).toPrecision(15)) : value;
 }
 
 function shownValue(feature, value) {
   if (value === null || value === undefined) return "";
-  if (typeof value === "number" && isNumber(feature)) return Number(value.toPrecision(6));
   if (isTime(feature)) return String(value).slice(0, feature.type === "date" ? 10 : 19);
   return String(value);
 }
@@ -272,7 +291,7 @@ function valueOf(feature, typed) {
 
 function rangeText({ minimum, maximum, earliest, latest, type }) {
   const isDate = type === "date" || type === "timestamp";
-  const shown = (value) => (isDate ? value.replace("T", " ").replace(/ 00:00:00$/, "") : number(value));
+  const shown = (value) => (isDate ? value.replace("T", " ").replace(/ 00:00:00$/, "") : number(value, 15));
   const [first, last] = isDate ? [earliest, latest] : [minimum, maximum];
   const low = (first ?? null) === null ? null : shown(first);
   const high = (last ?? null) === null ? null : shown(last);
@@ -281,7 +300,9 @@ function rangeText({ minimum, maximum, earliest, latest, type }) {
   return high === null ? "" : text("atMost", { high });
 }
 
-function fault(feature, typed) {
+function fault(feature, { value: typed, validity }) {
+  // What is no number or date yet has no value, but is not missing.
+  if (validity.badInput) return text(isNumber(feature) ? "needNumber" : "needValue");
   if (typed.trim() === "") return isOptional(feature) ? null : text(isNumber(feature) ? "needNumber" : "needValue");
   const isWholeCategory = feature.type === "category" && typeof feature.categories[0] === "number";
   if (isWholeCategory && !Number.isInteger(Number(typed))) return text("needWhole");

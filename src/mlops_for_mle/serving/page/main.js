@@ -11,6 +11,7 @@ import {
 import { currentLanguage, switchLanguage, text } from "./texts.js";
 
 const READY_MILLISECONDS = 3000;
+const READY_LIMIT_MILLISECONDS = 10000;
 const RECENT_MILLISECONDS = 2000;
 const DEPLOYMENTS_MILLISECONDS = 10000;
 const MONITORING_MILLISECONDS = 15000;
@@ -33,7 +34,7 @@ const deployments = new Deployments((release) => {
 async function updateReadiness() {
   let readiness;
   try {
-    readiness = await ask("health/ready", { accept: [503] });
+    readiness = await ask("health/ready", { accept: [503], signal: AbortSignal.timeout(READY_LIMIT_MILLISECONDS) });
   } catch {
     readiness = null;
   }
@@ -84,7 +85,7 @@ async function updateDeployments() {
 async function updateMonitoring() {
   try {
     const found = await ask("monitoring");
-    if (!same(found, page.monitoring)) showMonitoring(found);
+    if (!same(found, page.monitoring)) showMonitoring(found, showProblem);
     page.monitoring = found;
   } catch (error) {
     page.monitoring = null;
@@ -183,13 +184,14 @@ function showRecent() {
   byId("recent").replaceChildren(...[empty, table].filter((child) => child !== null));
 }
 
-function featureText(value) {
+function featureText(value, feature) {
   if (value === null || value === undefined) return "–";
-  return typeof value === "number" ? number(value) : String(value);
+  return typeof value === "number" && feature.type !== "category" ? number(value) : String(value);
 }
 
 function recentTable(rows, target) {
-  const features = Object.keys(page.model.contract.features);
+  const contract = page.model.contract.features;
+  const features = Object.keys(contract);
   const head = [text("time"), text("prediction"), ...features, text("version")];
   const body = rows.map((prediction) => {
     const index = target.classes.findIndex((each, place) => codeOf(each, place) === prediction.value);
@@ -200,7 +202,7 @@ function recentTable(rows, target) {
       { title: prediction.prediction_id },
       element("td", {}, clock(new Date(prediction.answered_at * 1000))),
       element("td", {}, ...shown),
-      ...features.map((name) => element("td", { class: "number" }, featureText(prediction.features[name]))),
+      ...features.map((name) => element("td", { class: "number" }, featureText(prediction.features[name], contract[name]))),
       element("td", { class: "number" }, String(prediction.model_version)),
     );
   });
@@ -231,7 +233,7 @@ function showAll() {
   showRecent();
   form.relabel();
   if (deployments.list) deployments.show(deployments.list);
-  if (page.monitoring) showMonitoring(page.monitoring);
+  if (page.monitoring) showMonitoring(page.monitoring, showProblem);
 }
 
 // Asks again after each answer, and not at all while nobody looks.

@@ -23,7 +23,7 @@ const METRICS = {
 
 const AREAS = ["performance", "estimate", "drift", "data_quality"];
 
-export function showMonitoring({ newest, runs }) {
+export function showMonitoring({ newest, runs }, onProblem) {
   if (newest === null) {
     clearMonitoring(text("monitoringNone"));
     return;
@@ -43,8 +43,8 @@ export function showMonitoring({ newest, runs }) {
     ),
     element("ul", { class: "reasons", id: "monitoring-reasons" }, ...reasons),
     history(runs),
-    element("button", { type: "button", class: "small", id: "report", onclick: saveReport }, text("monitoringReport")),
-    element("div", { class: "scroll" }, table(newest.metrics)),
+    element("button", { type: "button", class: "small", id: "report", onclick: () => saveReport().catch(onProblem) }, text("monitoringReport")),
+    element("div", { class: "scroll", tabindex: 0, role: "group", "aria-labelledby": "monitoring-title" }, table(newest.metrics)),
   );
 }
 
