@@ -126,8 +126,8 @@ export class PredictionForm {
   }
 
   async keep() {
-    // A key that is held down sends the form again and again.
-    if (this.isKeeping) return;
+    // A key that is held down sends the form again and again; and it may not be there yet.
+    if (this.isKeeping || !this.contract) return;
     clearTimeout(this.timer);
     this.pending?.abort();
     const row = this.row();
