@@ -36,7 +36,7 @@ def test_the_default_pipeline_holds_every_node_once_and_reads_nothing_else():
     assert len(set(names)) == len(names)
     assert set(names) == set().union(*(names_of(name) for name in LINE))
     read = {name for name in line.inputs() if not name.startswith("params:")}
-    assert read == {"source_rows", "incumbent", "deployments_before"}
+    assert read == {"source_rows", "incumbent"}
 
 
 @pytest.fixture

@@ -159,6 +159,12 @@ class Deployment:
     created_at: datetime
 
 
+class Champion(Release):
+    """The release to serve, and the newest deployment when it was chosen."""
+
+    served: Deployment | None = None
+
+
 def sha256_of(content: bytes) -> str:
     """The digest in hexadecimal."""
     return hashlib.sha256(content).hexdigest()

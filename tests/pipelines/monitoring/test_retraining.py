@@ -20,7 +20,7 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
     decide_on_retraining,
     require_open,
 )
-from mlops_for_mle.releases.manifest import Release
+from mlops_for_mle.releases.manifest import Champion, Deployment
 from tests.pipelines.monitoring.examples import DECISION, LINE, run, window
 from tests.releases import IRIS_CONTRACT, changed, iris_release, iris_rows
 
@@ -101,28 +101,20 @@ def test_the_table_joins_in_where_no_label_came_since_the_contract_got_a_feature
         assert len(choose_rows(OPEN, given, table, LINE, options, None)) == count
 
 
-def deployments(*rows: tuple[str, str, float, str]) -> pd.DataFrame:
-    """Contract, event, hour and MLflow run of each deployment."""
-    table = pd.DataFrame(rows, columns=["contract", "event", "created_at", "run_id"])
-    return table.assign(created_at=[at(hour) for hour in table["created_at"]], model_version=2)
-
-
-def trained_by(run_id: str) -> Release:
+def trained_by(run_id: str, served: Deployment | None = None) -> Champion:
     """The champion that a run has trained."""
-    return changed(iris_release(2), run_id=run_id)
+    return Champion(**dict(changed(iris_release(2), run_id=run_id)), served=served)
 
 
 def test_only_the_own_champion_is_deployed_and_only_where_nobody_else_has_deployed():
-    own, before = trained_by("own"), ("iris", "deploy", 8, "any")
-    passing = [("wine", "deploy", 9.5, "any"), before]
+    def served(hour: float) -> Deployment:
+        return Deployment(1, "iris", "rollback", "iris-v1", 1, "any", "bad", "ada", at(hour))
 
-    assert admit_champion(OPEN, own, deployments(*passing)) is own
-    assert admit_champion(OPEN, own, deployments()) is own
-    assert admit_champion(OPEN, trained_by("any"), deployments(before)) == ()
-    assert admit_champion(OPEN, None, deployments(before)) == ()
-    for event in ("deploy", "rollback"):
-        late = deployments(("iris", event, 9.5, "any"), before)
-        assert admit_champion(OPEN, own, late) == ()
+    own = trained_by("own", served(8))
+    assert admit_champion(OPEN, own) is own
+    assert admit_champion(OPEN, trained_by("own")) == trained_by("own")
+    for other in (trained_by("any", served(8)), trained_by("own", served(9.5)), None):
+        assert admit_champion(OPEN, other) == ()
 
 
 @pytest.mark.parametrize(
@@ -136,7 +128,7 @@ def test_only_the_own_champion_is_deployed_and_only_where_nobody_else_has_deploy
     ],
 )
 def test_a_decision_is_concluded_with_what_has_become_of_the_candidate(champion, run_id, outcome):
-    table = deployments(("iris", "deploy", 9.5, run_id))
+    table = pd.DataFrame({"run_id": [run_id], "model_version": 2})
     concluded = conclude_decision(OPEN, champion, table)
     assert replace(concluded, outcome=None) == OPEN
     assert concluded.outcome.startswith(outcome)

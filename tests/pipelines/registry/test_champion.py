@@ -8,11 +8,13 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from kedro.io import DatasetError
 from mlflow.artifacts import download_artifacts
 
 from mlops_for_mle.contract.columns import encode_rows
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.errors import ReleaseError, UserError
+from mlops_for_mle.pipelines.deployment.datasets import DeploymentDataset
 from mlops_for_mle.pipelines.registry.datasets import ChampionDataset, LoggedCandidateDataset
 from mlops_for_mle.pipelines.registry.nodes import Decision
 from mlops_for_mle.releases.deployments import roll_back
@@ -145,11 +147,14 @@ def test_the_champion_follows_a_rollback_by_the_api_once(project, good, poor, tm
         decide_on(project, run, threshold=0.5, tolerance=0.5)
         project.run("deployment")
     assert project.champion() == poor
+    chosen = ChampionDataset("iris", {"con": project.url}).load()
     with engine_for(project.url).connect() as connection:
         roll_back(
             connection, ReleaseStore(str(tmp_path)), "iris", reason="bad", actor="API key kim"
         )
 
+    with pytest.raises(DatasetError, match="come in between"):
+        DeploymentDataset({"con": project.url}).save([chosen])
     project.run("deployment")
     assert project.champion() == good
     decide_on(project, poor)

@@ -11,7 +11,7 @@ import pandas as pd
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.dataset import ProjectDataset
 from mlops_for_mle.releases.deployments import deploy
-from mlops_for_mle.releases.manifest import Manifest, Release
+from mlops_for_mle.releases.manifest import Champion, Release
 from mlops_for_mle.releases.store import ReleaseStore
 
 _LOGGER = logging.getLogger(__name__)
@@ -45,13 +45,14 @@ class DeploymentDataset(ProjectDataset):
         super().__init__(metadata, table="deployments")
         self._url: str = credentials["con"]
 
-    def save(self, data: list[tuple[Manifest, int]]) -> None:
+    def save(self, data: list[Champion]) -> None:
         """Append a row for each release that is not served already."""
         if not data:
             _LOGGER.warning(
                 "nothing deployed: no candidate was promoted by `kedro run --pipeline registry`"
             )
-        for manifest, newest in data:
+        for champion in data:
+            manifest, newest = champion.manifest, champion.served.id if champion.served else 0
             with engine_for(self._url).connect() as connection:
                 row = deploy(connection, manifest, reason="champion", actor=actor(), newest=newest)
             outcome = "is deployed already" if row is None else "deployed (champion)"

@@ -2,30 +2,24 @@
 
 from collections.abc import Callable
 
-import pandas as pd
-
-from mlops_for_mle.releases.manifest import Manifest, Release
+from mlops_for_mle.releases.manifest import Champion, Release
 from mlops_for_mle.releases.predictor import load
-
-Released = tuple[Manifest, int]
-"""A release, and the number of the newest deployment when it was chosen."""
 
 
 def release_champion(
-    deployments: pd.DataFrame, champion: Release | tuple[()] | None
-) -> tuple[list[Release], list[Released]]:
-    """The release to publish, and what is known of it: those of the champion, if there is one."""
+    champion: Champion | tuple[()] | None,
+) -> tuple[list[Champion], list[Champion]]:
+    """What to publish, and what to have served: the champion, if there is one."""
     if not champion:
         return [], []
     load(champion)
-    of_contract = deployments[deployments["contract"] == champion.manifest.contract.name]
-    return [champion], [(champion.manifest, max(of_contract["id"], default=0))]
+    return [champion], [champion]
 
 
 def verify_release(
-    released: list[Released], fetch: Callable[[str, str], Release]
-) -> list[Released]:
+    released: list[Champion], fetch: Callable[[str, str], Release]
+) -> list[Champion]:
     """Check that a release, as the store gives it, answers its example, before it is served."""
-    for manifest, _ in released:
-        load(fetch(manifest.contract.name, manifest.release))
+    for champion in released:
+        load(fetch(champion.manifest.contract.name, champion.manifest.release))
     return released

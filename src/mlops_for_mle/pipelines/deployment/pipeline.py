@@ -10,8 +10,7 @@ from mlops_for_mle.pipelines.deployment.nodes import release_champion, verify_re
 def create_pipeline() -> Pipeline:
     """The champion to a verified release and a row in the audit trail."""
     steps: list[Any] = [
-        # Loaded in this order: a rollback from this champion is seen, whenever it comes.
-        (release_champion, ["deployments_before", "champion@release"], ["release", "released"]),
+        (release_champion, "champion@release", ["release", "released"]),
         (verify_release, ["released", "release"], "deployments"),
     ]
     return Pipeline([node(*step, name=step[0].__name__) for step in steps], tags="deployment")

@@ -217,7 +217,7 @@ class OpenDecisionDataset(ContractDataset):
                 return taken_up
             served = deployments.current(connection, name)
             newest = _newest(connection, *decisions)
-            decision = require_open(newest, served.created_at if served else None)
+            decision = require_open(newest, served)
             parameters = {"contract": name, "run": run_id, "id": decision.id}
             if not connection.execute(text(_TAKE_UP), parameters).rowcount:
                 raise NotCalledForError(f"Another run retrains {name} already.")

@@ -46,7 +46,6 @@ def create_retraining_pipeline(
     """
     options = ["params:contract", "params:retraining"]
     chosen_from = ["open_decision", "labelled_rows", "observations@window", *options]
-    admitted = ["open_decision", "champion@release", "deployments_before"]
     ended = ["open_decision", "champion@release", "deployments"]
     nodes = [
         _node(labelled_rows, ["open_decision", "prediction_log", *options], "labelled_rows"),
@@ -55,7 +54,7 @@ def create_retraining_pipeline(
             [*chosen_from, "params:data_checks.minimum_rows_per_class"],
             "retraining_rows",
         ),
-        _node(admit_champion, admitted, "admitted_champion"),
+        _node(admit_champion, ["open_decision", "champion@release"], "admitted_champion"),
         _node(conclude_decision, ended, "retraining_outcome"),
     ]
     return (

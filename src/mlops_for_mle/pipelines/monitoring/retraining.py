@@ -15,7 +15,7 @@ from mlops_for_mle.errors import NotCalledForError
 from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun
 from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
 from mlops_for_mle.pipelines.monitoring.options import Action, RetrainingOptions
-from mlops_for_mle.releases.manifest import Release
+from mlops_for_mle.releases.manifest import Champion, Deployment
 
 _LEAST_URGENT_FIRST: tuple[Action, ...] = ("none", "investigate", "retrain")
 _LABELLED_ROWS = """
@@ -96,12 +96,9 @@ def decide_on_retraining(
 
 
 def require_open(
-    decision: RetrainingDecision | None, deployed_at: datetime | None
+    decision: RetrainingDecision | None, served: Deployment | None
 ) -> RetrainingDecision:
-    """Give back the newest decision if it calls for a retraining now.
-
-    What was decided before a release was last put in service was decided of another one.
-    """
+    """Give back the newest decision if it calls for a retraining now."""
     if decision is None:
         why = "nothing was monitored yet, run `kedro run --pipeline monitoring` first"
     elif decision.acted_at is not None:
@@ -110,8 +107,8 @@ def require_open(
     elif decision.decision != "retrain":
         reasons = " ".join(decision.reasons).rstrip(".")
         why = f"decision {decision.id} says {decision.decision}. {reasons}"
-    elif deployed_at and decision.created_at and deployed_at > decision.created_at:
-        when = f"{deployed_at:%Y-%m-%d %H:%M:%S %Z}"
+    elif served and _is_superseded(decision, served):
+        when = f"{served.created_at:%Y-%m-%d %H:%M:%S %Z}"
         why = f"another release was put in service at {when}, after decision {decision.id}"
     else:
         return decision
@@ -178,23 +175,18 @@ def choose_rows(
     return rows
 
 
-def admit_champion(
-    decision: RetrainingDecision, champion: Release | None, deployments: pd.DataFrame
-) -> Release | tuple[()]:
+def admit_champion(decision: RetrainingDecision, champion: Champion | None) -> Champion | tuple[()]:
     """The champion, if this retraining has made it and nobody has deployed anything meanwhile.
 
-    A person may have rolled back from the champion, and a rejected candidate must not undo that.
     Nothing is an empty tuple, since Kedro hands on no None.
     """
-    of_contract = deployments[deployments["contract"] == decision.contract]
-    is_superseded = (of_contract["created_at"] > decision.created_at).any()
-    if champion and _is_trained_for(champion, decision) and not is_superseded:
-        return champion
+    if champion and _is_trained_for(champion, decision):
+        return () if _is_superseded(decision, champion.served) else champion
     return ()
 
 
 def conclude_decision(
-    decision: RetrainingDecision, champion: Release | None, deployments: pd.DataFrame
+    decision: RetrainingDecision, champion: Champion | None, deployments: pd.DataFrame
 ) -> RetrainingDecision:
     """Say how the retraining ended that a decision has called for."""
     # The champion may be another one by now.
@@ -208,6 +200,11 @@ def conclude_decision(
     return replace(decision, outcome=outcome)
 
 
-def _is_trained_for(champion: Release, decision: RetrainingDecision) -> bool:
+def _is_superseded(decision: RetrainingDecision, served: Deployment | None) -> bool:
+    """Whether a release was put in service after the decision, which was made of another one."""
+    return bool(served and decision.created_at and served.created_at > decision.created_at)
+
+
+def _is_trained_for(champion: Champion, decision: RetrainingDecision) -> bool:
     """Whether it was trained by the run that has taken up the decision."""
     return champion.manifest.run_id == decision.run_id

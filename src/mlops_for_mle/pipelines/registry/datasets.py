@@ -21,6 +21,7 @@ from mlops_for_mle.pipelines.dataset import ProjectDataset
 from mlops_for_mle.pipelines.registry.nodes import Decision, LoggedCandidate
 from mlops_for_mle.releases.deployments import current
 from mlops_for_mle.releases.manifest import (
+    Champion,
     Deployment,
     Manifest,
     ModelDescription,
@@ -113,12 +114,12 @@ class ChampionDataset(ProjectDataset):
             "model=%s version=%s run=%s %s: %s", name, number, data.run_id, outcome, reasons
         )
 
-    def load(self) -> Release | None:
+    def load(self) -> Champion | None:
         """Download the champion, if there is one."""
         with engine_for(self._url).connect() as connection:
-            newest = current(connection, self._name)
-        champion = champion_version(MlflowClient(), self._name, newest)
-        return None if champion is None else load_version(champion)
+            served = current(connection, self._name)
+        version = champion_version(MlflowClient(), self._name, served)
+        return None if version is None else Champion(**dict(load_version(version)), served=served)
 
 
 def versions(client: MlflowClient, name: str) -> list[ModelVersion]:
