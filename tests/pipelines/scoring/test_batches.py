@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +35,12 @@ ROW = pa.table({"row_number": [1]})
 
 def batch_of(*parts: Part) -> Batch:
     """What only has to be written, without a release that has scored it."""
+    return batch_within(nullcontext([*parts]))
+
+
+def batch_within(parts: AbstractContextManager[list[Part]]) -> Batch:
     empty = ROW.slice(0, 0)
-    return Batch("any", (empty, empty), nullcontext([*parts]), score)
+    return Batch("any", (empty, empty), parts, score)
 
 
 def score(part: Part) -> Iterator[tuple[pa.Table, pa.Table]]:
@@ -247,12 +251,18 @@ def test_of_two_runs_into_one_output_one_is_refused(stage, output):
     # The same place in other words.
     same = stage.entry(PredictionsDataset, output=output.replace("/new/", "/new/./"))
 
-    def read() -> Iterator[pa.Table]:
+    def is_refused() -> None:
         with pytest.raises(DatasetError, match="Another run scores into"):
             same.save(batch_of(Part(1, lambda: iter([ROW] * 5))))
-        yield ROW
 
-    stage.entry(PredictionsDataset, output=output).save(batch_of(Part(1, read)))
+    @contextmanager
+    def parts() -> Iterator[list[Part]]:
+        is_refused()
+        yield [Part(1, lambda: iter([ROW]))]
+        # All is published; what was staged is removed next.
+        is_refused()
+
+    stage.entry(PredictionsDataset, output=output).save(batch_within(parts()))
 
     assert len(stage.predictions(output)) == 1
 

@@ -110,9 +110,11 @@ class PredictionsDataset(_ScoringDataset):
             bar = tqdm(tasks, "scoring", len(parts), unit="part", leave=False, disable=None)
             attempts, scored, rejected = zip(*bar, strict=True)
             # This fails if the server has crashed meanwhile, since what was staged is lost then.
-            rejects.publish(attempts, turn)
-            predictions.publish(attempts, turn)
-            turn.commit()
+            with self._engine.begin() as connection:
+                rejects.publish(attempts, connection)
+                predictions.publish(attempts, connection)
+                # Else another run could have had its turn meanwhile.
+                turn.exec_driver_sql("SELECT")
         _LOGGER.log(
             logging.WARNING if any(rejected) else logging.INFO,
             "scored=%d rejected=%d release=%s: into %s, rejects into %s",
