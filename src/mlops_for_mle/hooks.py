@@ -56,7 +56,8 @@ class ProjectHooks:
         if is_server and (made_with["artifact_location"] or "").startswith("file:"):
             # A folder of this machine is none of the server's.
             made_with["artifact_location"] = None
-            context.config_loader["mlflow"] = settings
+        # Kept, since kedro-mlflow reads it again.
+        context.config_loader["mlflow"] = settings
         config = KedroMlflowConfig.model_validate(settings)
         object.__setattr__(context, "mlflow", config)
         if mlflow.active_run() is None:
@@ -97,6 +98,13 @@ class ProjectHooks:
 
         # A hook of its own: it would open the run of this process's last session again.
         self._mlflow = hook = MlflowHook()
+        # A metric without a key is called like its entry.
+        entries = _entries_of(pipeline, catalog)
+        named = dict(entries)
+        hook.after_catalog_created(named, {}, {}, {}, "", {})
+        for name, entry in named.items():
+            if entry is not entries[name]:
+                catalog[name] = entry
         with engine_for(database_url()).begin() as connection, tracking_variable_kept():
             # It makes the experiment where it is missing; two at once would collide. And who comes
             # next would take a run that has begun and is not yet held for a dead one.
@@ -105,12 +113,6 @@ class ProjectHooks:
             _end_dead_runs(experiment)
             # Comes before MLflow's own, which would take a run that is interrupted for finished.
             atexit.register(mlflow.end_run, "KILLED")
-            # A metric without a key is called like its entry.
-            entries = _entries_of(pipeline, catalog)
-            named = dict(entries)
-            hook.after_catalog_created(named, {}, {}, {}, "", {})
-            for name, entry in named.items() - entries.items():
-                catalog[name] = entry
             # Marked from its first moment, however soon this process is killed.
             os.environ[_RUN_TAGS] = json.dumps({_HELD_TAG: "yes"})
             try:
