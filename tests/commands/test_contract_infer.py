@@ -137,7 +137,7 @@ def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder):
     reviewed = folder / "conf/orders/parameters.yml"
     reviewed.write_text("# reviewed\n" + reviewed.read_text("utf-8"), "utf-8")
     (folder / "conf/orders/contract.yml").unlink()
-    (folder / "conf/local/contract.yml").write_text("# to be written\n", "utf-8")
+    (folder / "conf/local/contract.yml").write_text("contract:\n", "utf-8")
 
     said = infer(folder, code=1)
 

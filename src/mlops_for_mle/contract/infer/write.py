@@ -37,8 +37,8 @@ def free_folder(project: Path, env: str, contract: str, *, force: bool) -> Path:
         )
     for path in (project / "conf").glob(f"*/{FILES[0]}"):
         # Empty where a disk was full, or a person has just begun.
-        content = yaml.safe_load(path.read_text("utf-8")) or {"contract": {}}
-        if content["contract"].get("name") == contract and path.parent.name != env:
+        content = (yaml.safe_load(path.read_text("utf-8")) or {}).get("contract") or {}
+        if content.get("name") == contract and path.parent.name != env:
             raise ConfigurationError(
                 f"--name: conf/{path.parent.name} has a contract {contract!r} already, whose table "
                 "and model it would share; name another."
