@@ -180,6 +180,8 @@ def test_the_form_predicts_while_somebody_types_says_why_and_keeps_only_what_is_
     asked = page.requests()
     page.open(server, "/docs")
     page.until("body", "/deployments")
+    # What is tried out goes there, behind a proxy's path too.
+    page.until(".servers", server.url)
     asked |= page.requests()
     assert len(asked) > 6
     assert all(one.startswith((server.url, "data:")) for one in asked)

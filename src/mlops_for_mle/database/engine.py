@@ -30,7 +30,7 @@ ISOLATION = "READ COMMITTED"
 # A server may be set to end transactions that wait, as those with a lock do for other servers.
 _LOCK = """
 SET LOCAL idle_in_transaction_session_timeout TO 0;
-SELECT pg_{}(hashtextextended(:name, 0))
+SELECT {}(hashtextextended(:name, 0))
 """
 # PostgreSQL has it since 17.
 _NO_LIMIT = "SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout'"
@@ -81,7 +81,7 @@ def engine_for(url: str) -> Engine:
 
 def lock(connection: Connection, name: str) -> None:
     """Take turns with everybody who locks the same name, until this transaction ends."""
-    connection.execute(text(_LOCK.format("advisory_xact_lock")), {"name": name})
+    connection.execute(text(_LOCK.format("pg_advisory_xact_lock")), {"name": name})
 
 
 def hold(url: str, name: str) -> Connection | None:
@@ -91,7 +91,7 @@ def hold(url: str, name: str) -> Connection | None:
     """
     connection = engine_for(url).connect()
     connection.exec_driver_sql(_NO_LIMIT)
-    if connection.scalar(text(_LOCK.format("try_advisory_xact_lock")), {"name": name}):
+    if connection.scalar(text(_LOCK.format("pg_try_advisory_xact_lock")), {"name": name}):
         return connection
     connection.close()
     return None

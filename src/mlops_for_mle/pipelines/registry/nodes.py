@@ -110,7 +110,7 @@ def compare_models(
                 "the same rows. Give the changed contract a new contract.name."
             )
         if champion.run_id != candidate.run_id:
-            champion_predictions = _predict_as_before(incumbent, rows, truth)
+            champion_predictions = _predict_by_champion(incumbent, rows, truth)
             metrics["champion"] = measure(champion_predictions, truth, target)
             is_measured = all(gates.metric in metrics[model] for model in ("candidate", "champion"))
             if is_measured and len(truth) <= _FEW_ROWS:
@@ -133,7 +133,7 @@ def _predict(model: bytes, description: ModelDescription, rows: pd.DataFrame) ->
     return Predictor(model, contract, description.threshold).predict(encode_rows(rows, contract))
 
 
-def _predict_as_before(
+def _predict_by_champion(
     champion: Release, rows: pd.DataFrame, truth: npt.NDArray[Any]
 ) -> Predictions:
     """What a champion predicts; where it takes no missing value and there is one, a constant."""
