@@ -105,7 +105,7 @@ class ProjectHooks:
         for name, entry in named.items():
             if entry is not entries[name]:
                 catalog[name] = entry
-        with engine_for(database_url()).begin() as connection, tracking_variable_kept():
+        with engine_for(database_url()).begin() as connection, _tracking_variable_kept():
             # It makes the experiment where it is missing; two at once would collide. And who comes
             # next would take a run that has begun and is not yet held for a dead one.
             lock(connection, "MLflow experiment")
@@ -195,12 +195,12 @@ def use_server(loader: Any) -> None:
     server = loader["mlflow"]["server"]
     if name := server.get("credentials"):
         os.environ.update(loader["credentials"][name])
-    with tracking_variable_kept():
+    with _tracking_variable_kept():
         mlflow.set_tracking_uri(server["mlflow_tracking_uri"])
 
 
 @contextmanager
-def tracking_variable_kept() -> Iterator[None]:
+def _tracking_variable_kept() -> Iterator[None]:
     """Restore the variable: the next session would take MLflow's value for a person's choice."""
     before = os.environ.get(_TRACKING_URI)
     try:
