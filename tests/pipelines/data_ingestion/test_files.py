@@ -70,6 +70,7 @@ def lists(rows: pd.DataFrame) -> dict[str, list[Any]]:
         (pa.array([Decimal("1.10"), None]), "decimal", [Decimal("1.1"), None]),
         (pa.array([Decimal(2), None], pa.decimal256(50, 5)), "decimal", [Decimal(2), None]),
         (pa.array([Decimal(_LARGE), None]), "text", [Decimal(_LARGE), None]),
+        (pa.array([Decimal(f"{10**29}.5"), None]), "decimal", [Decimal(f"{10**29}.5"), None]),
         (pa.array(["a", None, "b"], pa.large_string()), "text", ["a", None, "b"]),
         (pa.array(["a", None, "b"], pa.string_view()), "text", ["a", None, "b"]),
         *((pa.array([1, 2, None], getattr(pa, name)()), "integer", [1, 2, None])

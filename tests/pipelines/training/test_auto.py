@@ -236,6 +236,16 @@ def test_a_rare_class_is_answered_from_a_threshold_on_that_the_release_carries()
     assert answers.tolist() == (raw[:, 1] >= found.threshold).astype(int).tolist()
 
 
+def test_a_threshold_is_found_among_few_rows_of_the_second_class():
+    truth = (np.arange(20_000) < 20).astype(np.int64)
+    second = np.where(truth, np.linspace(0.2, 0.3, 20_000), np.linspace(0, 0.1, 20_000))
+    chances = np.column_stack([1 - second, second])
+
+    threshold = choose_threshold(chances, truth, SMALL_CONTRACT.target, "macro_f1")
+
+    assert 0.1 < threshold < 0.2001
+
+
 def test_by_time_a_threshold_is_chosen_only_by_what_had_not_happened_yet():
     times = pd.date_range("2026-01-01", periods=900, freq="h")
     rows = rare_rows().assign(timestamp=times)

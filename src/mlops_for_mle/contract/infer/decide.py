@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, Literal
 
@@ -114,7 +115,9 @@ def decide(
         case "integer" | "floating" | "mixed-integer-float" | "decimal" as inferred:
             kind: Kind = inferred if inferred in ("integer", "decimal") else "float"
             column = Column(name, kind, read_column(values, Feature()))
-            is_whole = kind == "integer" or (kind == "decimal" and (column.present % 1 == 0).all())
+            is_whole = kind == "integer" or (
+                kind == "decimal" and all(map(_is_whole_decimal, values.dropna()))
+            )
             if is_whole and not column.is_whole:
                 text = values.astype("string").astype(object)
                 column = Column(name, "text", text.where(values.notna()))
@@ -241,6 +244,11 @@ def _reason_against(column: Column) -> str:
         counts = f"{value_count:,} different values in {row_count:,} rows"
         return f"has {counts}, so it is an identifier or free text"
     return ""
+
+
+def _is_whole_decimal(value: Decimal) -> bool:
+    """Whether it has no fraction; its nearest double has none from 2**53 on."""
+    return value.is_finite() and value == value.to_integral_value()
 
 
 def shortened(value: Any) -> str:

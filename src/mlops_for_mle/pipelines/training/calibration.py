@@ -28,7 +28,8 @@ from mlops_for_mle.releases.predictor import Predictions
 
 # With a smaller share of the rarer class, nearly every answer is the other class.
 _RARE = 1 / 3
-_THRESHOLD_COUNT = 200
+# Of each class.
+_QUANTILES = 100
 # As scikit-learn's temperature scaling has it.
 _LEAST_PROBABILITY = 1e-12
 # skl2onnx has the decision functions of these.
@@ -112,8 +113,10 @@ def choose_threshold(
     if rare >= _RARE or metric not in DECIDED_BY_VALUES:
         return None
     second = probabilities[:, 1]
-    quantiles = np.linspace(0, 1, _THRESHOLD_COUNT + 1)[1:-1]
-    thresholds = np.unique(np.quantile(second, quantiles).round(4))
+    shares = np.linspace(0, 1, _QUANTILES + 1)[1:-1]
+    # The rarer class may be fewer rows than lie between two quantiles of all.
+    quantiles = [np.quantile(second[truth == code], shares) for code in codes]
+    thresholds = np.unique(np.concatenate(quantiles).round(6))
     thresholds = np.append(thresholds[(thresholds > 0) & (thresholds < 1)], 0.5)
 
     def quality(threshold: float) -> tuple[float, float]:
