@@ -83,6 +83,14 @@ def baseline(truth: npt.NDArray[Any], target: Target) -> Predictions:
     return Predictions(constant, np.tile(shares, (len(truth), 1)))
 
 
+def measure_baseline(truth: npt.NDArray[Any], target: Target) -> dict[str, float]:
+    """The metrics of a constant answer; the mean absolute error is that of the median."""
+    metrics = measure(baseline(truth, target), truth, target)
+    if target.task == "regression":
+        metrics["mae"] = float(np.abs(truth - np.median(truth)).mean())
+    return metrics
+
+
 def metric_text(value: float) -> str:
     """A metric for people: four decimals, and six digits where these would say nothing."""
     has_usual_size = value == 0 or 0.001 <= abs(value) < 1e5

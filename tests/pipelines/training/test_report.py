@@ -100,6 +100,10 @@ def test_what_a_person_should_look_at_is_told():
     trees = {"name": "histogram_gradient_boosting"}
     assert remarks(line_rows(30), estimator=trees)[-1] == "does nothing for the answers: a, b"
     assert remarks(line, alone)[0].startswith("a alone does it: r2 1.0000")
+    # The best of many features does as much as a poor model, by chance too.
+    poor = line_rows(400).assign(y=lambda one: random.normal(size=400) * 3 + one["a"])
+    by_chance = {"single_feature_scores": {"a": 0.45, "b": 0.0}}
+    assert not [one for one in remarks(poor, by_chance) if "alone" in one]
 
     names = [f"f{number}" for number in range(120)]
     wide = Contract.model_validate(

@@ -16,7 +16,14 @@ from mlops_for_mle.contract.encoding import encode_target
 from mlops_for_mle.contract.model import Target
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.releases.manifest import ModelDescription, Release
-from mlops_for_mle.releases.metrics import ALL_METRICS, baseline, measure, measure_one, metric_text
+from mlops_for_mle.releases.metrics import (
+    ALL_METRICS,
+    baseline,
+    measure,
+    measure_baseline,
+    measure_one,
+    metric_text,
+)
 from mlops_for_mle.releases.predictor import Predictions, Predictor
 
 # Metrics that lie closer together, relative to their size, are the same.
@@ -84,7 +91,7 @@ def compare_models(
     predictions = _predict(candidate.model, description, rows)
     metrics = {
         "candidate": measure(predictions, truth, target),
-        "baseline": measure(baseline(truth, target), truth, target),
+        "baseline": measure_baseline(truth, target),
     }
     for name, value in metrics["candidate"].items():
         recorded = description.metrics.get(f"validation_{name}", math.nan)

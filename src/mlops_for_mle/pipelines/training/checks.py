@@ -29,8 +29,10 @@ _MOST_CATEGORIES = 50
 _LEAST_KEPT = 0.5
 # The standard deviation over the folds, as a share of their mean.
 _LARGEST_SPREAD = 0.25
-# Of what all features gain.
+# Of what all features gain; and of what could be gained, or the best of many that are noise would
+# do what a poor model does.
 _NEARLY_ALL = 0.98
+_LEAST_GAIN = 0.5
 _LARGEST_OVERLAP = 0.05
 _MANY_TIMESTAMPS = 20
 # As a share of the largest contribution: where many features share, each has little of their sum.
@@ -187,7 +189,8 @@ def _fit(metrics: dict[str, float], scores: dict[str, float]) -> Iterator[str]:
     chance = metrics.get(f"baseline_{metric}", 0.0)
     of_all = metrics.get(f"validation_{metric}", 1.0)
     best = max(scores, key=lambda feature: scores[feature], default="")
-    if len(scores) > 1 and scores[best] - chance >= _NEARLY_ALL * (of_all - chance) > 0:
+    least = max(_NEARLY_ALL * (of_all - chance), _LEAST_GAIN * (1 - chance))
+    if len(scores) > 1 and of_all > chance and scores[best] - chance >= least:
         yield (
             f"{best} alone does it: {metric} {metric_text(scores[best])}, and "
             f"{metric_text(of_all)} with all features"

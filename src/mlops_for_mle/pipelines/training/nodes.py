@@ -21,7 +21,7 @@ from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingO
 from mlops_for_mle.releases import manifest
 from mlops_for_mle.releases.explain import Explainer, training_ranges
 from mlops_for_mle.releases.manifest import ModelDescription, SnapshotFacts
-from mlops_for_mle.releases.metrics import GREATER_IS_BETTER, baseline, measure
+from mlops_for_mle.releases.metrics import GREATER_IS_BETTER, measure, measure_baseline
 from mlops_for_mle.releases.predictor import Predictions, Predictor, decided
 
 _EXAMPLE_ROWS = 5
@@ -197,7 +197,7 @@ def evaluate_model(trained: Trained) -> dict[str, float]:
     target, truth = learned.contract.target, held_back.truth
     predictions = _validation_predictions(trained, held_back)
     measured = {name: measure(predictions[name], truth, target) for name in predictions}
-    constant = measure(baseline(truth, target), truth, target)
+    constant = measure_baseline(truth, target)
     # Without probabilities there is nothing to compare those of a constant answer with.
     measured["baseline"] = {name: constant[name] for name in measured["validation"]}
     training_predictions = trained.predictor.predict(learned.features.to_numpy())
