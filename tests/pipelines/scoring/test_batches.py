@@ -66,15 +66,17 @@ def output(request, tmp_path):
     return name if name == "scores" else str(tmp_path / "new" / name)
 
 
-@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+@pytest.mark.parametrize(
+    ("scheduler", "group_rows", "chunk_rows"), [("threads", 3, 30), ("processes", 30, 7)]
+)
 def test_a_file_becomes_files_of_predictions_with_the_rejects_beside_them(
-    stage, release, tmp_path, scheduler
+    stage, release, tmp_path, scheduler, group_rows, chunk_rows
 ):
     rows = rows_with_gaps()
-    rows.to_parquet(tmp_path / "rows.parquet", row_group_size=30)
+    rows.to_parquet(tmp_path / "rows.parquet", row_group_size=group_rows)
 
     found = stage.batch(
-        chunk_rows=7,
+        chunk_rows=chunk_rows,
         source=str(tmp_path / "rows.parquet"),
         output=str(tmp_path / "new/out.parquet"),
         engine={"scheduler": scheduler},

@@ -137,16 +137,21 @@ def _write_part(
 
 
 def _parquet_source(path: str, size: int) -> Source:
-    """Parquet files, here or at any URL that fsspec opens, in parts by their row groups."""
+    """Parquet files, here or at any URL that fsspec opens, in parts by their row groups.
+
+    Small row groups are one part: for each part the whole footer is read, which names all of them.
+    """
     from pyarrow.dataset import dataset
 
     file_system, folder = files_of(path)
     files = dataset(folder, format="parquet", filesystem=file_system)
-    fragments = [
-        fragment
-        for file in files.get_fragments()
-        for fragment in file.split_by_row_group() or [file]
-    ]
+    fragments = []
+    for file in files.get_fragments():
+        parts_of_file: dict[int, list[int]] = {}
+        ends = accumulate(group.num_rows for group in file.row_groups)
+        for group, end in zip(file.row_groups, ends, strict=True):
+            parts_of_file.setdefault((end - 1) // size, []).append(group.id)
+        fragments += [file.subset(row_group_ids=ids) for ids in parts_of_file.values()] or [file]
     counts = (sum(group.num_rows for group in fragment.row_groups) for fragment in fragments)
     firsts = [*accumulate(counts, initial=1)][:-1]
 
