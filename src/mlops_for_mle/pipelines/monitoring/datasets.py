@@ -68,12 +68,15 @@ _WINDOWS_BY_KIND: dict[Kind, str] = {
     "labelled windows": _WINDOWS.format(name="labelled", condition=_HAS_LABELS),
 }
 # A decision is free where no run has taken it up, or that run has ended: hooks.ProjectHooks holds
-# the lock of a run as long as it goes on.
+# the lock of a run as long as it goes on. While one goes on nobody takes up a later decision, so it
+# is the run of the last one; those of thousands that failed would be more locks than there may be.
 _TAKE_UP = """
 UPDATE retraining_decisions SET run_id = :run WHERE id = :id AND acted_at IS NULL AND NOT EXISTS (
-    SELECT FROM retraining_decisions AS taken
-    WHERE taken.contract = :contract AND taken.acted_at IS NULL AND taken.run_id <> :run
-      AND NOT pg_try_advisory_xact_lock(hashtextextended('run ' || taken.run_id, 0))
+    SELECT FROM (
+        SELECT run_id FROM retraining_decisions
+        WHERE contract = :contract AND acted_at IS NULL AND run_id <> :run
+        ORDER BY id DESC LIMIT 1
+    ) AS taken WHERE NOT pg_try_advisory_xact_lock(hashtextextended('run ' || taken.run_id, 0))
 )
 """
 _REPORT = """
