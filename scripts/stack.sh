@@ -135,11 +135,9 @@ demo() {
     printf '\nOne prediction:\n'
     # Not among the arguments, which everybody on the machine can read.
     printf 'X-API-Key: %s\n' "$(value_of MLOPS_API_KEY)" |
-        curl --fail-with-body --silent --show-error --max-time 10 \
-            --header @- --header 'content-type: application/json' \
+        curl --fail-with-body -sS --max-time 10 --header @- --header 'content-type: application/json' \
             --data '{"sepal_length": 6.7, "sepal_width": 3.3, "petal_length": 5.7, "petal_width": 2.1}' \
-            "http://$(value_of BIND_ADDRESS):$(value_of API_PORT)/predict"
-    echo
+            "http://$(value_of BIND_ADDRESS):$(value_of API_PORT)/predict" --write-out '\n'
 }
 
 # This folder's stacks, by their labels, whatever .env and profile they were started with.
