@@ -105,7 +105,7 @@ class ProjectHooks:
         for name, entry in named.items():
             if entry is not entries[name]:
                 catalog[name] = entry
-        with engine_for(database_url()).begin() as connection, _tracking_variable_kept():
+        with engine_for(database_url()).begin() as connection, _variable_kept(_TRACKING_URI):
             # It makes the experiment where it is missing; two at once would collide. And who comes
             # next would take a run that has begun and is not yet held for a dead one.
             lock(connection, "MLflow experiment")
@@ -114,11 +114,10 @@ class ProjectHooks:
             # Comes before MLflow's own, which would take a run that is interrupted for finished.
             atexit.register(mlflow.end_run, "KILLED")
             # Marked from its first moment, however soon this process is killed.
-            os.environ[_RUN_TAGS] = json.dumps({_HELD_TAG: "yes"})
-            try:
+            tags = json.loads(os.environ.get(_RUN_TAGS, "{}")) | {_HELD_TAG: "yes"}
+            with _variable_kept(_RUN_TAGS):
+                os.environ[_RUN_TAGS] = json.dumps(tags)
                 hook.before_pipeline_run(run_params, pipeline, catalog)
-            finally:
-                del os.environ[_RUN_TAGS]
             self._lock = hold(database_url(), f"run {hook.run_id}")
 
     @hook_impl
@@ -195,20 +194,20 @@ def use_server(loader: Any) -> None:
     server = loader["mlflow"]["server"]
     if name := server.get("credentials"):
         os.environ.update(loader["credentials"][name])
-    with _tracking_variable_kept():
+    with _variable_kept(_TRACKING_URI):
         mlflow.set_tracking_uri(server["mlflow_tracking_uri"])
 
 
 @contextmanager
-def _tracking_variable_kept() -> Iterator[None]:
-    """Restore the variable: the next session would take MLflow's value for a person's choice."""
-    before = os.environ.get(_TRACKING_URI)
+def _variable_kept(name: str) -> Iterator[None]:
+    """Restore a variable: the next session would take what stands in it for a person's choice."""
+    before = os.environ.get(name)
     try:
         yield
     finally:
-        os.environ.pop(_TRACKING_URI, None)
+        os.environ.pop(name, None)
         if before is not None:
-            os.environ[_TRACKING_URI] = before
+            os.environ[name] = before
 
 
 def _pipeline_names(run_params: dict[str, Any]) -> set[str]:

@@ -49,8 +49,8 @@ def deploy(
 ) -> Deployment | None:
     """Have a release served, and commit; gives None where it is served already.
 
-    Who has rolled back since the row ``newest``, by which the release was chosen, is right: it is
-    a ``UserError`` then.
+    ``newest`` is the id of the newest row when the release was chosen: where somebody has rolled
+    back since then, it is a ``UserError``.
     """
     lock(connection, f"deployments of {manifest.contract.name}")
     served = current(connection, manifest.contract.name)

@@ -210,13 +210,15 @@ def test_a_later_run_can_begin_in_the_middle_and_logs_a_whole_candidate(
 def test_the_run_of_a_killed_process_is_ended_by_the_next_and_no_other_is(project, shipped):
     before = {run.info.run_id for run in newest(project, 100)}
     command = [sys.executable, "-m", "kedro", "run", "--pipeline", "training"]
-    process = subprocess.Popen(command, cwd=project.folder, stdout=subprocess.DEVNULL)
+    of_mine = os.environ | {"MLFLOW_RUN_CONTEXT": '{"team": "a"}'}
+    process = subprocess.Popen(command, cwd=project.folder, stdout=subprocess.DEVNULL, env=of_mine)
 
     # As soon as it has begun.
     assert eventually(lambda: newest(project)[0].info.run_id not in before)
     process.kill()
     process.wait()
     (killed,) = newest(project)
+    assert killed.data.tags["team"] == "a"
     of_a_person = project.client.create_run(killed.info.experiment_id)
 
     assert train(project).info.status == "FINISHED"

@@ -7,20 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from sqlalchemy import (
-    Connection,
-    Engine,
-    Integer,
-    Row,
-    column,
-    delete,
-    exists,
-    func,
-    select,
-    table,
-    text,
-    update,
-)
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine, Row, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from mlops_for_mle.contract import Contract
@@ -185,11 +173,11 @@ def _require_same_table(connection: Connection, contract: Contract, batch: Batch
 
     Such a table has rows from before its first batch under the present name.
     """
-    ledger, key = ingestion_batches.c, column(contract.key, Integer)
+    ledger, key = ingestion_batches.c, sa.column(contract.key, sa.BigInteger)
     first = select(func.min(ledger.first_id)).filter_by(table_name=contract.table)
     before = key < func.coalesce(first.scalar_subquery(), 2**63 - 1)
     find = select(ledger.id, ledger.table_name).where(
-        exists(select().select_from(table(contract.table, key)).where(before)),
+        sa.exists(select().select_from(sa.table(contract.table, key)).where(before)),
         ledger.source == batch.source,
         ledger.content_sha256 == batch.content_sha256,
         func.to_regclass(func.quote_ident(ledger.table_name)).is_(None),
