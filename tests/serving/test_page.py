@@ -324,6 +324,8 @@ def test_each_type_has_its_own_field_in_the_browsers_language_also_on_a_phone(
     page.type("#field-0", "1e")
     page.until("#field-0-error", "숫자")
     page.fill(("#field-0", ""), ("#field-7", "2025-03-01"), ("#field-8", ""))
+    # The button moves when the message goes and the answer comes.
+    wait_until(lambda: page.text("#prediction") in ("유지", "해지"))
     page.find("#keep").click()
     page.until("#kept", "-7")
 
