@@ -143,8 +143,7 @@ def router(services: "Services") -> fastapi.APIRouter:
         responses={200: json_answer(text, TEXT, media="text/plain")},
     )
     def scrape() -> fastapi.Response:
-        return fastapi.Response(
-            generate_latest(_Everything(services)), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+        content = generate_latest(_Everything(services))
+        return fastapi.Response(content, media_type=CONTENT_TYPE_LATEST)
 
     return routes

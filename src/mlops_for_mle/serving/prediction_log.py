@@ -90,9 +90,6 @@ _REST_TO_WORK, _LONGEST_WORK_SECONDS, _QUIET_SECONDS = 3.0, 0.25, 0.1
 # Errors of the data, by the classes of their SQLSTATE; all others are the database's.
 _DATA_FAULTS = ("22", "23", "54")
 _LINE = re.compile(rb"[0-9a-f]{8}\t[a-z]")
-# What `_copied` has written.
-_COPIED = re.compile(rb"\\(.)")
-_CONTROLS = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 logger = logging.getLogger(__name__)
 
@@ -199,9 +196,9 @@ class PredictionLog:
                     f"{self.stored_bytes} of at most {self.max_bytes} bytes wait for the database "
                     "(MLOPS_SPOOL_MAX_BYTES)"
                 )
+            if self._descriptor is None:
+                self._descriptor = self._begin_segment()
             try:
-                if self._descriptor is None:
-                    self._descriptor = self._begin_segment()
                 for piece in pieces:
                     rest = memoryview(piece)
                     while rest:
@@ -209,7 +206,7 @@ class PredictionLog:
             except OSError:
                 # Take back a part of a line; where even that fails, nothing may follow it.
                 try:
-                    os.ftruncate(self._descriptor or -1, self._size)
+                    os.ftruncate(self._descriptor, self._size)
                 except OSError:
                     self.end_segment()
                 raise
@@ -396,7 +393,8 @@ def _try_lock(descriptor: int) -> bool:
 def _rewritten(line: bytes) -> bytes:
     """A line with its numbers as they were read: jsonb refuses 1e-99999, which is 0."""
     *facts, features, probabilities = line.split(b"\t")[1:]
-    text = _COPIED.sub(lambda match: _CONTROLS.get(match[1], match[1]), features)
+    # Takes back what `_copied` did.
+    text = features.decode("unicode_escape").encode("latin-1")
     try:
         document = msgspec.json.decode(text)
     except msgspec.MsgspecError:

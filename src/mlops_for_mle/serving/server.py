@@ -87,12 +87,10 @@ def _serve(settings: ServingSettings, listening: socket.socket) -> int:
     for stale in MEMORY.glob(f"{prefix}*"):
         # Left by a server that was killed with all its workers.
         shutil.rmtree(stale, ignore_errors=True)
-    folder = os.environ[METRICS_FOLDER] = tempfile.mkdtemp(prefix=prefix, dir=MEMORY)
     supervisor = Multiprocess(config, sockets=[listening])
-    try:
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=MEMORY) as folder:
+        os.environ[METRICS_FOLDER] = folder
         supervisor.run()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return int(any(worker.process.exitcode == _CANNOT_START for worker in supervisor.processes))
 
 
