@@ -1,6 +1,5 @@
 import os
 import shutil
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 
 from mlops_for_mle.database.engine import engine_for, lock
 from tests.servers import waiting_for_a_lock
-from tests.serving.conftest import IRIS_ROW, Client, Load, ServerProcess, make_key, wait_until
+from tests.serving.conftest import Client, Load, make_key, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -141,14 +140,16 @@ def test_a_store_that_does_not_answer_is_told(admin, database, store):
     assert len(database.history()) == 2
 
 
-def test_twenty_deployments_and_rollbacks_and_sigterm_fail_no_request_and_lose_no_prediction(
-    start_serving, settings, database, iris, iris_second
+def test_twenty_changes_reach_all_replicas_and_with_sigterm_fail_no_request_and_lose_no_prediction(
+    start_serving, start_server, settings, database, iris, iris_second
 ):
     server = start_serving(iris_second, iris, MLOPS_SHIP_SECONDS="60")
+    # It has the spool and the cache in common with the first.
+    replica = start_server(DATABASE_URL=database.url)
     key = make_key(settings, "admin")
     # Who has no key is answered until the server has read the file.
     wait_until(lambda: server.get("/deployments").status_code == 401)
-    server.headers = key
+    server.headers = replica.headers = key
     load = Load(server, pause=0.02)
     try:
         for number in range(CHANGES):
@@ -159,9 +160,13 @@ def test_twenty_deployments_and_rollbacks_and_sigterm_fail_no_request_and_lose_n
                 body = {"reason": f"change {number}", "release": wanted.manifest.release}
                 answer = server.post("/deployments/rollback", json=body)
                 assert answer.status_code == 201, answer.text
-            server.wait_until_ready(wanted.manifest.release)
+            for one in (server, replica):
+                one.wait_until_ready(wanted.manifest.release)
+            body = replica.predict()
+            load.answered[body["prediction_id"]] = body["release"]
     finally:
         load.is_ending = True
+        replica.end()
         server.end()
         answered = load.stop()
 
@@ -171,52 +176,3 @@ def test_twenty_deployments_and_rollbacks_and_sigterm_fail_no_request_and_lose_n
     assert {row.prediction_id: row.release for row in rows} == answered
     assert not list(settings.spool.iterdir())
     assert len(database.history()) == CHANGES + 2
-
-
-def test_a_deployment_and_a_rollback_reach_all_replicas_and_their_logs_do_not_mix(
-    start_server, settings, database, store, tmp_path: Path, deploy, iris, iris_second
-):
-    admin = make_key(settings, "admin")
-    deploy(iris)
-
-    def start_replica(folder: str) -> ServerProcess:
-        server = start_server(
-            DATABASE_URL=database.url,
-            MLOPS_RELEASE_STORE=store.url,
-            MLOPS_SPOOL=str(tmp_path / folder / "spool"),
-            MLOPS_CACHE=str(tmp_path / folder / "cache"),
-        )
-        server.headers = admin
-        return server
-
-    first, second = iris.manifest.release, iris_second.manifest.release
-    replicas = [start_replica(folder) for folder in ("own", "shared", "shared")]
-    answered: list[tuple[str, str, float]] = []
-
-    def ask_all(release: str) -> None:
-        for server in replicas:
-            server.wait_until_ready(release)
-        for _ in range(10):
-            for number, server in enumerate(replicas):
-                sent = 5 + number / 10
-                found = server.predict(IRIS_ROW | {"sepal_length": sent})
-                answered.append((found["prediction_id"], found["release"], sent))
-
-    ask_all(first)
-    deploy(iris_second)
-    ask_all(second)
-    told = replicas[1].post("/deployments/rollback", json={"reason": "looks worse"})
-    assert told.status_code == 201, told.text
-    ask_all(first)
-    # One is killed; the others go on, and what it has not shipped is shipped when it comes back.
-    killed = replicas.pop()
-    killed.remove()
-    ask_all(first)
-    replicas.append(start_replica("shared"))
-    replicas[2].wait_until_ready(first)
-
-    for server in replicas:
-        server.end()
-    logged = "SELECT prediction_id, release, (features -> 'sepal_length')::float FROM predictions"
-    assert sorted(map(tuple, database.rows(logged))) == sorted(answered)
-    assert Counter(one[1] for one in answered) == {first: 30 + 30 + 20, second: 30}

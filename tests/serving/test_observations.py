@@ -75,8 +75,6 @@ def test_a_repeated_request_makes_one_row_and_is_answered_as_before(rows, databa
     assert (first.status_code, again.status_code) == (201, 201)
     assert again.content == first.content
     assert again.headers["location"] == first.headers["location"]
-    assert again.headers["idempotency-replayed"] == "true"
-    assert "idempotency-replayed" not in first.headers
     assert database.count("iris_data") == 1
     other = rows.create(VIRGINICA | {"target": 1}, key="order-17")
     assert error_paths(other) == ["Idempotency-Key"]

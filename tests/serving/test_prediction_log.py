@@ -7,6 +7,7 @@ import time
 import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -36,35 +37,6 @@ def shipped(client: Client, database, count: int) -> dict[str, Any]:
     return rows_of(database)
 
 
-def test_a_prediction_is_in_the_table_with_all_that_is_known_of_it(start_client, database, iris):
-    client, started = start_client(iris), time.perf_counter()
-    answer = client.predict(headers={"X-Request-ID": "order:17"})
-    milliseconds = (time.perf_counter() - started) * 1000
-
-    [row] = wait_until(lambda: database.rows("SELECT * FROM predictions"))
-    assert row.prediction_id == answer["prediction_id"]
-    assert abs(row.created_at.timestamp() - time.time()) < 60
-    assert (row.contract, row.release, row.model_version) == ("iris", iris.manifest.release, 1)
-    assert row.features == IRIS_ROW
-    assert (row.prediction, row.label) == (2, "virginica")
-    assert row.probabilities == list(answer["probabilities"].values())
-    assert 0 < row.latency_ms < milliseconds
-    assert row.request_id == "order:17"
-
-
-def by_rows(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """An answer by columns as those to a list."""
-    columns = answer["columns"]
-    if chances := columns.get("probabilities"):
-        rows = zip(*chances.values(), strict=True)
-        columns["probabilities"] = [dict(zip(chances, row, strict=True)) for row in rows]
-    found = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
-    return [
-        one | {"prediction_id": f"{answer['prediction_id']}-{place}"}
-        for place, one in enumerate(found)
-    ]
-
-
 @pytest.mark.parametrize("kind", ["iris", "houses", "mixed", "odd"])
 def test_each_row_is_in_the_table_as_it_was_given_and_answered(
     start_client, database, kind, request
@@ -78,8 +50,11 @@ def test_each_row_is_in_the_table_as_it_was_given_and_answered(
     # More than the model answers at once.
     rows = examples * 700
     indented, headers = json.dumps(rows[0], indent=2), {"content-type": "application/json"}
+    headers["x-request-id"] = "order:17"
 
+    started = time.perf_counter()
     one = client.post("/predict", content=indented, headers=headers).json()
+    milliseconds = (time.perf_counter() - started) * 1000
     listed = client.predict(rows)
     columns = client.predict({"columns": {name: [row[name] for row in rows] for name in names}})
     other = client.post("/invocations", json={"dataframe_records": rows[:1]})
@@ -87,14 +62,23 @@ def test_each_row_is_in_the_table_as_it_was_given_and_answered(
     found = shipped(client, database, 2 * len(rows) + 2)
     assert found[other.headers["x-prediction-id"]].features == rows[0]
     assert other.json()["predictions"] == [one[target.response_name]]
-    answers = [one, *listed, *by_rows(columns)]
-    for given, answer in zip([rows[0], *rows, *rows], answers, strict=True):
+    facts = attrgetter("features", "prediction", "label", "probabilities")
+    for given, answer in zip([rows[0], *rows], [one, *listed], strict=True):
         row, value = found[answer["prediction_id"]], answer[target.response_name]
         code, chances = target.codes.get(value, value), answer.get("probabilities")
-        assert (row.features, row.request_id) == (given, None)
+        assert row.features == given
         assert (row.prediction, row.label) == (code, answer.get("label"))
         assert row.label == target.labels.get(code)
         assert row.probabilities == (chances and list(chances.values()))
+        assert row.request_id == ("order:17" if answer is one else None)
+        assert (row.contract, row.release) == (contract.name, release.manifest.release)
+        assert row.model_version == 1
+    for place, answer in enumerate(listed):
+        row = found[f"{columns['prediction_id']}-{place}"]
+        assert facts(row) == facts(found[answer["prediction_id"]])
+        assert columns["columns"][target.response_name][place] == answer[target.response_name]
+    assert abs(row.created_at.timestamp() - time.time()) < 60
+    assert 0 < found[one["prediction_id"]].latency_ms < milliseconds
 
 
 def test_a_full_spool_refuses_predictions_until_the_database_is_back(

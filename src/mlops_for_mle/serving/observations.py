@@ -70,11 +70,9 @@ def router(services: Services) -> APIRouter:
         contract = served_by(services).contract
         values = _read_body(contract, may_lack=(contract.timestamp,))
         with writing.begin() as connection:
-            row, is_replayed = _create(connection, contract, values, idempotency_key)
+            row = _create(connection, contract, values, idempotency_key)
         answer = _row_answer(row, 201)
         answer.headers["Location"] = f"{_PREFIX}/{msgspec.json.decode(row)[contract.key]}"
-        if is_replayed:
-            answer.headers["Idempotency-Replayed"] = "true"
         return answer
 
     @routes.get(
@@ -146,10 +144,10 @@ def router(services: Services) -> APIRouter:
         status_code=204,
     )
     @writing.endpoint
-    def delete(key: int, if_match: IfMatch = None) -> Response:
+    def delete(key: int, if_match: IfMatch = "*") -> Response:
         contract = served_by(services).contract
         with writing.begin() as connection:
-            _find(connection, contract, key, "*" if if_match is None else if_match)
+            _find(connection, contract, key, if_match)
             table = _table(contract)
             connection.execute(table.delete().where(table.c[contract.key] == key))
         return Response(status_code=204)
@@ -234,8 +232,8 @@ def _find(
 
 def _create(
     connection: "Connection", contract: Contract, values: Mapping[str, Any], key: str | None
-) -> tuple[bytes, bool]:
-    """Make a row, at most once for an idempotency key; says whether it had been there."""
+) -> bytes:
+    """Make a row, at most once for an idempotency key; gives what was answered the first time."""
     from sqlalchemy import text
 
     from mlops_for_mle.database.engine import UTC_NOW, lock
@@ -246,13 +244,13 @@ def _create(
         for stored in rows(connection, _FIND_ANSWER, table=contract.table, key=key):
             if stored["request_sha256"] != digest:
                 raise refused("Idempotency-Key", "was used for another request", "a new key", key)
-            return stored["response"].encode(), True
+            return str(stored["response"]).encode()
     row = {contract.timestamp: text(UTC_NOW), **values}
     (created,) = _encoded(connection, _table(contract).insert().values(row))
     if key is not None:
         parameters = {"table": contract.table, "key": key, "digest": digest}
         rows(connection, _KEEP_ANSWER, **parameters, response=created.decode())
-    return created, False
+    return created
 
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
