@@ -183,21 +183,18 @@ def deployment_of(release: Release, number: int = 1, event: str = "deploy") -> D
     )
 
 
-def ask(application: Any, method: str, path: str, **options: Any) -> httpx.Response:
-    """Ask an application, as a server would."""
-
-    async def asking() -> httpx.Response:
-        transport = httpx.ASGITransport(application)
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            return await client.request(method, path, **options)
-
-    return asyncio.run(asking())
-
-
 class Asking:
-    """What clients of an application, of a server process and of a whole stack can do alike."""
+    """What clients of an application, of a server process and of a whole stack can do alike.
 
-    request: Callable[..., httpx.Response]
+    Each request has their ``headers``, such as that of a key.
+    """
+
+    headers: Mapping[str, str] = {}
+    ask: Callable[..., httpx.Response]
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        headers = {**self.headers, **options.pop("headers", {})}
+        return self.ask(method, path, headers=headers, **options)
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         return self.request("GET", path, **options)
@@ -220,14 +217,12 @@ class Asking:
 
 
 class Serving(Asking):
-    """Asks what listens at a URL, with headers such as that of a key."""
+    """Asks what listens at a URL."""
 
     url: str
-    headers: Mapping[str, str]
 
-    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        headers = {**self.headers, **options.pop("headers", {})}
-        return httpx.request(method, self.url + path, headers=headers, timeout=60, **options)
+    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return httpx.request(method, self.url + path, timeout=60, **options)
 
 
 class Client(Asking):
@@ -247,8 +242,13 @@ class Client(Asking):
         self.services.releases.serve(served)
         return served
 
-    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        return ask(self.application, method, path, **options)
+    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        async def asking() -> httpx.Response:
+            transport = httpx.ASGITransport(self.application)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as way:
+                return await way.request(method, path, **options)
+
+        return asyncio.run(asking())
 
     def counted(self, name: str) -> float:
         """What a counter or gauge of this process says."""
@@ -325,7 +325,6 @@ class ServerProcess(Program, Serving):
         environment = Project(folder, {"MLOPS_POLL_SECONDS": "0.1"} | variables).environment
         line = [sys.executable, "-m", *command.split(), "--port", "0", *options]
         super().__init__(line, folder, folder / f"server-{time.monotonic_ns()}.log", environment)
-        self.headers: dict[str, str] = {}
 
     @cached_property
     def url(self) -> str:

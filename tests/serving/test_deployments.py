@@ -18,13 +18,11 @@ CHANGES = 20
 class Admin(Client):
     """A client that may do everything."""
 
-    headers: dict[str, str]
-
     def history(self) -> dict[str, Any]:
-        return self.get("/deployments", headers=self.headers).json()
+        return self.get("/deployments").json()
 
     def roll_back(self, **body: Any) -> httpx.Response:
-        return self.post("/deployments/rollback", json=body, headers=self.headers)
+        return self.post("/deployments/rollback", json=body)
 
     def refusal(self, **body: Any) -> str:
         answer = self.roll_back(reason="x", **body)
@@ -95,7 +93,7 @@ def test_a_rollback_that_took_too_long_to_be_answered_is_not_done(
 
 def test_a_wrong_body_is_a_problem_document(admin):
     for body in ({}, {"reason": " "}, {"reason": "a\x00"}, {"reason": "x", "to": 1}, []):
-        answer = admin.post("/deployments/rollback", json=body, headers=admin.headers)
+        answer = admin.post("/deployments/rollback", json=body)
         assert answer.status_code == 422, body
         assert answer.headers["content-type"] == "application/problem+json"
 

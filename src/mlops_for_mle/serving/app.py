@@ -95,8 +95,8 @@ def _answer_errors(application: FastAPI) -> None:
         elif isinstance(error, RequestValidationError):
             faults = []
             for fault in error.errors():
-                path, given = ".".join(map(str, fault["loc"][1:])), errors.shown(fault["input"])
-                faults.append(FieldError(path, "is not valid", given, fault["msg"]))
+                name, given = str(fault["loc"][-1]), errors.shown(fault["input"])
+                faults.append(FieldError(name, "is not valid", given, fault["msg"]))
             problem = errors.unprocessable(*faults)
         return response(errors.problem_answer(problem, request.scope["path"]))
 

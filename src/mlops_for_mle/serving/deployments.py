@@ -122,9 +122,7 @@ def body_as(model: type[Body]) -> Body:
     try:
         return model.model_validate(json_body())
     except ValidationError as error:
-        faults = error.errors()[:MOST_FAULTS]
-        in_body = [fault | {"loc": ("body", *fault["loc"])} for fault in faults]
-        raise RequestValidationError(in_body) from None
+        raise RequestValidationError(error.errors()[:MOST_FAULTS]) from None
 
 
 def followed_contract(services: "Services") -> str:
