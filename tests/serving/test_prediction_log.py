@@ -210,19 +210,6 @@ def test_several_threads_record_at_once_in_one_segment_after_the_other(
     assert len(shipped(start_client(iris), database, count)) == count
 
 
-def test_what_another_process_still_writes_to_is_left_to_it(settings, start_client, database, iris):
-    writer, shipper = Client(settings, iris), start_client(iris)
-    answered = [writer.predict()["prediction_id"]]
-
-    # Segments are shipped in the order of their beginning.
-    own = shipper.predict()["prediction_id"]
-    wait_until(lambda: own in rows_of(database))
-    answered.append(writer.predict()["prediction_id"])
-    writer.services.log.end_segment()
-
-    wait_until(lambda: set(answered) < set(rows_of(database)), timeout=30)
-
-
 @pytest.fixture
 def spooled(settings, iris) -> tuple[list[str], bytes]:
     """Predictions, and their lines, which are taken away before anybody ships them."""

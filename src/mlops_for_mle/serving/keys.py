@@ -225,11 +225,11 @@ class Access:
 
 def check_site(headers: Headers) -> None:
     """Refuse what a page of another site sends: browsers send some of it without asking."""
-    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin", b"").decode("latin-1")
+    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin", b"")
     is_ours = site in {b"same-origin", b"none"}
     if site is None:
-        host = headers.get(b"host", b"").decode("latin-1").lower()
-        is_ours = not origin or origin.lower().partition("://")[2] == host
+        host = headers.get(b"host", b"").lower()
+        is_ours = not origin or origin.lower().partition(b"://")[2] == host
     if not is_ours:
         raise ProblemError(403, "A page of another site cannot change anything here")
 

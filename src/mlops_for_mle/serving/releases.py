@@ -210,9 +210,8 @@ class Releases:
             if is_new:
                 self._metrics.failures.inc()
                 trace = None if isinstance(error, UserError) else error
-                stays = f"{self.current.manifest.release} stays" if self.current else "nothing is"
-                message = "Deployment %d cannot be served, %s in service: %s"
-                logger.exception(message, deployment.id, stays, reason, exc_info=trace)
+                message = "Deployment %d cannot be served: %s"
+                logger.exception(message, deployment.id, reason, exc_info=trace)
             return
         try:
             self._cache.keep(release, deployment)
