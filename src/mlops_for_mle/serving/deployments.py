@@ -51,7 +51,7 @@ def router(services: "Services") -> APIRouter:
         # A manifest never changes, and is large beside these.
         return store.manifest(contract, release).model_dump(include={"estimator", "metrics"})
 
-    def described(rows: list[Deployment], served: str | None) -> Iterator[dict[str, Any]]:
+    def described(rows: list[Deployment]) -> Iterator[dict[str, Any]]:
         for row in rows:
             known = facts_of.get(row.release)
             if known is None or (known.done() and known.exception()):
@@ -59,7 +59,7 @@ def router(services: "Services") -> APIRouter:
         wait([facts_of[row.release] for row in rows], _STORE_SECONDS)
         for row in rows:
             facts = {"release": row.release, "model_version": row.model_version}
-            facts |= {"is_current": row.release == served, "problem": None}
+            facts |= {"is_current": row is rows[0], "problem": None}
             try:
                 yield facts | facts_of[row.release].result(timeout=0)
             except (UserError, TimeoutError) as error:
@@ -74,17 +74,14 @@ def router(services: "Services") -> APIRouter:
         contract = followed_contract(services)
         with database.begin() as connection:
             rows = deployments.history(connection, contract)
-        releases: dict[str, Deployment] = {}
-        for row in rows:
-            releases.setdefault(row.release, row)
-        served = rows[0].release if rows else None
-        newest = [*releases.values()][:_SHOWN_RELEASES]
+        newest_of = {row.release: row for row in reversed(rows)}
+        newest = sorted(newest_of.values(), key=lambda row: row.id, reverse=True)
         return {
             "contract": contract,
             "current": rows[0].id if rows else None,
             "previous": deployments.release_before(rows),
             "deployments": rows[:_SHOWN_ROWS],
-            "releases": [*described(newest, served)],
+            "releases": [*described(newest[:_SHOWN_RELEASES])],
         }
 
     @routes.post(

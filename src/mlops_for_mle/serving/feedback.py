@@ -1,6 +1,5 @@
 """``POST /feedback``: the true label of a prediction, possibly days late, with its history."""
 
-import math
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -134,8 +133,7 @@ def _is_logged(
     # An id begins with the time of its prediction. The spool is looked at before the table, since
     # meanwhile it may be shipped.
     made_at = int(prediction_id.replace("-", "")[:12], 16) / 1000
-    oldest = min(time.time(), log.oldest_at() or math.inf)
-    may_wait = oldest - _MAY_WAIT_SECONDS < made_at < time.time() + _MAY_WAIT_SECONDS
+    earliest, latest = log.oldest_at() - _MAY_WAIT_SECONDS, time.time() + _MAY_WAIT_SECONDS
     request = prediction_id[:36]
     logged = rows(connection, _FIND, id=prediction_id, request=request, first=f"{request}-0")
     contracts = {row["prediction_id"]: row["contract"] for row in logged}
@@ -145,7 +143,7 @@ def _is_logged(
         allowed = f"a prediction under contract {contract.name}"
         raise refused("prediction_id", message, allowed, prediction_id)
     # The rows of a request reach the log together.
-    if prediction_id not in contracts and (contracts or not may_wait):
+    if prediction_id not in contracts and (contracts or not earliest < made_at < latest):
         raise refused("prediction_id", "is not in the prediction log", _ALLOWED_ID, prediction_id)
     return prediction_id in contracts
 

@@ -122,10 +122,10 @@ class PredictionLog:
     def _is_full(self) -> bool:
         return self.stored_bytes + 4096 > self.max_bytes
 
-    def oldest_at(self) -> float | None:
-        """Since when the oldest prediction may wait, in seconds since 1970; None for none."""
-        names = [path.name for path in self.root.glob("*.log")]
-        return int(min(names).partition("-")[0]) / 1e9 if names else None
+    def oldest_at(self) -> float:
+        """Since when the oldest prediction may wait, in seconds since 1970; now if none does."""
+        begun = [int(path.name.partition("-")[0]) / 1e9 for path in self.root.glob("*.log")]
+        return min([*begun, time.time()])
 
     def start(self) -> None:
         """Begin to keep and to ship; raises OSError where the spool folder cannot be made."""

@@ -166,7 +166,7 @@ class Releases:
 
         from mlops_for_mle.releases import deployments
 
-        row, contracts = None, list[str]()
+        row, reason, contracts = None, None, list[str]()
         wanted = self._settings.model or self.contract
         with transaction("follower", _STATEMENT_SECONDS) as connection:
             # Before the first run there is no such table.
@@ -176,16 +176,14 @@ class Releases:
             if wanted in contracts or self._settings.model:
                 contracts = [name for name in contracts if name == wanted]
             if len(contracts) == 1:
-                row = deployments.current(connection, contracts[0])
-        reason = None
-        if row is not None:
-            self.contract = row.contract
-        elif contracts:
-            choice = " or ".join(contracts)
-            reason = f"Several contracts are deployed: set MLOPS_MODEL to {choice}."
-        else:
+                (self.contract,) = contracts
+                row = deployments.current(connection, self.contract)
+        if not contracts:
             what = f"Nothing of {wanted}" if wanted else "Nothing"
             reason = f"{what} was deployed yet: run `kedro run` first."
+        elif row is None:
+            choice = " or ".join(contracts)
+            reason = f"Several contracts are deployed: set MLOPS_MODEL to {choice}."
         if reason not in (None, self.waiting_for):
             logger.warning("No deployment to follow: %s", reason)
         self.waiting_for = reason
