@@ -73,12 +73,12 @@ class KeyFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def read(self) -> tuple[ApiKey, ...] | None:
-        """The keys, None when there is no file; raises ConfigurationError where it is not valid."""
+    def read(self) -> tuple[ApiKey, ...]:
+        """The keys, none where there is no file; ConfigurationError where it is not valid."""
         try:
             return _Document.model_validate_json(self.path.read_bytes()).keys
         except FileNotFoundError:
-            return None
+            return ()
         except (OSError, ValidationError) as error:
             raise ConfigurationError(f"The API keys in {self.path}: {error}") from None
 
@@ -111,7 +111,7 @@ class KeyFile:
         lock = os.open(self.path.parent, os.O_RDONLY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            keys = {key.name: key for key in self.read() or ()}
+            keys = {key.name: key for key in self.read()}
             yield keys
             partial = self.path.with_name(f".{self.path.name}.new")
             partial.touch(0o600)
@@ -188,16 +188,16 @@ class Access:
                 )
             if need != "admin":
                 return "this machine"
-        presented = headers.get(b"x-api-key")
+        presented = headers.get(b"x-api-key", b"")
         bearer = headers.get(b"authorization", b"")
         if bearer[:7].lower() == b"bearer ":
             presented = bearer[7:].strip()
-        key = None if presented is None else self._keys.get(_digest(presented))
+        key = self._keys.get(_digest(presented))
         if need == "nothing":
             return None if key is None else key.name
         if key is None:
             reason = "The API key is not known, or was revoked"
-            if presented is None:
+            if not presented:
                 reason = "This needs an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
             raise ProblemError(401, reason, headers={"WWW-Authenticate": "Bearer"})
         if need != "any key" and need not in key.scopes and "admin" not in key.scopes:
@@ -216,10 +216,9 @@ class Access:
             status = self._file.path.stat()
             mark = (status.st_mtime_ns, status.st_ino)
         if mark != self._mark:
-            keys = self._file.read()
+            self._keys = {key.sha256: key for key in self._file.read()}
             self._mark, self._fault = mark, ""
-            self._keys = {key.sha256: key for key in keys or ()}
-            self._needs_keys |= keys is not None
+            self._needs_keys |= mark is not None
             logger.info("Read %d API key(s) from %s", len(self._keys), self._file.path)
 
 
