@@ -165,6 +165,6 @@ def _keep(
                 f"{current['label'] or current['target']} since "
                 f'{current["created_at"].isoformat()}; to replace it, send "correction": true',
             )
-    label = contract.target.labels.get(int(code)) if contract.target.classes else None
+    label = contract.target.labels.get(int(code))
     row = {"id": new.prediction_id, "contract": contract.name, "target": code, "label": label}
     return rows(connection, _KEEP, **row)[0], True

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mlops_for_mle.serving.metrics import Metrics
     from mlops_for_mle.serving.predict import Question
 
+REFUSAL = "The prediction log takes no more: it is full, or cannot be written"
 # What is committed may be removed from the spool, so it has to be on the database's disk.
 _STAGE = """
 SELECT set_config('synchronous_commit', 'on', true)
@@ -158,8 +159,7 @@ class PredictionLog:
                 logger.error("Predictions are refused, they cannot be spooled: %s", error)  # noqa: TRY400  (the reason says it all)
             # Several are tried again one by one, and counted then.
             self._counts["refused"].inc(len(questions) == 1)
-            reason = "Predictions cannot be recorded at the moment: the prediction log is full, "
-            raise not_ready(f"{reason}or cannot be written") from error
+            raise not_ready(REFUSAL) from error
         self.answered_at, self._has_failed = time.monotonic(), False
 
     def end_segment(self) -> None:
