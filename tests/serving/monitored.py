@@ -8,12 +8,10 @@ from mlops_for_mle.pipelines.monitoring.datasets import MonitoringRunDataset
 from tests.releases import IRIS_CONTRACT
 from tests.serving.conftest import Database
 
+DRIFT = "population_stability_index"
 INTERVAL: dict[str, Any] = {"threshold": 0.85, "p_value": 1.0}
 METRICS = (
-    Metric(
-        *("drift", "petal_length", "population_stability_index", 1.5),
-        **{"threshold": 0.25, "p_value": 1e-9, "severity": "alarm"},
-    ),
+    Metric("drift", "petal_length", DRIFT, 1.5, threshold=0.25, p_value=1e-9, severity="alarm"),
     Metric("drift", "petal_length", "mean_shift", 1.02),
     Metric("performance", "prediction", "accuracy", 0.91, 0.88, 0.93, **INTERVAL),
     Metric("estimate", "prediction", "estimated_accuracy", 0.873, 0.84, 0.9, **INTERVAL),
