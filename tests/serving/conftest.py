@@ -183,6 +183,17 @@ def deployment_of(release: Release, number: int = 1, event: str = "deploy") -> D
     )
 
 
+def ask(application: Any, method: str, path: str, **options: Any) -> httpx.Response:
+    """Ask an application, as a server would."""
+
+    async def asking() -> httpx.Response:
+        transport = httpx.ASGITransport(application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.request(method, path, **options)
+
+    return asyncio.run(asking())
+
+
 class Asking:
     """What clients of an application, of a server process and of a whole stack can do alike.
 
@@ -243,12 +254,7 @@ class Client(Asking):
         return served
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        async def asking() -> httpx.Response:
-            transport = httpx.ASGITransport(self.application)
-            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as way:
-                return await way.request(method, path, **options)
-
-        return asyncio.run(asking())
+        return ask(self.application, method, path, **options)
 
     def counted(self, name: str) -> float:
         """What a counter or gauge of this process says."""
