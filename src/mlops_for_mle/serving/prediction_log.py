@@ -228,11 +228,9 @@ class PredictionLog:
     def _sync_every_second(self) -> None:
         while not self._stopping.wait(1.0):
             for path in self.root.glob("*.log"):
-                try:
-                    with suppress(FileNotFoundError), path.open("rb") as segment:
-                        os.fsync(segment.fileno())
-                except OSError as error:
-                    logger.warning("%s cannot be synchronised with the disk: %s", path, error)
+                # What cannot be read is told when it is shipped, once.
+                with suppress(OSError), path.open("rb") as segment:
+                    os.fsync(segment.fileno())
 
     @staticmethod
     def _line(question: "Question") -> list[bytes]:
