@@ -68,8 +68,7 @@ def test_categories_and_what_is_missing_have_codes():
 
     assert encode({"a": ["y", "new", None]}, separate).tolist() == [[1.0], [-1.0], [2.0]]
     assert np.isnan(encode({"a": [None]}, most)).all()
-    (column,) = encoded_columns(separate)
-    assert possible_codes(column, separate.features["a"]) == (0.0, 1.0, 2.0, -1.0)
+    assert possible_codes(separate.features["a"]) == (0.0, 1.0, 2.0, -1.0)
 
 
 def test_two_columns_of_the_matrix_never_have_one_name():

@@ -19,7 +19,7 @@ from datetime import date, datetime
 from functools import partial
 from itertools import count
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,11 +37,10 @@ _FIRST_DAY = date(1970, 1, 1).toordinal()
 
 
 class EncodedColumn(NamedTuple):
-    """One column of the matrix; behind the name of its feature stands the part of a time."""
+    """One column of the matrix and its feature; behind that name stands the part of a time."""
 
     name: str
     source: str
-    kind: Literal["number", "boolean", "category", "part"]
     part: DatePart | None = None
 
 
@@ -93,22 +92,20 @@ def encoded_columns(contract: Contract) -> tuple[EncodedColumn, ...]:
     columns: list[EncodedColumn] = []
     taken = set(contract.features)
     for source, feature in contract.features.items():
-        if feature.type in ("boolean", "category"):
-            columns.append(EncodedColumn(source, source, feature.type))
-        elif feature.is_number:
-            columns.append(EncodedColumn(source, source, "number"))
+        if not feature.is_time:
+            columns.append(EncodedColumn(source, source))
         for part in feature.date_parts:
             name = f"{source}.{part}"
             while name in taken:
                 name += "_"
             taken.add(name)
-            columns.append(EncodedColumn(name, source, "part", part))
+            columns.append(EncodedColumn(name, source, part))
     return tuple(columns)
 
 
-def possible_codes(column: EncodedColumn, feature: Feature) -> tuple[float, ...]:
-    """All values that a column of categories or booleans can have, NaN aside."""
-    if column.kind == "boolean":
+def possible_codes(feature: Feature) -> tuple[float, ...]:
+    """All values that the column of a category or boolean can have, NaN aside."""
+    if feature.type == "boolean":
         return (0.0, 1.0)
     known_count = len(feature.categories) + (feature.missing == "separate")
     unknown = [_UNKNOWN_CODE] if feature.unknown == "other" else []

@@ -112,7 +112,7 @@ def training_ranges(rows: Matrix, contract: Contract) -> dict[str, TrainingRange
         if not len(present):
             continue
         absent = np.array([])
-        if column.kind == "category":
+        if contract.features[column.source].type == "category":
             absent = np.setdiff1d(np.arange(present[0], present[-1]), present)
         ranges[column.name] = TrainingRange(
             least=present[0], largest=present[-1], absent=tuple(absent.tolist())

@@ -281,11 +281,12 @@ def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, An
     # Columns with the same treatment are transformed together, but for categories.
     by_treatment: dict[tuple[str, str], tuple[str, Any, list[int]]] = {}
     for position, column in enumerate(encoded_columns(contract)):
-        steps = _treatment(column, contract.features[column.source], is_scaled)
-        key = str(steps), column.source if column.kind == "category" else ""
+        feature = contract.features[column.source]
+        steps = _treatment(column, feature, is_scaled)
+        key = str(steps), column.source if feature.type == "category" else ""
         if key not in by_treatment:
             treatment = make_pipeline(*steps) if steps else "passthrough"
-            by_treatment[key] = (f"{column.kind}_{position}", treatment, [])
+            by_treatment[key] = (f"{feature.type}_{position}", treatment, [])
         by_treatment[key][2].append(position)
     transformer = ColumnTransformer(list(by_treatment.values()), verbose_feature_names_out=False)
     return [("columns", transformer)]
@@ -293,7 +294,7 @@ def _preprocessing(contract: Contract, *, is_scaled: bool) -> list[tuple[str, An
 
 def _treatment(column: EncodedColumn, feature: Feature, is_scaled: bool) -> list[Any]:
     steps: list[Any] = []
-    is_category = column.kind == "category"
+    is_category = feature.type == "category"
     if feature.missing not in ("reject", "separate"):
         value: Any = feature.constant
         if feature.missing == "constant":
@@ -301,9 +302,9 @@ def _treatment(column: EncodedColumn, feature: Feature, is_scaled: bool) -> list
         options = {"fill_value": value, "keep_empty_features": True}
         steps.append(SimpleImputer(strategy=feature.missing, **options))
     if is_category:
-        codes = [sorted(code for code in possible_codes(column, feature) if code >= 0)]
+        codes = [sorted(code for code in possible_codes(feature) if code >= 0)]
         steps.append(OneHotEncoder(categories=codes, handle_unknown="ignore", sparse_output=False))
-    elif column.kind != "boolean" and is_scaled:
+    elif feature.type != "boolean" and is_scaled:
         if column.part in _DAYS:
             # A day beyond those that were seen counts as the last of them, as it does for trees: a
             # straight line says of a login two years ago whatever it likes.

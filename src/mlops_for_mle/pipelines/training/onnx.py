@@ -110,11 +110,11 @@ def grid(values: Matrix, contract: Contract, point_count: int = _GRID_POINTS) ->
     for index, column in enumerate(columns):
         feature = contract.features[column.source]
         present = values[~np.isnan(values[:, index]), index]
-        if column.kind in ("boolean", "category"):
-            spread = np.resize(possible_codes(column, feature), point_count)
+        if feature.type in ("boolean", "category"):
+            spread = np.resize(possible_codes(feature), point_count)
         elif len(present):
             spread = np.linspace(present.min(), present.max(), point_count)
-            is_whole = column.kind == "part" or feature.type == "integer"
+            is_whole = feature.is_time or feature.type == "integer"
             spread = np.round(spread) if is_whole else spread
         else:
             continue
