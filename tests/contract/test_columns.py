@@ -91,7 +91,7 @@ def test_columns_of_arrows_own_types_are_read_like_others():
         "number_formats": {name: {"decimal": ",", "thousands": "."} for name in rows},
     }
 
-    read, _ = check_columns(rows, features, Notation.of(written))
+    read, _ = check_columns(rows, features, Notation.model_validate(written))
 
     assert read.iloc[0].tolist() == [1.5, 1, "x"]
     assert read.iloc[1].isna().all()

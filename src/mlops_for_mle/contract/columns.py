@@ -94,8 +94,7 @@ def read_column(
             present = present.astype("Int64")
         text = present.astype("string").str.strip().astype(object)
         return text.where(text.notna(), None)
-    is_typed = present.dtype.kind in "biuf" or isinstance(present.dtype, pd.Int64Dtype)
-    is_typed = is_typed or pd.api.types.infer_dtype(present) == "decimal"
+    is_typed = present.dtype.kind in "biuf" or pd.api.types.infer_dtype(present) == "decimal"
     if number_format is not None and not is_typed:
         numbers = number_format.read(present)
     else:

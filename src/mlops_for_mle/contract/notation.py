@@ -4,7 +4,7 @@ Either a column is read in a given notation, or the notations that can read it a
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -101,12 +101,6 @@ class Notation(Configuration):
     decimal: Literal["point", "comma"] = "point"
     date_formats: dict[Name, str] = Field(default_factory=dict)
     ignore_case: tuple[Name, ...] = ()
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> "Notation":
-        """The notation among the options of ingestion."""
-        values = {name: value for name, value in options.items() if name in Notation.model_fields}
-        return Notation.model_validate(values)
 
     def without(self, columns: Collection[str]) -> "Notation":
         """The same for a source of which some columns hold plain numbers, or times in ISO 8601."""

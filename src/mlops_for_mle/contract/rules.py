@@ -60,9 +60,8 @@ def is_allowed(values: Column, feature: Feature) -> Column:
         if feature.type == "date":
             fits &= values == values.astype("datetime64[D]")
     else:
-        allowed = {value: value is not None and _is_known(value, feature) for value in {*values}}
-        missing = np.fromiter((value is None for value in values), np.bool_, len(values))
-        fits = np.fromiter(map(allowed.__getitem__, values), np.bool_, len(values))
+        allowed = {value: _is_known(value, feature) for value in {*values}}
+        return np.fromiter(map(allowed.__getitem__, values), np.bool_, len(values))
     return fits | missing if feature.is_optional else fits & ~missing
 
 
@@ -206,7 +205,9 @@ def _text_fault(value: Any) -> str | None:
 
 
 def _is_known(value: Any, feature: Feature) -> bool:
-    """Whether a boolean or category that was read, and is not missing, is allowed."""
+    """Whether a boolean or category that was read is allowed."""
+    if value is None:
+        return feature.is_optional
     if feature.unknown == "reject":
         return feature.type == "boolean" or value in feature.category_codes
     return not isinstance(value, str) or _can_be_kept(value)

@@ -115,30 +115,35 @@ def test_ranges_have_a_margin_but_keep_their_sign():
 
 
 @pytest.mark.parametrize(
-    ("values", "task"),
+    ("values", "metric"),
     [
-        (["0", "1"], "classification"),
-        (["1", "2", "3", "4", "5"], "classification"),
-        (["예", "아니오"], "classification"),
-        (["True", "False"], "classification"),
-        (DIGITS < 4, "classification"),
-        ((DIGITS % 3).astype(float), "classification"),
-        ((DIGITS % 3).map(Decimal), "classification"),
-        (["0.0", "1.0", "2.0", ""], "classification"),
-        (list(map(str, range(ROWS))), "regression"),
-        (np.linspace(0, 7, ROWS), "regression"),
+        (["0", "1"], "accuracy"),
+        (["1", "2", "3", "4", "5"], "accuracy"),
+        (["예", "예", "예", "아니오"], "balanced_accuracy"),
+        (["True", "False"], "accuracy"),
+        (DIGITS < 4, "accuracy"),
+        ((DIGITS % 3).astype(float), "accuracy"),
+        ((DIGITS % 3).map(Decimal), "accuracy"),
+        (["0.0", "1.0", "2.0", ""], "accuracy"),
+        (list(map(str, range(ROWS))), "rmse"),
+        (np.linspace(0, 7, ROWS), "rmse"),
     ],
 )
-def test_the_target_decides_the_task(values, task):
-    rows = table(z=values)
+def test_the_target_decides_the_task_and_what_suits_it(values, metric):
+    rows, task = table(z=values), "regression" if metric == "rmse" else "classification"
     proposal = infer(rows, target="z")
-    target = proposal.contract().target
+    target, text = proposal.contract().target, parameters_text(proposal)
+    blocks = read_back(text)
 
     assert target.task == task
     assert len(ingest(rows, proposal).accepted) == proposal.target.values.notna().sum()
     if task == "classification":
         whole = {str(one).removesuffix(".0") for one in values} - {""}
         assert set(map(str, target.codes)) == whole
+    gates = GateOptions.model_validate(blocks["gates"])
+    assert (gates.metric, gates.threshold) == (metric, None)
+    assert blocks["training"]["estimator"]["name"] == "auto"
+    assert f"# {', '.join(names_for(task))}; or class_path" in text
 
 
 @pytest.mark.parametrize("name", ["created_at", "Timestamp", "관측일시"])
@@ -217,50 +222,23 @@ def test_names_that_postgres_cannot_have_are_renamed_and_stay_apart():
     assert len(set(names)) == len(odd) + 1
     assert all(1 <= len(name.encode()) <= 63 for name in names)
     assert renamed.keys() == set(odd) - {"a b", "select"}
-    assert (renamed["ctid"], renamed["a\tb"], renamed[""]) == ("ctid_2", "a b_2", "column_8")
+    assert (renamed["ctid"], renamed["a\tb"], renamed[""]) == ("ctid_7", "a b_5", "column_8")
     assert read_back(parameters_text(proposal))["ingestion"]["rename"] == renamed
 
 
-def test_names_in_options_are_those_of_columns_in_any_form_of_unicode():
-    (left_out,) = infer(
-        table(비고=["abc", "def"]), leave_out=(unicodedata.normalize("NFD", "비고"),)
-    ).left_out
-
-    assert left_out.name == "비고"
-
-
 def test_what_rows_belong_together_by_is_kept_and_no_feature():
-    rows = table(shop=[7, 8, None])
+    """Its name, as all in options, may have any form of Unicode."""
+    rows = table(가게=[7, 8, None])
 
-    proposal = infer(rows, group="shop")
+    proposal = infer(rows, group=unicodedata.normalize("NFD", "가게"))
 
     contract = contract_of(contract_text(proposal))
-    assert contract.group == "shop" not in contract.features
+    assert contract.group == "가게" not in contract.features
     assert "split: {by: group}" in parameters_text(proposal)
     batch = ingest(rows, proposal)
-    assert batch.accepted["shop"].head(2).tolist() == ["7", "8"]
+    assert batch.accepted["가게"].head(2).tolist() == ["7", "8"]
     assert batch.rejected.empty
-    assert batch.accepted["shop"].isna()[2]
-
-
-@pytest.mark.parametrize(
-    ("target", "metric"),
-    [
-        (["a", "b"], "accuracy"),
-        (["a", "a", "a", "b"], "balanced_accuracy"),
-        (np.sqrt(np.arange(ROWS)), "rmse"),
-    ],
-    ids=["balanced", "imbalanced", "regression"],
-)
-def test_metric_and_estimator_suit_the_target(target, metric):
-    text = parameters_text(infer(table(y=target)))
-    blocks = read_back(text)
-
-    gates = GateOptions.model_validate(blocks["gates"])
-    assert (gates.metric, gates.threshold) == (metric, None)
-    assert blocks["training"]["estimator"]["name"] == "auto"
-    task = "regression" if metric == "rmse" else "classification"
-    assert f"# {', '.join(names_for(task))}; or class_path" in text
+    assert batch.accepted["가게"].isna()[2]
 
 
 @pytest.mark.parametrize(("at_once", "by"), [(1, "time"), (ROWS - 4, "hash"), (ROWS, "hash")])

@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from functools import cached_property
 from typing import Any, Literal
 
@@ -115,12 +114,11 @@ def decide(
         case "integer" | "floating" | "mixed-integer-float" | "decimal" as inferred:
             kind: Kind = inferred if inferred in ("integer", "decimal") else "float"
             column = Column(name, kind, read_column(values, Feature()))
-            is_whole = kind == "integer" or (
-                kind == "decimal" and all(map(_is_whole_decimal, values.dropna()))
-            )
-            if is_whole and not column.is_whole:
-                text = values.astype("string").astype(object)
-                column = Column(name, "text", text.where(values.notna()))
+            if kind != "float" and not column.is_whole:
+                digits = values.astype("string")
+                # Whole numbers, though no float64 keeps them.
+                if digits.dropna().str.fullmatch(r"-?\d+(?:\.0*)?").all():
+                    column = Column(name, "text", digits.astype(object).where(values.notna()))
         case "date" | "datetime" | "datetime64":
             times = notation.read_times(values)
             # pandas has no type for dates.
@@ -157,8 +155,8 @@ def described(column: Column) -> Column:
         zone = ", in UTC" if column.kind == "timestamp" else ""
         remarks.append(f"seen {' to '.join(ends)}{zone}")
         if sentinels := [end for end in ends if re.fullmatch(_SENTINELS, end)]:
-            question = f"does {' or '.join(sentinels)} stand for a missing value?"
-            remarks.append(f"{question} See --missing")
+            doubtful = " or ".join(sentinels)
+            remarks.append(f"does {doubtful} stand for a missing value? See --missing")
     if column.kind in NUMBER_TYPES:
         keys |= number_range(column)
         if unit := column.written.get("number_formats", {}).get("unit"):
@@ -244,11 +242,6 @@ def _reason_against(column: Column) -> str:
         counts = f"{value_count:,} different values in {row_count:,} rows"
         return f"has {counts}, so it is an identifier or free text"
     return ""
-
-
-def _is_whole_decimal(value: Decimal) -> bool:
-    """Whether it has no fraction; its nearest double has none from 2**53 on."""
-    return value.is_finite() and value == value.to_integral_value()
 
 
 def shortened(value: Any) -> str:

@@ -101,7 +101,7 @@ def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: A
     rows = rows.rename(columns=lambda name: normalised(str(name)))
     target, wish = normalised(target), Wishes.model_validate(wishes)
     _check_request(rows, source, target, wish)
-    names = _names_in_postgres(list(rows.columns))
+    names = {name: _name_in_postgres(name, at) for at, name in enumerate(rows.columns, start=1)}
     columns, decimal = _columns(rows, names, target, wish)
     ingestion: dict[str, Any] = {
         "rename": {old: new for old, new in names.items() if new != old},
@@ -118,7 +118,8 @@ def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: A
     target_facts, class_counts = _target(target_column, wish)
     time_columns = [old for old, column in columns.items() if column.kind in TIME_TYPES]
     time = wish.time or next(filter(_TIME_NAMES.fullmatch, time_columns), None)
-    is_timed = time is not None and _is_spread(columns.pop(time).values)
+    # Rows that came at several times: there is a newest quarter, and older ones differ.
+    quarters = columns.pop(time).values.quantile([0, 0.25, 0.5, 0.75, 1]) if time else None
     if wish.group:
         columns.pop(wish.group, None)
     timestamp = names[time] if time else _free_name(("timestamp", "observed_at"), names.values())
@@ -140,7 +141,7 @@ def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: A
         ingestion={option: value for option, value in ingestion.items() if value},
         minimum_class_rows=wish.minimum_class_rows,
         unread=[row.reason for row in rows.attrs.get("unread", {}).values()],
-        is_timed=is_timed,
+        is_timed=quarters is not None and quarters.is_unique,
     )
     return _without_leaks(proposal, rows.rename(columns=names))
 
@@ -164,23 +165,12 @@ def _check_request(rows: pd.DataFrame, source: str, target: str, wish: Wishes) -
             raise UserError(f"{option}: {source} has no column {column!r} (it has {listed}).{hint}")
 
 
-def _names_in_postgres(names: Sequence[str]) -> dict[str, str]:
-    """The name of each column in the contract: its own where PostgreSQL allows it."""
-    contract_names: dict[str, str] = {}
-    for number, name in enumerate(names, start=1):
-        # Postgres counts bytes; a few are left for a number behind the name.
-        short = one_line(name).encode()[: LONGEST_NAME - 6].decode(errors="ignore").strip()
-        fits = short and len(name.encode()) <= LONGEST_NAME
-        contract_names[name] = name
-        if not fits or not name.isprintable() or name in _SYSTEM_COLUMNS:
-            taken = {*names, *contract_names.values(), *_SYSTEM_COLUMNS}
-            contract_names[name] = _free_name((short or f"column_{number}",), taken)
-    return contract_names
-
-
-def _is_spread(times: "pd.Series[Any]") -> bool:
-    """Whether rows came at several times: a newest quarter, and older ones that differ."""
-    return bool(times.quantile([0, 0.25, 0.5, 0.75, 1]).is_unique)
+def _name_in_postgres(name: str, position: int) -> str:
+    """A column's name in the contract: its own where PostgreSQL allows it, else with a number."""
+    # Postgres counts bytes; a few are left for the number.
+    short = one_line(name).encode()[: LONGEST_NAME - 6].decode(errors="ignore").strip()
+    fits = short and len(name.encode()) <= LONGEST_NAME and name.isprintable()
+    return name if fits and name not in _SYSTEM_COLUMNS else f"{short or 'column'}_{position}"
 
 
 def _free_name(preferred: Sequence[str], taken: Collection[str]) -> str:
@@ -244,31 +234,30 @@ def _task(column: Column, wish: Wishes) -> Task:
     Text and booleans are classes, and so are whole numbers with few different values that are all
     frequent, even where they are written as 0.0 and 1.0; other numbers are a regression.
     """
-    if column.left_out:
-        raise UserError(f"Target column {column.name!r} {column.left_out}.")
-    row_count, counts, problem = len(column.values), column.counts, ""
     looks_like_classes = column.kind not in NUMBER_TYPES or (
         column.is_whole
-        and len(counts) <= _FEW_NUMBERS
-        and (len(counts) <= 2 or int(counts.min()) >= wish.minimum_class_rows)
+        and len(column.counts) <= _FEW_NUMBERS
+        and (len(column.counts) <= 2 or int(column.counts.min()) >= wish.minimum_class_rows)
     )
     task = wish.task or ("classification" if looks_like_classes else "regression")
-    if column.missing_count > _MAXIMUM_MISSING * row_count and not wish.drop_missing_target:
+    row_count = len(column.values)
+    if column.left_out:
+        problem = column.left_out
+    elif column.missing_count > _MAXIMUM_MISSING * row_count and not wish.drop_missing_target:
         missing = f"is missing in {column.missing_count:,} of {row_count:,} rows"
         problem = f"{missing}: learn from the others with --drop-missing-target"
-    elif column.kind in TIME_TYPES:
-        problem = f"holds a {column.kind}, expected numbers or classes"
-    elif task == "regression" and column.kind not in NUMBER_TYPES:
-        problem = f"holds {column.kind}, but a regression needs numbers"
+    elif column.kind in TIME_TYPES or (task == "regression" and column.kind not in NUMBER_TYPES):
+        problem = f"holds {column.kind}, expected numbers"
     elif task == "classification" and column.kind in NUMBER_TYPES and not column.is_whole:
         problem = "holds fractions, which are no classes"
-    elif len(counts) < 2:
-        problem = f"has the same value in every row ({counts.index[0]})"
-    elif task == "classification" and len(counts) > _MAXIMUM_CLASSES:
-        problem = f"has {len(counts):,} classes, at most {_MAXIMUM_CLASSES} are allowed: group them"
-    if problem:
-        raise UserError(f"Target column {column.name!r} {problem}.")
-    return task
+    elif len(column.counts) < 2:
+        problem = f"has the same value in every row ({column.counts.index[0]})"
+    elif task == "classification" and len(column.counts) > _MAXIMUM_CLASSES:
+        class_count = len(column.counts)
+        problem = f"has {class_count:,} classes, at most {_MAXIMUM_CLASSES} are allowed: group them"
+    else:
+        return task
+    raise UserError(f"Target column {column.name!r} {problem}.")
 
 
 def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
@@ -281,13 +270,12 @@ def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
             f"{proposal.source} has no column beside the target that can be learned from{reasons}."
         )
     contract = proposal.contract()
-    fitting, _ = check_columns(rows, contract.columns, Notation.of(proposal.ingestion))
+    notation = Notation.model_validate(proposal.ingestion, extra="ignore")
+    fitting, _ = check_columns(rows, contract.columns, notation)
     names = [column.name for column in encoded_columns(contract)]
     features = pd.DataFrame(encode_rows(fitting, contract), columns=names)
     target = encode_target(fitting[contract.target.column].to_numpy(), contract.target)
-    defaults = DataCheckOptions()
-    checked_here = dict.fromkeys(("maximum_single_feature_score", "minimum_rows_per_class"))
-    options = defaults.model_copy(update=checked_here)
+    options = DataCheckOptions(maximum_single_feature_score=None, minimum_rows_per_class=None)
     facts, problems = check(features, target, contract, options)
     counts, minimum = facts.get("distinct_rows_by_class", {}), proposal.minimum_class_rows
     rare = ", ".join(f"{label!r} {rows}" for label, rows in counts.items() if rows < minimum)
@@ -299,8 +287,9 @@ def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
         )
     if problems:
         raise UserError("\n".join(f"{proposal.source}: {problem}." for problem in problems))
-    scores, limit = facts.get("single_feature_scores", {}), defaults.maximum_single_feature_score
-    leaks = {name for name, score in scores.items() if score > (limit or 1.0)}
+    limit = DataCheckOptions().maximum_single_feature_score or 1.0
+    scores = facts.get("single_feature_scores", {})
+    leaks = {name for name, score in scores.items() if score > limit}
     if not leaks:
         return proposal
     reason = "follows the target almost exactly, so it may be computed from it"

@@ -57,7 +57,7 @@ def score_rows(source: Source, scorer: Scorer, ingestion: Mapping[str, Any]) -> 
     wanted = (*contract.features, contract.key, contract.timestamp)
     columns = {name: available[name] for name in wanted if name in available}
     typed = {name for name, given_name in columns.items() if given_name in source.typed}
-    notation = Notation.of(ingestion).without(typed)
+    notation = Notation.model_validate(ingestion, extra="ignore").without(typed)
     empty = scorer.score_table(_named(source.schema.empty_table(), columns), 1, notation)
     parts = source.parts([*dict.fromkeys(columns.values())])
     score = partial(_score_part, scorer, columns, notation)
