@@ -57,13 +57,11 @@ def read_database(kind: str, relation: str, contract: str) -> Source:
     """
     url, table = database_url(), f"{contract}_data"
     with engine_for(url).connect() as connection:
-        inspector = inspect(connection)
+        has_table = inspect(connection).has_table
         batches = select(ingestion_batches).filter_by(table_name=table).exists()
-        is_ours = inspector.has_table(ingestion_batches.name) and connection.scalar(select(batches))
+        is_ours = has_table(ingestion_batches.name) and connection.scalar(select(batches))
         is_filled = f"SELECT EXISTS (SELECT FROM {quoted(table)})"  # noqa: S608
-        is_foreign = (
-            inspector.has_table(table) and not is_ours and connection.scalar(text(is_filled))
-        )
+        is_foreign = has_table(table) and not is_ours and connection.scalar(text(is_filled))
     if is_foreign or (kind, relation) == ("table", table):
         raise ConfigurationError(
             f"--name: contract {contract!r} would write its rows into {table}, a table that holds "

@@ -80,6 +80,8 @@ def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> str:
 def texts(proposal: Proposal, choices: Mapping[str, Any]) -> dict[str, str]:
     """The content of each file; ``choices`` of ``globals.yml`` say where the rows come from."""
     facts = {
+        "proposal": proposal,
+        "choices": choices,
         "estimators": names_for(proposal.facts["target"]["task"]),
         "gates": _gates(proposal),
         "defaults": DataCheckOptions(),
@@ -87,10 +89,7 @@ def texts(proposal: Proposal, choices: Mapping[str, Any]) -> dict[str, str]:
     loader = PackageLoader(__package__, ".")
     templates = Environment(loader=loader, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701
     templates.filters |= {"key": as_key, "value": as_value, "comment": one_line}
-    contents = {FILES[1]: "".join(f"{key}: {as_value(value)}\n" for key, value in choices.items())}
-    for file in (FILES[0], FILES[2]):
-        contents[file] = templates.get_template(f"{file}.j2").render(proposal=proposal, **facts)
-    return contents
+    return {file: templates.get_template(f"{file}.j2").render(facts) for file in FILES}
 
 
 def as_key(value: Any) -> str:
