@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -45,12 +45,17 @@ def check_columns(
     for name, feature in features.items():
         # As Postgres writes one of numeric; other NaN are missing anyway.
         nan = ("NaN",) if feature.is_number else ()
-        raw = present(rows[name], (*notation.missing_marks.get(name, ()), *nan))
+        marks = notation.missing_marks.get(name, ())
+        raw = present(rows[name], (*marks, *nan))
         if name in notation.ignore_case:
             raw = _in_known_case(raw, feature)
         date_format = notation.date_formats.get(name)
         number_format = notation.number_formats.get(name, default_format)
-        columns[name] = column = read_column(raw, feature, date_format, number_format)
+        column = read_column(raw, feature, date_format, number_format)
+        if marks:
+            is_marked = column.isin(typed_marks(marks, feature))
+            raw, column = raw.mask(is_marked), column.mask(is_marked)
+        columns[name] = column
         is_unread = (column.isna() & raw.notna()).to_numpy()
         wrong = np.flatnonzero(is_unread | ~is_allowed(to_array(column, feature), feature))
         values = plain_column(column.iloc[wrong], feature)
@@ -103,6 +108,12 @@ def read_column(
         if is_unread.any() and not is_typed:
             numbers = numbers.where(~is_unread, NumberFormat().read(present.where(is_unread)))
     return numbers.where(is_exact(numbers)).astype("Int64") if feature.categories else numbers
+
+
+def typed_marks(marks: Collection[str], feature: Feature) -> Series:
+    """The marks of missing values that are numbers or times, as ``read_column`` gives them."""
+    texts = marks if feature.is_number or feature.is_time else ()
+    return read_column(pd.Series([*texts], dtype=object), feature).dropna()
 
 
 def is_exact(numbers: "pd.Series[float]") -> "pd.Series[bool]":

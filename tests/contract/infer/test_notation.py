@@ -1,5 +1,7 @@
 """How people write numbers, dates and words: each with the value that is ingested."""
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -137,6 +139,25 @@ def test_marks_beside_numbers_and_dates_are_missing_values(mark):
     features = proposal.contract().features
     assert (features["x"].type, features["day"].type) == ("integer", "date")
     assert ingested(rows)[:3] == [pd.NA, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("values", "mark"),
+    [
+        ([-999.0, 1.5, 2.5], "-999"),
+        ([-999, 1, 2], "-999.0"),
+        ([Decimal("-999.00"), Decimal("1.50")], "-999"),
+        ([pd.Timestamp("1900-01-01"), pd.Timestamp("2024-05-01")], "1900-01-01"),
+    ],
+    ids=["float", "integer", "numeric", "date"],
+)
+def test_a_mark_that_is_named_is_one_in_typed_columns_too(values, mark):
+    rows = table(x=pd.Series(values * ROWS)[:ROWS])
+
+    proposal = infer(rows, missing=("?", mark))
+
+    assert proposal.ingestion["missing_marks"] == {"x": [mark]}
+    assert ingest(rows, proposal).accepted["x"].isna().tolist() == (rows["x"] == values[0]).tolist()
 
 
 @pytest.mark.parametrize(

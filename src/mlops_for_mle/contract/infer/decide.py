@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_for_mle.contract import Feature, notation
-from mlops_for_mle.contract.columns import is_exact, read_column
+from mlops_for_mle.contract.columns import is_exact, read_column, typed_marks
 from mlops_for_mle.contract.model import MAXIMUM_CATEGORIES, NUMBER_TYPES, TIME_TYPES
 from mlops_for_mle.contract.notation import Dates, DecimalMark, NumberFormat, Series
 from mlops_for_mle.contract.rules import LONGEST_TEXT, bounds
@@ -132,6 +132,11 @@ def decide(
             return Column(name, "other", values, left_out=f"{problem}, which no contract can hold")
     unread = raw[column.values.isna() & notation.present(raw).notna()].unique()
     all_marks = [mark for mark in unread if isinstance(mark, str)]
+    if column.kind in NUMBER_TYPES | TIME_TYPES:
+        typed = typed_marks(marks, Feature(type=column.kind))
+        found = typed[typed.isin(column.values)]
+        all_marks += [mark for at, mark in enumerate(marks) if at in found.index]
+        column = replace(column, values=column.values.mask(column.values.isin(found)))
     if column.kind in NUMBER_TYPES:
         # Ingestion rejects larger ones.
         numbers = column.values.where(column.values.abs() <= bounds(Feature())[1])
