@@ -148,7 +148,7 @@ def test_what_stands_in_the_way_is_told_with_where_it_is(rows, wishes, said):
         ),
         (["10 Jan 2024", "11 January 2024"], "'10 Jan 2024' (row 1), '11 January 2024' (row 2):"),
         (["9,500원", "3.25"], "in more than one way, such as '9,500원' (row 1), '3.25' (row 2): w"),
-        (["1e308", "-1e308"], "holds no number that a model can compute with"),
+        (["1e308", "-1e308"], "holds no value that a model can take"),
         (["1.234,5", "3.25"], "in more than one way, such as '1.234,5' (row 1), '3.25' (row 2): w"),
     ],
     ids=["words", "no day", "no date", "three formats", "months", "unit", "large", "marks"],

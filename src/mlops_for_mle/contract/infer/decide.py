@@ -23,8 +23,6 @@ _MISSING_MARKS = (
     r"#?n/?a|n\.a\.|<na>|nan|nat|\(?null\)?|\\n|none|nil|-?infinity|\?|--?|\.|#(value|div/0|ref)!"
 )
 
-# Fewer numbers of eight digits could all be days of the calendar by chance.
-_FEWEST_COMPACT_DATES = 3
 _COMPACT_DATE = r"[12]\d{3}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
 
 # A column with so few different values may hold categories that look like numbers ("1", "2", "3+").
@@ -61,7 +59,7 @@ class Column:
     name: str
     kind: Kind
     values: Series
-    written: Mapping[str, Any] = field(default_factory=dict)
+    written: dict[str, Any] = field(default_factory=dict)
     decimal: str = ""
     question: str = ""
     left_out: str = ""
@@ -106,8 +104,6 @@ def decide(
     if isinstance(raw.dtype, pd.CategoricalDtype):
         raw = raw.astype(raw.cat.categories.dtype)
     values = raw.where(notation.present(raw, marks).notna())
-    if values.isna().all():
-        return Column(name, "other", values, left_out="is empty in every row")
     match pd.api.types.infer_dtype(values, skipna=True):
         case "boolean":
             column = Column(name, "boolean", values.astype("boolean"))
@@ -124,7 +120,7 @@ def decide(
             # pandas has no type for dates.
             is_date = (times.dropna() == times.dropna().dt.normalize()).all()
             column = Column(name, "date" if is_date else "timestamp", times)
-        case "string":
+        case "string" | "empty":
             column = Column(name, "text", values.astype(object).str.strip())
             column = _read_text(column, decimal, date_format, is_target)
         case _:
@@ -132,18 +128,19 @@ def decide(
             return Column(name, "other", values, left_out=f"{problem}, which no contract can hold")
     unread = raw[column.values.isna() & notation.present(raw).notna()].unique()
     all_marks = [mark for mark in unread if isinstance(mark, str)]
+    values = column.values
     if column.kind in NUMBER_TYPES | TIME_TYPES:
         typed = typed_marks(marks, Feature(type=column.kind))
-        found = typed[typed.isin(column.values)]
+        found = typed[typed.isin(values)]
         all_marks += [mark for at, mark in enumerate(marks) if at in found.index]
-        column = replace(column, values=column.values.mask(column.values.isin(found)))
+        values = values.mask(values.isin(found))
     if column.kind in NUMBER_TYPES:
         # Ingestion rejects larger ones.
-        numbers = column.values.where(column.values.abs() <= bounds(Feature())[1])
-        is_none = numbers.isna().all()
-        reason = "holds no number that a model can compute with" if is_none else column.left_out
-        column = replace(column, values=numbers, left_out=reason)
-    return replace(column, written={**column.written, "missing_marks": all_marks})
+        values = values.where(values.abs() <= bounds(Feature())[1])
+    column = replace(column, values=values, written=column.written | {"missing_marks": all_marks})
+    if values.isna().all():
+        return replace(column, kind="other", left_out="holds no value that a model can take")
+    return column
 
 
 def described(column: Column) -> Column:
@@ -289,10 +286,8 @@ def _read_text(
 
 def _numbers(text: Column, distinct: Series, decimal: DecimalMark) -> Column:
     """Text that looks like numbers: numbers of one format, codes as 007, or dates as 20240131."""
-    is_compact = (
-        distinct.str.fullmatch(_COMPACT_DATE).all() and notation.read_times(distinct).notna().all()
-    )
-    if is_compact and len(distinct) >= _FEWEST_COMPACT_DATES:
+    days = notation.read_times(distinct.where(distinct.str.fullmatch(_COMPACT_DATE)))
+    if days.notna().all():
         return replace(text, kind="date", values=notation.read_times(text.values))
     formats = notation.number_formats(distinct, decimal)
     if not formats:
