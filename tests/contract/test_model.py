@@ -43,9 +43,8 @@ def test_text_classes_are_answered_by_their_place_and_named_by_themselves():
 
     target = Contract.model_validate(raw).target
 
-    assert [*target.codes] == ["yes", "no"]
+    assert [*target.codes.items()] == [("yes", 0), ("no", 1)]
     assert target.class_codes == (0, 1)
-    assert target.codes == {"yes": 0, "no": 1}
     assert target.values == {0: "yes", 1: "no"}
     assert target.labels == {0: "yes", 1: "stays"}
     assert encode_target(["no", "yes"], target).tolist() == [1, 0]

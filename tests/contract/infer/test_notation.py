@@ -123,12 +123,6 @@ def test_dates_that_can_only_be_read_in_one_way_are_read(days, code, first):
     assert infer(rows).ingestion.get("date_formats", {}).get("x") == code
 
 
-def test_a_date_that_a_person_explains_is_read_so():
-    rows = table(x=["01/05/2024", "02/06/2024"])
-
-    assert ingested(rows, date_format={"x": "%d/%m/%Y"})[0] == pd.Timestamp("2024-05-01")
-
-
 @pytest.mark.parametrize("mark", ["?", "n/a", "None", "."])
 def test_marks_beside_numbers_and_dates_are_missing_values(mark):
     rows = table(x=[mark, "1", "2"], day=["2024-01-02", mark, "2024-01-04"])

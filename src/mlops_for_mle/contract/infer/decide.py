@@ -31,9 +31,8 @@ _SHARE_OF_A_MISTAKE, _SHARE_OF_A_KIND = 0.05, 0.5
 
 # Few rows say nothing: twenty different values are usual in twenty rows.
 _FEWEST_ROWS = 20
-_IDENTIFIER_WORDS = r"id|uuid|guid|key|no|nr|num|number|seq|index|idx|row|pk"
-_IDENTIFIER_ENDINGS = ("번호", "아이디", "식별자")
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_IDENTIFIER_WORDS = r"id|uuid|guid|key|no|nr|num|number|seq|index|idx|row|pk|번호|아이디|식별자"
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|(?:번호|아이디|식별자)$")
 _YEARS = (1500, 2200)
 _SHARE_OF_DATES = 0.9
 # From 2001 to 2033.
@@ -226,7 +225,6 @@ def _reason_against(column: Column) -> str:
     # The last word tells: "number of trades" is no identifier.
     last_word = "".join(_WORDS.findall(column.name)[-1:])
     is_named = re.fullmatch(_IDENTIFIER_WORDS, last_word, re.IGNORECASE) is not None
-    is_named = is_named or column.name.endswith(_IDENTIFIER_ENDINGS)
     if column.kind == "text":
         is_long = column.present.str.len().max() > LONGEST_TEXT
         is_identifier = is_long or value_count > min(row_count / 2, MAXIMUM_CATEGORIES)
