@@ -228,9 +228,12 @@ class PredictionLog:
     def _sync_every_second(self) -> None:
         while not self._stopping.wait(1.0):
             for path in self.root.glob("*.log"):
-                # What cannot be read is told when it is shipped, once.
-                with suppress(OSError), path.open("rb") as segment:
-                    os.fsync(segment.fileno())
+                try:
+                    # What cannot be opened is told when it is shipped, once.
+                    with suppress(FileNotFoundError, PermissionError), path.open("rb") as segment:
+                        os.fsync(segment.fileno())
+                except OSError as error:
+                    logger.warning("%s cannot be synchronised with the disk: %s", path, error)
 
     @staticmethod
     def _line(question: "Question") -> list[bytes]:

@@ -101,7 +101,9 @@ def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: A
     rows = rows.rename(columns=lambda name: normalised(str(name)))
     target, wish = normalised(target), Wishes.model_validate(wishes)
     _check_request(rows, source, target, wish)
-    names = {name: _name_in_postgres(name, at) for at, name in enumerate(rows.columns, start=1)}
+    names: dict[str, str] = {}
+    for column in rows.columns:
+        names[column] = _name_in_postgres(column, {*rows.columns, *names.values()})
     columns, decimal = _columns(rows, names, target, wish)
     ingestion: dict[str, Any] = {
         "rename": {old: new for old, new in names.items() if new != old},
@@ -165,12 +167,14 @@ def _check_request(rows: pd.DataFrame, source: str, target: str, wish: Wishes) -
             raise UserError(f"{option}: {source} has no column {column!r} (it has {listed}).{hint}")
 
 
-def _name_in_postgres(name: str, position: int) -> str:
-    """A column's name in the contract: its own where PostgreSQL allows it, else with a number."""
-    # Postgres counts bytes; a few are left for the number.
+def _name_in_postgres(name: str, taken: Collection[str]) -> str:
+    """A column's name in the contract: its own where PostgreSQL allows it, else one not taken."""
+    # Postgres counts bytes; a few are left for a number behind the name.
     short = one_line(name).encode()[: LONGEST_NAME - 6].decode(errors="ignore").strip()
     fits = short and len(name.encode()) <= LONGEST_NAME and name.isprintable()
-    return name if fits and name not in _SYSTEM_COLUMNS else f"{short or 'column'}_{position}"
+    if fits and name not in _SYSTEM_COLUMNS:
+        return name
+    return _free_name((short or "column",), {*taken, *_SYSTEM_COLUMNS})
 
 
 def _free_name(preferred: Sequence[str], taken: Collection[str]) -> str:
