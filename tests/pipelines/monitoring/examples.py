@@ -8,7 +8,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.monitoring.checks import Metric, MonitoringRun, Severity, judge
 from mlops_for_mle.pipelines.monitoring.counting import Rated, Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
+from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation, Reference
 from mlops_for_mle.pipelines.monitoring.retraining import RetrainingDecision
 from mlops_for_mle.releases.manifest import SnapshotFacts
 from tests.releases import contract_of, iris_release
@@ -35,7 +35,8 @@ def reference(contract: Contract = CONTRACT, **features: Column) -> Reference:
     prediction = Column("answer", (5.0,), scale=2.0, counts=(80, 80), mean=5.0)
     if contract.target.classes:
         prediction = ANSWERS
-    return Reference(manifest, {"": (features or {"width": WIDTH}) | {"prediction": prediction}})
+    columns = (features or {"width": WIDTH}) | {"prediction": prediction}
+    return Reference(manifest, MonitoringOptions(), {"": columns}, Expectation())
 
 
 def widths(*counts: int, **changes: Any) -> Column:
@@ -64,9 +65,14 @@ def rated(right: int, wrong: int) -> tuple[Rated, ...]:
     return (Rated(0, 0, right), Rated(1, 0, wrong))
 
 
+def with_options(compared: Reference, options: dict[str, Any]) -> Reference:
+    """The reference, as other options have it compared."""
+    return replace(compared, options=MonitoringOptions.model_validate(options))
+
+
 def run(data: Window, compared: Reference | None = None, **options: Any) -> MonitoringRun:
     """Judge a window that has no parts."""
-    return judge(compared or reference(), {"": data}, MonitoringOptions.model_validate(options))
+    return judge(with_options(compared or reference(), options), {"": data})
 
 
 def metric(found: MonitoringRun, subject: str, name: str) -> Metric:

@@ -7,7 +7,6 @@ import pytest
 
 from mlops_for_mle.pipelines.monitoring.checks import Metric, confirm, performance_limit
 from mlops_for_mle.pipelines.monitoring.counting import Rated
-from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation
 from tests.pipelines.monitoring.examples import (
     CONTRACT,
@@ -20,6 +19,7 @@ from tests.pipelines.monitoring.examples import (
     severe,
     widths,
     window,
+    with_options,
 )
 
 DRIFT = ("width", "population_stability_index")
@@ -134,9 +134,8 @@ def test_an_accuracy_below_its_limit_is_an_alarm_only_if_it_is_no_chance(times, 
 )
 def test_the_stricter_limit_counts(limit, tolerance, accuracy, rmse):
     performance = {"limit": limit, "tolerance": tolerance}
-    options = MonitoringOptions.model_validate({"performance": performance})
     for contract, expected in ((CONTRACT, accuracy), (LINE, rmse)):
-        found = performance_limit(reference(contract), options)
+        found = performance_limit(with_options(reference(contract), {"performance": performance}))
         assert found == (None if expected is None else pytest.approx(expected))
 
 

@@ -16,7 +16,7 @@ from mlops_for_mle.contract.rules import read_time
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.monitoring.counting import count_window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
-from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
+from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation, Reference
 from mlops_for_mle.pipelines.monitoring.retraining import labelled_rows
 from mlops_for_mle.releases.manifest import Release
 from tests.mixed import MIXED_CONTRACT, mixed_rows
@@ -117,10 +117,9 @@ def test_what_is_no_number_that_can_be_summed_counts_as_missing(database_url):
 
 def counted(url: str, release: Release, name: str, column: Column) -> Column:
     """Count one feature in the whole log of a release."""
-    reference = Reference(
-        release.manifest, {"": {name: column, "prediction": Column("answer", ())}}
-    )
-    return count_window(reference, prediction_log(url), MonitoringOptions())[""].columns[name]
+    columns = {name: column, "prediction": Column("answer", ())}
+    reference = Reference(release.manifest, MonitoringOptions(), {"": columns}, Expectation())
+    return count_window(reference, prediction_log(url))[""].columns[name]
 
 
 def test_categories_are_counted_by_their_texts_and_others_as_unknown(database_url):

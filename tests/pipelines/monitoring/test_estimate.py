@@ -51,17 +51,18 @@ def test_an_error_is_estimated_by_those_of_answers_alike():
 
     found = expect(Predictions(answers, None), truth, LINE, edges)
 
-    assert found is not None
     large = random.uniform(6, 10, 4000)
     expected = np.array(found.errors)[np.searchsorted(edges, large, side="right")].mean()
     errors = random.normal(0, 0.2 + large / 5) ** 2
     assert expected**0.5 == pytest.approx(errors.mean() ** 0.5, rel=0.05)
     # A bin without a validation row expects what all of them expect.
     alone = expect(Predictions(np.array([1.0]), None), np.array([3.0]), LINE, (5.0,))
-    assert alone is not None
     assert alone.errors == (4.0, 4.0)
     # Nor is anything expected of classes without probabilities.
-    assert expect(Predictions(np.array([0, 1]), None), np.array([0, 1]), SMALL_CONTRACT, ()) is None
+    assert (
+        expect(Predictions(np.array([0, 1]), None), np.array([0, 1]), SMALL_CONTRACT, ()).surplus
+        is None
+    )
 
 
 @pytest.mark.integration

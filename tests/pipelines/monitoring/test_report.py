@@ -5,7 +5,6 @@ import re
 from dataclasses import replace
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import Column
 from mlops_for_mle.pipelines.monitoring.report import compare_bins, write_report
 from tests.pipelines.monitoring.examples import (
@@ -36,7 +35,7 @@ def test_the_report_shows_every_area_and_escapes_every_name():
     }
     data = window(rated=rated(187, 13), columns=columns)
 
-    page = write_report(run(data, changed), changed, {"": data}, MonitoringOptions())
+    page = write_report(run(data, changed), changed, {"": data})
 
     assert "<script" not in page
     assert page.count("<figure") == 3
@@ -57,7 +56,7 @@ def test_a_category_without_any_value_has_a_figure_too():
     columns = {"shift": changed.columns["shift"], "prediction": ANSWERS}
     data = window(rated=rated(187, 13), columns=columns)
 
-    page = write_report(run(data, changed), changed, {"": data}, MonitoringOptions())
+    page = write_report(run(data, changed), changed, {"": data})
 
     assert page.count("<figure") == 2
 
@@ -74,6 +73,9 @@ def test_bins_are_named_by_their_borders_and_those_of_dates_by_dates():
     ]
     names = [name for name, *_ in compare_bins(hours, hours)]
     assert names == ["below 10-04 12:00", "from 10-04 12:00"]
+    # An edge beyond the last date, which stands for never.
+    never = Column("time", (253_402_467_802.2,), counts=(9, 0))
+    assert compare_bins(never, never)[0] == ("below 01-02 22:23", 1, 1)
     # Other classes have a bin where there are any.
     known = Column("class", (), categories=("yes", "no"), counts=(0, 3, 1))
     for others, expected in ((0, ["yes", "no"]), (1, ["other", "yes", "no"])):

@@ -180,6 +180,6 @@ def look(
     validated = snapshot if validation is None else validation
     deployed = Deployed(trained_on(release, snapshot), snapshot, validated)
     reference = describe_reference(deployed, monitoring)
-    windows = count_window(reference, prediction_log(database_url), monitoring)
-    run = judge(reference, windows, monitoring)
-    return Look(reference, windows, run, write_report(run, reference, windows, monitoring))
+    windows = count_window(reference, prediction_log(database_url))
+    run = judge(reference, windows)
+    return Look(reference, windows, run, write_report(run, reference, windows))

@@ -6,10 +6,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Literal
 
-import numpy as np
-
 from mlops_for_mle.pipelines.monitoring.counting import Window
-from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference, subject
 from mlops_for_mle.pipelines.monitoring.significance import (
     Estimate,
@@ -77,33 +74,32 @@ class MonitoringRun:
     metrics: tuple[Metric, ...] = ()
 
 
-def judge(
-    reference: Reference, windows: dict[str, Window], monitoring: MonitoringOptions
-) -> MonitoringRun:
+def judge(reference: Reference, windows: dict[str, Window]) -> MonitoringRun:
     """Look at everything, correct all tests together, and say in which state the release is.
 
     Parts are judged as the whole is, at most as a warning; their tests are corrected among
     themselves, so that the whole is judged as without them.
     """
-    whole, needed, significance = windows[""], monitoring.window, monitoring.significance
-    by_part = {part: list(_check(part, reference, windows[part], monitoring)) for part in windows}
-    quality = _check_data_quality(reference, whole, monitoring)
-    metrics = confirm([*by_part.pop(""), *quality], significance)
+    whole, needed = windows[""], reference.options.window
+    by_part = {part: list(_check(part, reference, windows[part])) for part in windows}
+    significance = reference.options.significance
+    metrics = confirm(by_part.pop(""), significance)
     segment_metrics = [
         replace(metric, severity="warning" if metric.is_alarm else "none")
         for metric in confirm(list(chain(*by_part.values())), significance)
     ]
-    alarms = [metric for metric in metrics if metric.is_alarm]
-    warnings = [metric for metric in metrics if metric.severity == "warning"]
-    reasons = [_sentence(metric, significance) for metric in (*alarms, *warnings)]
-    status: Status = "healthy"
-    if alarms:
-        status = "alarm"
-    elif warnings or any(metric.severity == "warning" for metric in segment_metrics):
-        status = "warning"
-    elif whole.row_count < needed.minimum_rows:
-        status = "insufficient"
-    if whole.row_count < needed.minimum_rows:
+    reasons = [
+        _sentence(metric, significance)
+        for severity in ("alarm", "warning")
+        for metric in metrics
+        if metric.severity == severity
+    ]
+    is_small = whole.row_count < needed.minimum_rows
+    status: Status = "insufficient" if is_small else "healthy"
+    severities = {metric.severity for metric in (*metrics, *segment_metrics)}
+    if severities != {"none"}:
+        status = "alarm" if "alarm" in severities else "warning"
+    if is_small:
         shortfall = f"{whole.row_count} of the {needed.minimum_rows} predictions that drift needs"
         reasons.append(f"Drift is not judged: {shortfall}.")
     elif not reasons:
@@ -147,11 +143,23 @@ def confirm(metrics: list[Metric], significance: float) -> list[Metric]:
     return judged
 
 
-def _check_data_quality(
-    reference: Reference, window: Window, monitoring: MonitoringOptions
-) -> Iterator[Metric]:
+def _check(part: str, reference: Reference, window: Window) -> Iterator[Metric]:
+    """Look at a part of the window, or at all of it and then at its data quality too."""
+    rows = subject("rows", reference.contract)
+    for metrics in (
+        [Metric("data_quality", rows, "row_count", window.row_count)],
+        _check_performance(reference, window),
+        _check_estimate(reference, window),
+        _check_drift(part, reference, window),
+        [] if part else _check_data_quality(reference, window),
+    ):
+        for metric in metrics:
+            yield replace(metric, segment=part)
+
+
+def _check_data_quality(reference: Reference, window: Window) -> Iterator[Metric]:
     """Look for missing and unknown values, and for predictions of the future."""
-    limits, rows, ahead = dict(monitoring.quality), window.row_count, window.ahead
+    limits, rows, ahead = dict(reference.options.quality), window.row_count, window.ahead
     future = Metric("data_quality", subject("rows", reference.contract), "future_count", ahead)
     message = f"{ahead} predictions are dated ahead of the database's clock and are not looked at"
     severity: Severity = "warning" if ahead else "none"
@@ -167,71 +175,56 @@ def _check_data_quality(
             # those that it lacks by chance: about the share of those that it has once (Good 1953).
             usual = column.missing if fault == "missing" else column.counts.count(1)
             limit = min(1.0, limit + usual / (sum(column.counts) + column.missing))
-            is_over = rows >= monitoring.window.minimum_rows and count / rows > limit
+            is_over = rows >= reference.options.window.minimum_rows and count / rows > limit
             measured = Metric("data_quality", name, f"{fault}_fraction", share, threshold=limit)
             message = f"{percent(share)} of the values of {name} {_FAULTS[fault]}"
             message += f" (at most {percent(limit)})"
             yield replace(measured, severity="alarm" if is_over else "none", message=message)
 
 
-def _check(
-    part: str, reference: Reference, window: Window, monitoring: MonitoringOptions
-) -> Iterator[Metric]:
-    """Look at a part of the window, or at all of it, in the same way."""
-    rows = subject("rows", reference.contract)
-    for metrics in (
-        [Metric("data_quality", rows, "row_count", window.row_count)],
-        _check_performance(reference, window, monitoring),
-        _check_estimate(reference, window, monitoring),
-        _check_drift(part, reference, window, monitoring),
-    ):
-        for metric in metrics:
-            yield replace(metric, segment=part)
-
-
-def _check_drift(
-    part: str, reference: Reference, window: Window, monitoring: MonitoringOptions
-) -> Iterator[Metric]:
+def _check_drift(part: str, reference: Reference, window: Window) -> Iterator[Metric]:
     """Compare each feature and the predictions with the reference."""
-    if window.row_count < monitoring.window.minimum_rows:
+    if window.row_count < reference.options.window.minimum_rows:
         return
-    options = monitoring.drift
+    options = reference.options.drift
     for name, column in reference.parts[part].items():
-        current, title = window.columns[name], f"feature {name}"
-        if name == reference.prediction:
-            title = f"the predicted {reference.contract.target.response_name}"
+        current = window.columns[name]
         # New rows have some category that is rare and not in the reference: `quality` limits these.
         first = 0 if column.is_number else 1
         comparison = compare(column.counts[first:], current.counts[first:])
-        severity: Severity = "warning" if comparison.index >= options.warning else "none"
-        if comparison.index >= options.alarm:
-            severity = "alarm"
+        index = comparison.index
         shift = (current.mean - column.mean) / column.scale if sum(current.counts) else None
-        index, change = comparison.index, _change(column, current, shift)
-        message = f"{title} has drifted: stability index {index:.2f}, {change}"
-        measured = Metric("drift", name, _INDEX, index, threshold=options.alarm, message=message)
+        measured = Metric("drift", name, _INDEX, index, threshold=options.alarm)
         # An ignored feature is shown, but is none of the run's tests.
         if name not in options.ignore:
-            measured = replace(measured, p_value=comparison.p_value, severity=severity)
+            title = f"feature {name}"
+            if name == reference.prediction:
+                title = f"the predicted {reference.contract.target.response_name}"
+            change = _change(column, current, shift)
+            message = f"{title} has drifted: stability index {index:.2f}, {change}"
+            severity: Severity = "warning" if index >= options.warning else "none"
+            if index >= options.alarm:
+                severity = "alarm"
+            measured = replace(
+                measured, p_value=comparison.p_value, severity=severity, message=message
+            )
         yield measured
         if column.is_number:
             yield Metric("drift", name, "mean_shift", shift)
 
 
-def _check_performance(
-    reference: Reference, window: Window, monitoring: MonitoringOptions
-) -> Iterator[Metric]:
+def _check_performance(reference: Reference, window: Window) -> Iterator[Metric]:
     """Measure the predictions by the labels that have arrived, where there are enough of them."""
     classes, count = reference.contract.target.classes, window.labelled_count
-    if count < monitoring.window.minimum_labelled:
+    if count < reference.options.window.minimum_labelled:
         return
-    prediction, limit = reference.prediction, performance_limit(reference, monitoring)
+    prediction, limit = reference.prediction, performance_limit(reference)
     yield Metric("performance", prediction, "labelled_count", count)
     if not classes:
         (sums,), scale = window.rated, reference.columns[prediction].scale
         mean, squares = sums.square * scale**2 / count, sums.fourth * scale**4 / count
         estimate = root_mean_square(count, mean, squares, limit)
-        yield _limited("performance", prediction, "rmse", estimate, limit, count)
+        yield _limited("performance", prediction, "rmse", estimate, count)
         yield Metric("performance", prediction, "mae", sums.absolute * scale / count)
         return
     from sklearn.metrics import f1_score, recall_score
@@ -239,7 +232,7 @@ def _check_performance(
     cells = window.rated
     correct = sum(cell.count for cell in cells if cell.predicted == cell.actual >= 0)
     estimate = proportion(correct, count, limit)
-    yield _limited("performance", prediction, "accuracy", estimate, limit, count)
+    yield _limited("performance", prediction, "accuracy", estimate, count)
     measured = {
         "y_true": [cell.actual for cell in cells],
         "y_pred": [cell.predicted for cell in cells],
@@ -255,30 +248,27 @@ def _check_performance(
             yield Metric("performance", classes[position].label, "recall", recall)
 
 
-def _check_estimate(
-    reference: Reference, window: Window, monitoring: MonitoringOptions
-) -> Iterator[Metric]:
+def _check_estimate(reference: Reference, window: Window) -> Iterator[Metric]:
     """Judge how good the predictions are expected to be."""
     expectation, expected, rows = reference.expectation, window.expected, window.row_count
-    if expectation is None or expected is None or rows < monitoring.window.minimum_rows:
+    if expected is None or rows < reference.options.window.minimum_rows:
         return
-    prediction, limit = reference.prediction, performance_limit(reference, monitoring)
+    name, limit = "estimated_accuracy", performance_limit(reference)
     # Validation rows are a sample, too, so an estimate is as sure as so many labels would be.
     effective_labels = 1 / (1 / rows + 1 / expectation.row_count)
     if expectation.errors:
-        squares = expected**2 * (1 + expectation.variation**2)
+        name, squares = "estimated_rmse", expected**2 * (1 + expectation.variation**2)
         estimate = root_mean_square(effective_labels, expected, squares, limit)
-        yield _limited("estimate", prediction, "estimated_rmse", estimate, limit, rows)
-        return
-    expected = min(1.0, max(0.0, expected))
-    estimate = proportion(round(expected * effective_labels), round(effective_labels), limit)
-    estimate = estimate._replace(value=expected)
-    yield _limited("estimate", prediction, "estimated_accuracy", estimate, limit, rows)
+    else:
+        expected = min(1.0, max(0.0, expected))
+        estimate = proportion(round(expected * effective_labels), round(effective_labels), limit)
+        estimate = estimate._replace(value=expected)
+    yield _limited("estimate", reference.prediction, name, estimate, rows)
 
 
-def performance_limit(reference: Reference, monitoring: MonitoringOptions) -> float | None:
+def performance_limit(reference: Reference) -> float | None:
     """The least accuracy or the largest RMSE, stricter of the fixed limit and validation's."""
-    options, validated = monitoring.performance, reference.manifest.metrics
+    options, validated = reference.options.performance, reference.manifest.metrics
     limits = [] if options.limit is None else [options.limit]
     if reference.contract.target.classes:
         if options.tolerance is not None:
@@ -297,20 +287,14 @@ def percent(share: float | None) -> str:
 def _worst_segment(metrics: list[Metric]) -> list[str]:
     """A sentence on it: by labels where there are enough, else as estimated, else by its drift."""
     for name in ("accuracy", "rmse", "estimated_accuracy", "estimated_rmse", _INDEX):
-        candidates = [
-            (metric.value, metric)
-            for metric in metrics
-            if metric.metric == name
-            and metric.value is not None
-            # That of an ignored feature is none of the tests.
-            and not (name == _INDEX and metric.p_value is None)
-        ]
+        # There is no message on an ignored feature.
+        candidates = [metric for metric in metrics if metric.metric == name and metric.message]
         if candidates:
             choose = min if name.endswith("accuracy") else max
-            value, worst = choose(candidates, key=lambda candidate: candidate[0])
+            worst = choose(candidates, key=lambda metric: metric.value or 0.0)
             finding = worst.message
             if name == _INDEX:
-                finding = f"stability index {value:.2f} of {worst.subject}"
+                finding = f"stability index {worst.value:.2f} of {worst.subject}"
             return [f"The worst segment is {worst.segment}: {finding}."]
     return []
 
@@ -331,27 +315,22 @@ def _change(column: Column, current: Column, shift: float | None) -> str:
     if column.is_number:
         where = "above" if shift > 0 else "below"
         return f"its mean is {abs(shift):.2f} standard deviations {where} the training data's"
-    before, now = (
-        np.array(sample.counts) / max(1, sum(sample.counts)) for sample in (column, current)
+    shares = zip(column.categories, column.shares[1:], current.shares[1:], strict=True)
+    name, before, now = max(
+        shares, key=lambda share: abs(share[2] - share[1]), default=("nothing", 0.0, 0.0)
     )
-    changes = np.abs(now - before)
-    changes[0] = 0
-    largest = int(np.argmax(changes))
-    name = ("what training has not seen", *column.categories)[largest]
-    return f"{name} makes up {100 * now[largest]:.3g} % instead of {100 * before[largest]:.3g} %"
+    return f"{name} makes up {percent(now)} instead of {percent(before)}"
 
 
-def _limited(
-    area: Area, prediction: str, metric: str, estimate: Estimate, limit: float | None, count: int
-) -> Metric:
+def _limited(area: Area, prediction: str, metric: str, estimate: Estimate, count: int) -> Metric:
     """A measure of performance that must not be worse than its limit, if it has one."""
+    value, lower, upper, limit, _ = estimate
     is_accuracy = metric.endswith("accuracy")
-    value, lower, upper, p_value = estimate
     is_worse = limit is not None and (value < limit if is_accuracy else value > limit)
     live, labelled = ("live ", "labelled ") if area == "performance" else ("", "")
     interval = f"{value:.4g} ({lower:.4g} to {upper:.4g})"
     message = f"{live}{metric.replace('_', ' ')} is {interval} on {count} {labelled}predictions"
     if is_worse:
         message += f", {'below' if is_accuracy else 'above'} {limit:.4g}"
-    measured = Metric(area, prediction, metric, value, lower, upper, limit, p_value)
-    return replace(measured, severity="alarm" if is_worse else "none", message=message)
+    severity: Severity = "alarm" if is_worse else "none"
+    return Metric(area, prediction, metric, *estimate, severity=severity, message=message)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, SegmentOptions
-from mlops_for_mle.pipelines.monitoring.reference import LARGEST, Column, Expectation, Reference
+from mlops_for_mle.pipelines.monitoring.options import SegmentOptions
+from mlops_for_mle.pipelines.monitoring.reference import LARGEST, Column, Reference
 
-# Gives the rows of each statement, which comes with its parameters; all see the same moment.
-PredictionLog = Callable[[list[tuple[str, dict[str, Any]]]], list[Sequence[Any]]]
+# Takes parameters and statements; gives the rows of each statement, which all see the same moment.
+PredictionLog = Callable[..., list[Sequence[Any]]]
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,6 @@ class Window:
         return sum(group.count for group in self.rated)
 
 
-# The bucket of what is in no bin.
-_MISSING = -1
-
 # The calendar dates and times of ISO 8601 that the API takes; without an offset they are UTC.
 _HOUR, _MINUTE = "([01][0-9]|2[0-3])", "([0-5][0-9])"
 _ISO = (
@@ -90,7 +87,7 @@ FROM predictions WHERE {_WINDOW} GROUP BY 1
 # once; so would a subquery that is not repeated, but Postgres would not work in parallel then.
 _COLUMNS = f"""
 SELECT {{segment}} AS segment, position,
-       coalesce(width_bucket(number, edges), {_MISSING}) AS bucket,
+       width_bucket(number, edges) AS bucket,
        count(*) AS rows, sum((number - mean) / scale) AS sum
 FROM predictions
 CROSS JOIN LATERAL unnest(ARRAY[{{values}}]) WITH ORDINALITY AS value(number, position)
@@ -99,8 +96,7 @@ JOIN jsonb_to_recordset(CAST(:columns AS jsonb))
 WHERE {_WINDOW} GROUP BY 1, 2, 3
 """
 _RATED = f"""
-SELECT segment, min(answered_at) AS labelled_from, max(answered_at) AS labelled_to,
-       count(*) AS count, {{rated}}
+SELECT segment, min(answered_at) AS labelled_from, max(answered_at) AS labelled_to, {{rated}}
 FROM (
     SELECT {{segment}} AS segment, predictions.created_at AS answered_at, prediction,
            {{target}} AS target
@@ -111,27 +107,34 @@ GROUP BY segment, predicted, actual
 """
 _COUNTS = (_OVERVIEW, _COLUMNS, _RATED)
 _POSITION = "coalesce(array_position(CAST(:codes AS float8[]), {}), 0) - 1 AS {}"
-_CLASSES = f"{_POSITION.format('prediction', 'predicted')}, {_POSITION.format('target', 'actual')}"
+_CLASSES = f"""
+{_POSITION.format("prediction", "predicted")}, {_POSITION.format("target", "actual")}, count(*)
+"""
 # A label was given under the contract that was served then, whose text classes may have stood in
 # another order or had other names.
 _POSITION_OF_LABEL = "coalesce(array_position(CAST(:names AS text[]), feedback.label) - 1, target)"
 # Bounded, so that fourth powers stay within a double's range.
 _ERROR = "least(greatest((prediction - target) / :scale, -1e50), 1e50)"
 _ERRORS = f"""
--1 AS predicted, -1 AS actual,
-sum(abs({_ERROR})) AS absolute, sum({_ERROR} ^ 2) AS square, sum({_ERROR} ^ 4) AS fourth
+-1 AS predicted, -1 AS actual, count(*), sum(abs({_ERROR})), sum({_ERROR} ^ 2), sum({_ERROR} ^ 4)
+"""
+# What is expected of a prediction by an ``Expectation``.
+_EXPECTED_CORRECT = """
+probabilities[array_position(CAST(:codes AS float8[]), prediction)] + CAST(:surplus AS float8)
+"""
+_EXPECTED_ERROR = """
+(CAST(:errors AS float8[]))[width_bucket(prediction, CAST(:edges AS float8[])) + 1]
 """
 
 
-def count_window(
-    reference: Reference, prediction_log: PredictionLog, monitoring: MonitoringOptions
-) -> dict[str, Window]:
+def count_window(reference: Reference, prediction_log: PredictionLog) -> dict[str, Window]:
     """Count the newest predictions of the deployed release into the bins of ``Reference.parts``.
 
     Predictions of other releases do not count, nor those that are dated in the future.
     """
-    options, columns = monitoring.window, reference.columns
-    target, prediction = reference.contract.target, columns[reference.prediction]
+    options, columns = reference.options.window, reference.columns
+    target, expectation = reference.contract.target, reference.expectation
+    prediction = columns[reference.prediction]
     parameters: dict[str, Any] = {
         "contract": reference.contract.name,
         "release": reference.manifest.release,
@@ -140,47 +143,41 @@ def count_window(
         "codes": [float(code) for code in target.class_codes],
         "names": [*target.labels.values()],
         "scale": prediction.scale,
+        "edges": [*prediction.edges],
+        "errors": [*expectation.errors],
+        "surplus": expectation.surplus,
         "iso": _ISO,
     }
     expressions, column_facts = {}, []
     for position, (name, column) in enumerate(columns.items(), start=1):
         parameters |= {f"name{position}": name, f"categories{position}": [*column.categories]}
-        expressions[name] = _value_sql(column, f"name{position}", f"categories{position}")
+        expressions[name] = _value_sql(column, position)
         column_facts.append({"position": position, **vars(column)})
-    expected, expected_parameters = _expected_sql(reference.expectation, prediction)
-    parameters |= expected_parameters | {"columns": json.dumps(column_facts)}
-    [[(now, ahead)]] = prediction_log([(_NOW, parameters)])
+    parameters["columns"] = json.dumps(column_facts)
+    [[(now, ahead)]] = prediction_log(parameters, _NOW)
     until = min(options.until or now, now)
     since = "-infinity" if options.hours is None else until - timedelta(hours=options.hours)
     parameters |= {"since": since, "until": until}
     newest = ""
     if options.rows is not None:
         newest = f"{_NEWEST} LIMIT {options.rows}"
-        [first_rows] = prediction_log([(_BEGIN, parameters | {"skipped": options.rows - 1})])
+        [first_rows] = prediction_log(parameters | {"skipped": options.rows - 1}, _BEGIN)
         for first in first_rows:
             parameters |= {"first_at": first.created_at, "first_id": first.prediction_id}
-    segments = [("0", {0: ""})]
-    for option, names in reference.segments:
-        segments.append((_segment_sql(option, expressions[option.feature]), names))
-    statements = [
-        statement.format(
-            segment=segment,
-            expected=expected,
-            values=", ".join(expressions.values()),
-            newest=newest,
-            target=_POSITION_OF_LABEL if target.has_text_classes else "target",
-            rated=_CLASSES if target.classes else _ERRORS,
-        )
-        for segment, _ in segments
-        for statement in _COUNTS
-    ]
-    results = iter(prediction_log([(statement, parameters) for statement in statements]))
     windows = {}
-    for _, names in segments:
-        counts = [next(results) for _ in _COUNTS]
+    for option, names in ((None, {0: ""}), *reference.segments):
+        clauses = {
+            "segment": _segment_sql(option, expressions),
+            "expected": _EXPECTED_CORRECT if target.classes else _EXPECTED_ERROR,
+            "values": ", ".join(expressions.values()),
+            "newest": newest,
+            "target": _POSITION_OF_LABEL if target.has_text_classes else "target",
+            "rated": _CLASSES if target.classes else _ERRORS,
+        }
+        results = prediction_log(parameters, *(counts.format(**clauses) for counts in _COUNTS))
         for key, name in names.items():
-            part_counts = ([row for row in rows if row.segment == key] for rows in counts)
-            windows[name] = _window(columns, *part_counts)
+            part = ([row for row in rows if row.segment == key] for rows in results)
+            windows[name] = _window(columns, *part)
     whole = windows[""]
     # Without predictions, it ends where they were looked for, or it would count as the newest.
     return windows | {"": replace(whole, ahead=ahead, window_to=whole.window_to or until)}
@@ -189,64 +186,52 @@ def count_window(
 def _window(
     columns: Mapping[str, Column], overview: list[Any], buckets: list[Any], rated: list[Any]
 ) -> Window:
-    window = Window(
+    # There is no row where there is no prediction.
+    count, begin, end, expected = overview[0][1:] if overview else (0, None, None, None)
+    return Window(
         columns={
             name: _with_counts(column, [row for row in buckets if row.position == position])
             for position, (name, column) in enumerate(columns.items(), start=1)
         },
-        rated=tuple(
-            Rated(**{field: getattr(row, field) for field in row._fields[3:]}) for row in rated
-        ),
+        row_count=count,
+        window_from=begin,
+        window_to=end,
+        expected=expected,
+        rated=tuple(Rated(*row[3:]) for row in rated),
         labelled_from=min((row.labelled_from for row in rated), default=None),
         labelled_to=max((row.labelled_to for row in rated), default=None),
     )
-    # There is no row where there is no prediction.
-    for row in overview:
-        window = replace(window, **{field: getattr(row, field) for field in row._fields[1:]})
-    return window
 
 
 def _with_counts(column: Column, rows: Sequence[Any]) -> Column:
     counts = {row.bucket: row.rows for row in rows}
-    present = [row for row in rows if row.bucket >= 0]
-    total = sum(row.rows for row in present)
+    missing, total = counts.pop(None, 0), sum(row.sum or 0.0 for row in rows)
     return replace(
         column,
         counts=tuple(counts.get(number, 0) for number in range(len(column.edges) + 1)),
-        missing=counts.get(_MISSING, 0),
-        mean=column.mean + column.scale * sum(row.sum for row in present) / max(1, total),
+        missing=missing,
+        mean=column.mean + column.scale * total / max(1, sum(counts.values())),
     )
 
 
-def _expected_sql(
-    expectation: Expectation | None, prediction: Column
-) -> tuple[str, dict[str, Any]]:
-    """SQL of how good a prediction is expected to be by an ``Expectation``, and its parameters."""
-    if expectation is None:
-        return "CAST(NULL AS float8)", {}
-    if expectation.errors:
-        bin_number = "width_bucket(prediction, CAST(:edges AS float8[])) + 1"
-        parameters = {"edges": [*prediction.edges], "expected_errors": [*expectation.errors]}
-        return f"(CAST(:expected_errors AS float8[]))[{bin_number}]", parameters
-    probability = "probabilities[array_position(CAST(:codes AS float8[]), prediction)]"
-    return f"{probability} + CAST(:surplus AS float8)", {"surplus": expectation.surplus}
-
-
-def _segment_sql(option: SegmentOptions, number: str) -> str:
-    """SQL of the number of a row's part, the key in ``Reference.segments``."""
+def _segment_sql(option: SegmentOptions | None, expressions: Mapping[str, str]) -> str:
+    """SQL of the number of a row's part, the key in ``Reference.segments``; 0 without segments."""
+    if option is None:
+        return "0"
+    number = expressions[option.feature]
     if option.by is not None:
         part = "isodow" if option.by == "weekday" else option.by
         number = f"extract({part} FROM to_timestamp({number}) AT TIME ZONE 'UTC')"
     return f"CAST({number} AS float8)"
 
 
-def _value_sql(column: Column, name: str, categories: str) -> str:
+def _value_sql(column: Column, position: int) -> str:
     """SQL that reads a value as a number; null where there is none of this kind."""
     if column.kind == "class":
         return "coalesce(array_position(CAST(:codes AS float8[]), prediction), 0)"
     if column.kind == "answer":
         return f"CASE WHEN abs(prediction) < {LARGEST} THEN prediction END"
-    value = f"(features -> CAST(:{name} AS text))"
+    value = f"(features -> CAST(:name{position} AS text))"
     number, text = f"CAST({value} AS numeric)", f"({value} #>> CAST(ARRAY[] AS text[]))"
     json_type = f"jsonb_typeof({value})"
     if column.kind == "time":
@@ -255,7 +240,7 @@ def _value_sql(column: Column, name: str, categories: str) -> str:
         # 3 and 3.0 are one category.
         shortest = f"CAST(trim_scale({number}) AS text)"
         category = f"CASE {json_type} WHEN 'number' THEN {shortest} ELSE {text} END"
-        index = f"coalesce(array_position(CAST(:{categories} AS text[]), {category}), 0)"
+        index = f"coalesce(array_position(CAST(:categories{position} AS text[]), {category}), 0)"
         cases = f"WHEN 'string' THEN {index} WHEN 'number' THEN {index} WHEN 'boolean' THEN {index}"
     else:
         # Postgres takes for no float8 what is as small as 1e-400.

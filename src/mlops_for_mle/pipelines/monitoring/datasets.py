@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ import pandas as pd
 from sqlalchemy import Connection, RowMapping, Table, func, insert, select, text, update
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.database.engine import lock
+from mlops_for_mle.database.engine import hold, lock
 from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs, retraining_decisions
 from mlops_for_mle.errors import NotCalledForError, UserError
 from mlops_for_mle.pipelines.dataset import ContractDataset
@@ -67,18 +68,6 @@ _WINDOWS_BY_KIND: dict[Kind, str] = {
     "windows": _WINDOWS.format(name="window", condition="status <> 'insufficient'"),
     "labelled windows": _WINDOWS.format(name="labelled", condition=_HAS_LABELS),
 }
-# A decision is free where no run has taken it up, or that run has ended: hooks.ProjectHooks holds
-# the lock of a run as long as it goes on. While one goes on nobody takes up a later decision, so it
-# is the run of the last one; those of thousands that failed would be more locks than there may be.
-_TAKE_UP = """
-UPDATE retraining_decisions SET run_id = :run WHERE id = :id AND acted_at IS NULL AND NOT EXISTS (
-    SELECT FROM (
-        SELECT run_id FROM retraining_decisions
-        WHERE contract = :contract AND acted_at IS NULL AND run_id <> :run
-        ORDER BY id DESC LIMIT 1
-    ) AS taken WHERE NOT pg_try_advisory_xact_lock(hashtextextended('run ' || taken.run_id, 0))
-)
-"""
 _REPORT = """
 INSERT INTO monitoring_reports (contract, html) VALUES (:contract, :html)
 ON CONFLICT (contract) DO UPDATE SET html = excluded.html
@@ -121,11 +110,11 @@ class PredictionLogDataset(ContractDataset):
         """Give the function that runs statements; nothing is read yet."""
         return self._query
 
-    def _query(self, statements: list[tuple[str, dict[str, Any]]]) -> list[Sequence[Any]]:
+    def _query(self, parameters: dict[str, Any], *statements: str) -> list[Sequence[Any]]:
         # All statements see the same rows, whatever is written meanwhile.
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         with self._engine.connect().execution_options(**options) as connection:
-            return [connection.execute(text(sql), values).all() for sql, values in statements]
+            return [connection.execute(text(sql), parameters).all() for sql in statements]
 
 
 class MonitoringRunDataset(ContractDataset):
@@ -169,10 +158,6 @@ class MonitoringReportDataset(ContractDataset):
             connection.execute(text(_REPORT), {"contract": self._contract.name, "html": data})
         _LOGGER.info("report: %s", self._filepath)
 
-    def load(self) -> str:
-        """The report that was written last."""
-        return self._filepath.read_text("utf-8")
-
 
 class MonitoringHistoryDataset(ContractDataset):
     """What monitoring has found of the newest release since a retraining was last acted on."""
@@ -212,18 +197,22 @@ class OpenDecisionDataset(ContractDataset):
         import mlflow
 
         run_id, name = mlflow.active_run().info.run_id, self._contract.name
-        decisions = (retraining_decisions, RetrainingDecision, self._contract)
+        table = retraining_decisions
         with self._engine.begin() as connection:
+            newest = partial(_newest, connection, table, RetrainingDecision, self._contract)
             lock(connection, f"retraining of {name}")
-            taken_up = _newest(connection, *decisions, retraining_decisions.c.run_id == run_id)
-            if taken_up is not None:
-                return taken_up
-            served = deployments.current(connection, name)
-            newest = _newest(connection, *decisions)
-            decision = require_open(newest, served)
-            parameters = {"contract": name, "run": run_id, "id": decision.id}
-            if not connection.execute(text(_TAKE_UP), parameters).rowcount:
-                raise NotCalledForError(f"Another run retrains {name} already.")
+            if own := newest(table.c.run_id == run_id):
+                return own
+            # While a run goes on, hooks.ProjectHooks holds its lock, and nobody takes up a later
+            # decision. So it is the run of the last one; those of thousands may have failed.
+            if last := newest(table.c.run_id.is_not(None), table.c.acted_at.is_(None)):
+                held = hold(self._url, f"run {last.run_id}")
+                if held is None:
+                    raise NotCalledForError(f"Another run retrains {name} already.")
+                held.close()
+            decision = require_open(newest(), deployments.current(connection, name))
+            taken_up = update(table).where(table.c.id == decision.id).values(run_id=run_id)
+            connection.execute(taken_up)
             return replace(decision, run_id=run_id)
 
     def save(self, data: RetrainingDecision) -> None:

@@ -20,15 +20,13 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
 
 def create_pipeline() -> Pipeline:
     """The deployed release and its predictions to a recorded run, a report and a decision."""
-    options = "params:monitoring"
-    report = ["monitoring_runs", "reference", "window", options]
     history = ["monitoring_runs", "monitoring_history", "params:retraining"]
     return Pipeline(
         [
-            _node(describe_reference, ["deployed_release", options], "reference"),
-            _node(count_window, ["reference", "prediction_log", options], "window"),
-            _node(judge, ["reference", "window", options], "monitoring_runs"),
-            _node(write_report, report, "monitoring_report"),
+            _node(describe_reference, ["deployed_release", "params:monitoring"], "reference"),
+            _node(count_window, ["reference", "prediction_log"], "window"),
+            _node(judge, ["reference", "window"], "monitoring_runs"),
+            _node(write_report, ["monitoring_runs", "reference", "window"], "monitoring_report"),
             _node(summarise, ["monitoring_runs"], "summary"),
             _node(decide_on_retraining, history, "retraining_decision"),
         ],

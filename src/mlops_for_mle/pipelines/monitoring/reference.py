@@ -53,6 +53,11 @@ class Column:
         """Whether its bins have an order."""
         return self.kind not in ("category", "class")
 
+    @property
+    def shares(self) -> list[float]:
+        """Of all values, those in each bin."""
+        return [count / max(1, sum(self.counts)) for count in self.counts]
+
     def holding(self, numbers: Numbers) -> "Column":
         """The same bins with these values; NaN is missing."""
         present = numbers[np.abs(numbers) < LARGEST]
@@ -70,14 +75,15 @@ class Expectation(NamedTuple):
     """How good predictions are expected to be before their labels are known, by validation rows.
 
     Attributes:
-        surplus: How much more often classes are right than their probabilities say.
+        surplus: How much more often classes are right than their probabilities say; None without
+            probabilities, so that nothing is expected.
         errors: The mean squared error of numbers, by the bin of the prediction that they fall
             into; empty for classes.
         variation: The standard deviation of single squared errors, in units of their mean.
     """
 
-    row_count: int
-    surplus: float = 0.0
+    row_count: int = 0
+    surplus: float | None = None
     errors: tuple[float, ...] = ()
     variation: float = 0.0
 
@@ -86,14 +92,16 @@ class Expectation(NamedTuple):
 class Reference:
     """What a window is compared with: the features and predictions of the release's snapshot.
 
-    ``parts`` has the columns by name, the prediction last: of all rows by the empty name, and of
-    those rows alone that belong to a part of a segment by its name. ``segments`` has the parts'
-    names by number: the position of a category, from 1, or what Postgres' ``extract`` gives.
+    ``options`` say how it is compared. ``parts`` has the columns by name, the prediction last: of
+    all rows by the empty name, and of those rows alone that belong to a part of a segment by its
+    name. ``segments`` has the parts' names by number: the position of a category, from 1, or what
+    Postgres' ``extract`` gives.
     """
 
     manifest: Manifest
+    options: MonitoringOptions
     parts: dict[str, dict[str, Column]]
-    expectation: Expectation | None = None
+    expectation: Expectation
     segments: tuple[tuple[SegmentOptions, dict[int, str]], ...] = ()
 
     @property
@@ -128,11 +136,7 @@ def subject(name: str, contract: Contract) -> str:
 
 
 def describe_reference(deployed: Deployed, monitoring: MonitoringOptions) -> Reference:
-    """Describe the rows that the deployed release was trained on, and its predictions for them.
-
-    Raises:
-        ConfigurationError: A segment does not fit the contract.
-    """
+    """Describe the rows that the deployed release was trained on, and its predictions for them."""
     release, snapshot, validation = deployed
     manifest, contract = release.manifest, release.manifest.contract
     predictor, target = load(release), contract.target
@@ -149,10 +153,7 @@ def describe_reference(deployed: Deployed, monitoring: MonitoringOptions) -> Ref
 
     segments, masks = [], {"": np.full(len(snapshot), fill_value=True)}
     for option in monitoring.segments:
-        if option.feature not in contract.features:
-            features = ", ".join(contract.features)
-            raise ConfigurationError(f"monitoring.segments: {option.feature} is none of {features}")
-        names, keys = _divide(option, *columns[option.feature])
+        names, keys = _divide(option, columns)
         segments.append((option, names))
         masks |= {name: keys == key for key, name in names.items()}
     parts = {
@@ -162,7 +163,7 @@ def describe_reference(deployed: Deployed, monitoring: MonitoringOptions) -> Ref
     predictions = predictor.predict(encode_rows(validation, contract))
     truth = encode_target(validation[target.column].tolist(), target)
     expectation = expect(predictions, truth, contract, prediction.edges)
-    return Reference(manifest, parts, expectation, tuple(segments))
+    return Reference(manifest, monitoring, parts, expectation, tuple(segments))
 
 
 def read_feature(feature: Feature, values: "pd.Series[Any]") -> tuple[Column, Numbers]:
@@ -201,8 +202,8 @@ def bin_edges(values: Numbers) -> tuple[float, ...]:
 
 def expect(
     predictions: Predictions, truth: npt.NDArray[Any], contract: Contract, edges: tuple[float, ...]
-) -> Expectation | None:
-    """How good predictions are, learned from validation rows; None without probabilities.
+) -> Expectation:
+    """How good predictions are, learned from validation rows.
 
     The accuracy of other rows is that of the validation rows, plus what the mean probability of the
     answered classes differs by (difference of confidences, Guillory et al. 2021). So probabilities
@@ -210,7 +211,7 @@ def expect(
     """
     if contract.target.classes:
         if predictions.probabilities is None:
-            return None
+            return Expectation()
         class_indices = np.searchsorted(contract.target.class_codes, predictions.values)
         confidences = predictions.probabilities[np.arange(len(class_indices)), class_indices]
         accuracy = (predictions.values == truth).mean()
@@ -225,22 +226,22 @@ def expect(
 
 
 def _divide(
-    option: SegmentOptions, column: Column, numbers: Numbers
+    option: SegmentOptions, columns: dict[str, tuple[Column, Numbers]]
 ) -> tuple[dict[int, str], Numbers]:
     """The names of the largest parts of the reference by a feature, and each row's number."""
     name, by = option.feature, option.by
-    if column.kind == "category" and by is None:
-        keys = numbers
-    elif column.kind == "time" and by is not None:
-        index = pd.DatetimeIndex((numbers * 1e6).astype("datetime64[us]"))
+    kind = columns[name][0].kind if name in columns else None
+    if (kind, by is None) not in (("category", True), ("time", False)):
+        raise ConfigurationError(
+            f"monitoring.segments: {name} must be a category of the contract, or a date or time by "
+            f"its year, quarter, month, weekday or hour: {{feature: {name}, by: month}}"
+        )
+    column, keys = columns[name]
+    if by is not None:
+        index = pd.DatetimeIndex((keys * 1e6).astype("datetime64[us]"))
         # From Monday, which is 1 in Postgres.
         calendar = index.day_of_week + 1 if by == "weekday" else getattr(index, by)
         keys = calendar.to_numpy(np.float64)
-    else:
-        raise ConfigurationError(
-            f"monitoring.segments: {name} must be a category, or a date or time by its year, "
-            f"quarter, month, weekday or hour: {{feature: {name}, by: month}}"
-        )
     largest = pd.Series(keys).value_counts().index[:_MOST_PARTS].astype(int)
     names = {
         key: f"{name} {by}={key}" if by else f"{name}={column.categories[key - 1]}"

@@ -1,12 +1,12 @@
 """What people are told of a run: a few lines, and one HTML document that needs nothing else."""
 
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun, percent
 from mlops_for_mle.pipelines.monitoring.counting import Window
-from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
 from mlops_for_mle.pipelines.monitoring.significance import CONFIDENCE
 
@@ -14,12 +14,7 @@ _TEMPLATE = Path(__file__).with_name("report.html")
 _TWO_DAYS = 2 * 86_400.0
 
 
-def write_report(
-    run: MonitoringRun,
-    reference: Reference,
-    windows: dict[str, Window],
-    monitoring: MonitoringOptions,
-) -> str:
+def write_report(run: MonitoringRun, reference: Reference, windows: dict[str, Window]) -> str:
     """Write a recorded run for people, as HTML."""
     from jinja2 import Environment
 
@@ -31,7 +26,6 @@ def write_report(
         run=run,
         reference=reference,
         window=windows[""],
-        options=monitoring,
         confidence=CONFIDENCE,
         compare_bins=compare_bins,
         quantity=quantity,
@@ -67,20 +61,13 @@ def summarise(run: MonitoringRun) -> str:
 
 def compare_bins(column: Column, current: Column) -> list[tuple[str, float, float]]:
     """Each bin for people, and its share of the reference and of the window; others if any."""
-    before, now = (
-        [count / max(1, sum(sample.counts)) for count in sample.counts]
-        for sample in (column, current)
-    )
-    if not column.is_number:
-        names = ["other", *column.categories]
-    else:
+    names = ["other", *column.categories]
+    if column.is_number:
         edges = [_edge(column, edge) for edge in column.edges]
         between = [f"{low} to {high}" for low, high in pairwise(edges)]
         names = [f"below {edges[0]}", *between, f"from {edges[-1]}"] if edges else ["all"]
-    bins = list(zip(names, before, now, strict=True))
-    # A category that is missing in every row has no other bin.
-    is_shown = column.is_number or before[0] or now[0] or not column.categories
-    return bins if is_shown else bins[1:]
+    bins = list(zip(names, column.shares, current.shares, strict=True))
+    return bins if column.is_number or any(bins[0][1:]) else bins[1:]
 
 
 def quantity(metric: str, value: float | None) -> str:
@@ -93,5 +80,8 @@ def quantity(metric: str, value: float | None) -> str:
 def _edge(column: Column, value: float) -> str:
     if column.kind != "time":
         return f"{value:.6g}"
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=value)
-    return moment.strftime("%Y-%m-%d" if column.scale > _TWO_DAYS else "%m-%d %H:%M")
+    # Years of `datetime` end where those of a feature may, and an edge may lie beyond its values.
+    moment = np.datetime64(int(value), "s")
+    if column.scale > _TWO_DAYS:
+        return str(moment.astype("datetime64[D]"))
+    return str(moment.astype("datetime64[m]"))[-11:].replace("T", " ")

@@ -127,7 +127,7 @@ def labelled_rows(
     """
     since, limit = decision.evidence_from or "-infinity", retraining.rows.maximum_labelled
     parameters = {"contract": contract.name, "since": since, "most": limit}
-    [newest_first] = prediction_log([(_LABELLED_ROWS, parameters)])
+    [newest_first] = prediction_log(parameters, _LABELLED_ROWS)
     rows, target = newest_first[::-1], contract.target
     columns = {name: [row.features.get(name) for row in rows] for name in contract.columns}
     columns[target.column] = [row.target for row in rows]
@@ -180,9 +180,9 @@ def admit_champion(decision: RetrainingDecision, champion: Champion | None) -> C
 
     Nothing is an empty tuple, since Kedro hands on no None.
     """
-    if champion and _is_trained_for(champion, decision):
-        return () if _is_superseded(decision, champion.served) else champion
-    return ()
+    if champion is None or champion.manifest.run_id != decision.run_id:
+        return ()
+    return () if _is_superseded(decision, champion.served) else champion
 
 
 def conclude_decision(
@@ -194,7 +194,7 @@ def conclude_decision(
     outcome = "the candidate was rejected"
     if len(deployed):
         outcome = f"version {deployed['model_version'].iloc[0]} was promoted"
-    elif champion and _is_trained_for(champion, decision):
+    elif champion and champion.manifest.run_id == decision.run_id:
         outcome = f"version {champion.manifest.version} was promoted"
         outcome += "; not deployed, since another release was put in service meanwhile"
     return replace(decision, outcome=outcome)
@@ -203,8 +203,3 @@ def conclude_decision(
 def _is_superseded(decision: RetrainingDecision, served: Deployment | None) -> bool:
     """Whether a release was put in service after the decision, which was made of another one."""
     return bool(served and decision.created_at and served.created_at > decision.created_at)
-
-
-def _is_trained_for(champion: Champion, decision: RetrainingDecision) -> bool:
-    """Whether it was trained by the run that has taken up the decision."""
-    return champion.manifest.run_id == decision.run_id

@@ -35,11 +35,12 @@ class Comparison:
 
 
 class Estimate(NamedTuple):
-    """A value with its interval, and the p-value of it being no worse than a limit."""
+    """A value with its interval, and the p-value of it being no worse than its limit."""
 
     value: float
     lower: float
     upper: float
+    limit: float | None
     p_value: float | None
 
 
@@ -87,7 +88,7 @@ def proportion(successes: int, trials: int, limit: float | None) -> Estimate:
     p_value = None
     if limit is not None:
         p_value = float(binomtest(successes, trials, limit, alternative="less").pvalue)
-    return Estimate(successes / trials, float(interval.low), float(interval.high), p_value)
+    return Estimate(successes / trials, float(interval.low), float(interval.high), limit, p_value)
 
 
 def root_mean_square(count: float, mean: float, squares: float, limit: float | None) -> Estimate:
@@ -102,4 +103,4 @@ def root_mean_square(count: float, mean: float, squares: float, limit: float | N
     if limit is not None:
         excess = mean - limit**2
         p_value = NormalDist().cdf(-excess / error) if error > 0 else float(excess <= 0)
-    return Estimate(value, lower, upper, p_value)
+    return Estimate(value, lower, upper, limit, p_value)
