@@ -187,6 +187,13 @@ def test_errors_of_a_regression_are_measured_with_their_intervals(database_url):
     assert severe(seen.run, "alarm") == {("prediction", "rmse"), ("prediction", "estimated_rmse")}
     # The rows are those of the reference.
     assert metric(seen.run, "prediction", "estimated_rmse").value == pytest.approx(rmse, rel=0.1)
+    # A square of so small an error is below what a double holds.
+    query(
+        database_url,
+        "UPDATE predictions SET prediction = :tiny WHERE prediction_id = '16-000009'",
+        tiny=1e-200,
+    )
+    query(database_url, "UPDATE feedback SET target = 0 WHERE prediction_id = '16-000009'")
     healthy = look(database_url, HOUSES, source, performance={"limit": 6.0})
     assert healthy.run.status == "healthy", healthy.run.reasons
 

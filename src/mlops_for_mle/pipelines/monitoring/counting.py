@@ -22,7 +22,7 @@ class Rated:
     """Labelled predictions with the same predicted and actual class; of a regression, all.
 
     ``predicted`` and ``actual`` are indices of classes, -1 is any other. The last three are sums of
-    powers of a regression's error, in standard deviations of the reference's predictions.
+    powers of a regression's absolute error, in standard deviations of the reference's predictions.
     """
 
     predicted: int
@@ -96,27 +96,28 @@ JOIN jsonb_to_recordset(CAST(:columns AS jsonb))
 WHERE {_WINDOW} GROUP BY 1, 2, 3
 """
 _RATED = f"""
-SELECT segment, min(answered_at) AS labelled_from, max(answered_at) AS labelled_to, {{rated}}
+SELECT segment, min(answered_at) AS labelled_from, max(answered_at) AS labelled_to,
+       predicted, actual, count(*), sum(error), sum(error ^ 2), sum(error ^ 4)
 FROM (
-    SELECT {{segment}} AS segment, predictions.created_at AS answered_at, prediction,
-           {{target}} AS target
+    SELECT {{segment}} AS segment, predictions.created_at AS answered_at, {{rated}}
     FROM predictions JOIN feedback USING (prediction_id)
     WHERE feedback.superseded_at IS NULL AND {_SPAN} {{newest}}
 ) AS labelled
 GROUP BY segment, predicted, actual
 """
 _COUNTS = (_OVERVIEW, _COLUMNS, _RATED)
-_POSITION = "coalesce(array_position(CAST(:codes AS float8[]), {}), 0) - 1 AS {}"
-_CLASSES = f"""
-{_POSITION.format("prediction", "predicted")}, {_POSITION.format("target", "actual")}, count(*)
+_CLASSES = """
+coalesce(array_position(CAST(:codes AS float8[]), prediction), 0) - 1 AS predicted,
+coalesce(array_position(CAST(:codes AS float8[]), {target}), 0) - 1 AS actual,
+CAST(0 AS float8) AS error
 """
 # A label was given under the contract that was served then, whose text classes may have stood in
 # another order or had other names.
 _POSITION_OF_LABEL = "coalesce(array_position(CAST(:names AS text[]), feedback.label) - 1, target)"
-# Bounded, so that fourth powers stay within a double's range.
-_ERROR = "least(greatest((prediction - target) / :scale, -1e50), 1e50)"
-_ERRORS = f"""
--1 AS predicted, -1 AS actual, count(*), sum(abs({_ERROR})), sum({_ERROR} ^ 2), sum({_ERROR} ^ 4)
+# Bounded, since Postgres refuses powers that are beyond a double's range, at its lower end too.
+_ERROR = """
+-1 AS predicted, -1 AS actual, CASE WHEN abs(prediction - target) > :negligible
+THEN least(abs(prediction - target) / :scale, 1e50) ELSE 0 END AS error
 """
 # What is expected of a prediction by an ``Expectation``.
 _EXPECTED_CORRECT = """
@@ -143,6 +144,7 @@ def count_window(reference: Reference, prediction_log: PredictionLog) -> dict[st
         "codes": [float(code) for code in target.class_codes],
         "names": [*target.labels.values()],
         "scale": prediction.scale,
+        "negligible": prediction.scale * 1e-50,
         "edges": [*prediction.edges],
         "errors": [*expectation.errors],
         "surplus": expectation.surplus,
@@ -158,7 +160,9 @@ def count_window(reference: Reference, prediction_log: PredictionLog) -> dict[st
     until = min(options.until or now, now)
     since = "-infinity" if options.hours is None else until - timedelta(hours=options.hours)
     parameters |= {"since": since, "until": until}
-    newest = ""
+    newest, rated = "", _ERROR
+    if target.classes:
+        rated = _CLASSES.format(target=_POSITION_OF_LABEL if target.has_text_classes else "target")
     if options.rows is not None:
         newest = f"{_NEWEST} LIMIT {options.rows}"
         [first_rows] = prediction_log(parameters | {"skipped": options.rows - 1}, _BEGIN)
@@ -171,8 +175,7 @@ def count_window(reference: Reference, prediction_log: PredictionLog) -> dict[st
             "expected": _EXPECTED_CORRECT if target.classes else _EXPECTED_ERROR,
             "values": ", ".join(expressions.values()),
             "newest": newest,
-            "target": _POSITION_OF_LABEL if target.has_text_classes else "target",
-            "rated": _CLASSES if target.classes else _ERRORS,
+            "rated": rated,
         }
         results = prediction_log(parameters, *(counts.format(**clauses) for counts in _COUNTS))
         for key, name in names.items():

@@ -22,7 +22,6 @@ from mlops_for_mle.pipelines.monitoring.options import MOST_WINDOWS
 from mlops_for_mle.pipelines.monitoring.reference import Deployed
 from mlops_for_mle.pipelines.monitoring.retraining import (
     History,
-    Kind,
     RetrainingDecision,
     WindowFinding,
     require_open,
@@ -64,7 +63,7 @@ FROM (SELECT * FROM apart LIMIT :most) AS apart ORDER BY window_to DESC
 _HAS_LABELS = (
     "EXISTS (SELECT FROM monitoring_metrics WHERE run_id = runs.id AND area = 'performance')"
 )
-_WINDOWS_BY_KIND: dict[Kind, str] = {
+_WINDOWS_BY_KIND = {
     "windows": _WINDOWS.format(name="window", condition="status <> 'insufficient'"),
     "labelled windows": _WINDOWS.format(name="labelled", condition=_HAS_LABELS),
 }
@@ -165,7 +164,7 @@ class MonitoringHistoryDataset(ContractDataset):
     def load(self) -> History:
         """Read no more of it than a decision may need."""
         parameters = {"contract": self._contract.name, "most": MOST_WINDOWS}
-        history: dict[Kind, list[WindowFinding]] = {}
+        history = {}
         with self._engine.connect() as connection:
             for kind, statement in _WINDOWS_BY_KIND.items():
                 rows = connection.execute(text(statement), parameters)

@@ -8,6 +8,7 @@ from mlops_for_mle.contract import Configuration
 
 MOST_WINDOWS = 100
 
+# The least urgent first.
 Action = Literal["none", "investigate", "retrain"]
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -1,9 +1,8 @@
 """Whether to retrain, on which rows, and what becomes of it: pure functions."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,6 @@ from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
 from mlops_for_mle.pipelines.monitoring.options import Action, RetrainingOptions
 from mlops_for_mle.releases.manifest import Champion, Deployment
 
-_LEAST_URGENT_FIRST: tuple[Action, ...] = ("none", "investigate", "retrain")
 _LABELLED_ROWS = """
 SELECT predictions.created_at, features, target, feedback.label
 FROM predictions JOIN feedback USING (prediction_id)
@@ -55,8 +53,7 @@ class WindowFinding(NamedTuple):
 
 # The newest first. Labels come late, and one set of them may be the newest in many windows of
 # predictions. So the labelled ones, by which performance was judged, have windows of their own.
-Kind = Literal["windows", "labelled windows"]
-History = Mapping[Kind, Sequence[WindowFinding]]
+History = dict[str, list[WindowFinding]]
 
 
 def decide_on_retraining(
@@ -70,7 +67,7 @@ def decide_on_retraining(
     decision: Action = "none"
     reasons, evidence = [], []
     for area, action in retraining.actions:
-        kind: Kind = "labelled windows" if area == "performance" else "windows"
+        kind = "labelled windows" if area == "performance" else "windows"
         windows = history[kind][: retraining.windows]
         alarms = [window for window in windows if area in window.alarms]
         if not alarms:
@@ -82,7 +79,7 @@ def decide_on_retraining(
         )
         if len(alarms) >= retraining.alarms and action != "none":
             evidence += [window.window_from for window in alarms]
-            decision = max(decision, action, key=_LEAST_URGENT_FIRST.index)
+            decision = max(decision, action, key=get_args(Action).index)
     count = min(retraining.windows, len(history["windows"]))
     # Those that a retraining has answered count no more, whatever their state.
     seen = f"no alarm in the last {count} windows" if count else "no new window to decide by yet"
