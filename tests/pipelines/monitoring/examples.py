@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.pipelines.monitoring.checks import Metric, MonitoringRun, Severity, judge
+from mlops_for_mle.pipelines.monitoring.checks import Metric, MonitoringRun, judge
 from mlops_for_mle.pipelines.monitoring.counting import Rated, Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation, Reference
@@ -81,6 +81,6 @@ def metric(found: MonitoringRun, subject: str, name: str) -> Metric:
     return one
 
 
-def severe(found: MonitoringRun, severity: Severity) -> set[tuple[str, str]]:
-    """Subject and metric of what has a severity."""
-    return {(one.subject, one.metric) for one in found.metrics if one.severity == severity}
+def alarms(found: MonitoringRun) -> set[tuple[str, str]]:
+    """Subject and metric of what is an alarm."""
+    return {(one.subject, one.metric) for one in found.metrics if one.is_alarm}

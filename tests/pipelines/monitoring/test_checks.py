@@ -12,11 +12,11 @@ from tests.pipelines.monitoring.examples import (
     CONTRACT,
     LINE,
     WIDTH,
+    alarms,
     metric,
     rated,
     reference,
     run,
-    severe,
     widths,
     window,
     with_options,
@@ -31,7 +31,7 @@ def test_missing_values_of_a_feature_are_an_alarm_beyond_their_limit():
 
     found = run(bad)
 
-    assert severe(found, "alarm") == {("width", "missing_fraction")}
+    assert alarms(found) == {("width", "missing_fraction")}
     assert "10 % of the values of width are missing (at most 5 %)" in found.reasons[0]
     assert run(bad, quality={"maximum_missing": 1.0}).status == "healthy"
     # Gaps that the reference has, too, are none.
@@ -41,9 +41,9 @@ def test_missing_values_of_a_feature_are_an_alarm_beyond_their_limit():
 def test_categories_that_training_has_not_seen_are_bad_but_no_drift_of_the_others():
     found = run(window(replace(COLOUR, counts=(50, 50, 100))), reference(width=COLOUR))
 
-    assert severe(found, "alarm") == {("width", "unknown_fraction")}
+    assert alarms(found) == {("width", "unknown_fraction")}
     found = run(window(replace(COLOUR, counts=(80, 0, 120))), reference(width=COLOUR))
-    assert severe(found, "alarm") == {("width", "unknown_fraction"), DRIFT}
+    assert alarms(found) == {("width", "unknown_fraction"), DRIFT}
     assert any("a makes up 0 % instead of 50 %" in one for one in found.reasons)
 
 
@@ -57,7 +57,7 @@ def test_rows_of_a_long_tail_of_categories_are_neither_bad_nor_drift():
         tail = Column("category", (), names, counts=(0, *before[is_seen].tolist()))
         counts = (int(now[~is_seen].sum()), *now[is_seen].tolist())
         found = run(window(replace(tail, counts=counts), (250, 250)), reference(width=tail))
-        assert not severe(found, "alarm")
+        assert not alarms(found)
 
 
 def test_a_feature_that_is_to_be_ignored_may_move_as_far_as_it_likes():
@@ -65,7 +65,7 @@ def test_a_feature_that_is_to_be_ignored_may_move_as_far_as_it_likes():
 
     found, ignored = run(drifted), run(drifted, drift={"ignore": ["width"]})
 
-    assert severe(found, "alarm") == {DRIFT}
+    assert alarms(found) == {DRIFT}
     assert "its mean is 1.50 standard deviations above the training data's" in found.reasons[0]
     index = metric(ignored, *DRIFT)
     assert (ignored.status, index.p_value) == ("healthy", None)
@@ -145,7 +145,7 @@ def test_a_low_estimate_is_an_alarm_of_its_own():
     found = run(window(expected=0.6), known)
 
     estimate = metric(found, "prediction", "estimated_accuracy")
-    assert severe(found, "alarm") == {("prediction", "estimated_accuracy")}
+    assert alarms(found) == {("prediction", "estimated_accuracy")}
     assert estimate.area == "estimate"
     assert estimate.threshold == pytest.approx(0.85)
     assert "Estimated accuracy is 0.6 (0.5" in found.reasons[0]

@@ -20,7 +20,7 @@ from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation, Re
 from mlops_for_mle.pipelines.monitoring.retraining import labelled_rows
 from mlops_for_mle.releases.manifest import Release
 from tests.mixed import MIXED_CONTRACT, mixed_rows
-from tests.pipelines.monitoring.examples import DECISION, metric, severe
+from tests.pipelines.monitoring.examples import DECISION, alarms, metric
 from tests.pipelines.monitoring.traffic import Traffic, look, prediction_log
 from tests.pipelines.training.examples import split
 from tests.releases import (
@@ -84,7 +84,7 @@ def test_twenty_windows_without_drift_raise_no_alarm_and_a_shift_does_within_one
 
     seen = look(database_url, IRIS, iris_rows(), window={"rows": 500})
     assert seen.run.status == "alarm"
-    drifted = {subject for subject, name in severe(seen.run, "alarm") if "stability" in name}
+    drifted = {subject for subject, name in alarms(seen.run) if "stability" in name}
     assert "petal_length" in drifted
     assert not drifted & {"sepal_length", "sepal_width", "petal_width"}
     shift = metric(seen.run, "petal_length", "mean_shift").value
@@ -184,7 +184,7 @@ def test_errors_of_a_regression_are_measured_with_their_intervals(database_url):
     for name, expected in (("mae", np.abs(errors).mean()), ("rmse", rmse)):
         found = metric(seen.run, "prediction", name).value
         assert found == pytest.approx(expected, rel=1e-6)
-    assert severe(seen.run, "alarm") == {("prediction", "rmse"), ("prediction", "estimated_rmse")}
+    assert alarms(seen.run) == {("prediction", "rmse"), ("prediction", "estimated_rmse")}
     # The rows are those of the reference.
     assert metric(seen.run, "prediction", "estimated_rmse").value == pytest.approx(rmse, rel=0.1)
     # A square of so small an error is below what a double holds.
@@ -264,7 +264,7 @@ def test_names_and_values_are_data_and_never_sql(database_url):
     assert seen.run.prediction_count == 200
     for name in names:
         assert seen.window.columns[name].mean == pytest.approx(served.rows[name].mean())
-    assert (names[0], "population_stability_index") in severe(seen.run, "alarm")
+    assert (names[0], "population_stability_index") in alarms(seen.run)
     # The feature and the answer are told apart.
     subjects = {one.subject for one in seen.run.metrics if one.area == "drift"}
     assert {"prediction", "(prediction)"} <= subjects

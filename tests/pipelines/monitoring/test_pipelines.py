@@ -39,15 +39,7 @@ def project(registry_project) -> RegistryProject:
 @pytest.fixture(scope="module")
 def first(project) -> Release:
     """The release that is served at first."""
-    return served(project)
-
-
-def store(project: RegistryProject) -> ReleaseStore:
-    return ReleaseStore(str(project.folder / "data/releases"))
-
-
-def served(project: RegistryProject) -> Release:
-    return deployed_release(project.url, store(project), "iris")
+    return deployed_release(project)
 
 
 def monitor(project: RegistryProject) -> tuple[str, str]:
@@ -142,7 +134,7 @@ def a_changed_world_is_noticed_learned_and_told_by_the_tables(
     project.run("retrain")
     with refused(NotCalledForError, "was acted on"):
         project.run("retrain")
-    second = served(project)
+    second = deployed_release(project)
     assert second.manifest.release != first.manifest.release
     assert second.manifest.snapshot.row_count == 1_000
     assert second.manifest.snapshot.source.startswith("labelled predictions since")
@@ -179,17 +171,18 @@ def a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(project: Regis
 
     def labels_at_random(hours_ago: int) -> str:
         begin = datetime.now(UTC) - timedelta(hours=hours_ago)
-        traffic = Traffic(project.url, served(project), seed=hours_ago, start=begin)
+        traffic = Traffic(project.url, deployed_release(project), seed=hours_ago, start=begin)
         for _ in range(2):
             traffic.serve(500, noise=0.1, truth=at_random)
             decision = monitor(project)[1]
         return decision
 
-    bad = served(project)
+    bad = deployed_release(project)
     assert labels_at_random(hours_ago=12) == "retrain"
     with engine_for(project.url).connect() as connection:
-        roll_back(connection, store(project), "iris", reason="I know better", actor="a person")
-    good = served(project)
+        store = ReleaseStore(str(project.folder / "data/releases"))
+        roll_back(connection, store, "iris", reason="I know better", actor="a person")
+    good = deployed_release(project)
     assert good != bad
     with refused(NotCalledForError, "another release was put in service"):
         project.run("retrain")
@@ -203,7 +196,7 @@ def a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(project: Regis
         "ORDER BY id DESC LIMIT 1"
     )  # fmt: skip
     assert outcome == "the candidate was rejected"
-    assert served(project) == good
+    assert deployed_release(project) == good
 
 
 def a_run_whose_candidate_was_registered_is_kept(project: RegistryProject) -> None:

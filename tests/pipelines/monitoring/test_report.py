@@ -21,16 +21,17 @@ from tests.pipelines.monitoring.examples import (
 
 def test_the_report_shows_every_area_and_escapes_every_name():
     evil = '<script>alert("x")</script> $x_1$ 색'
-    contract = Contract.model_validate(
-        CONTRACT.model_dump() | {"features": {evil: {"unit": "<b>"}, "colour & co": {"minimum": 0}}}
-    )
+    features = {evil: {"unit": "<b>"}, "colour & co": {"minimum": 0}, "empty": {}}
+    contract = Contract.model_validate(CONTRACT.model_dump() | {"features": features})
     colours = Column("category", (1, 2), (evil, "b"), counts=(0, 80, 80))
-    changed = reference(contract, **{evil: WIDTH, "colour & co": colours})
+    empty = Column("category", (), counts=(0,), missing=200)
+    changed = reference(contract, **{evil: WIDTH, "colour & co": colours, "empty": empty})
     manifest = changed.manifest.model_copy(update={"importance": {evil: 0.25}})
     changed = replace(changed, manifest=manifest)
     columns = {
         evil: widths(5, 5, 10, 180, mean=3.5),
         "colour & co": replace(colours, counts=(10, 100, 90)),
+        "empty": empty,
         "prediction": ANSWERS,
     }
     data = window(rated=rated(187, 13), columns=columns)
@@ -38,7 +39,7 @@ def test_the_report_shows_every_area_and_escapes_every_name():
     page = write_report(run(data, changed), changed, {"": data})
 
     assert "<script" not in page
-    assert page.count("<figure") == 3
+    assert page.count("<figure") == 4
     assert '<b style="width: 100.0%"' in page
     assert not re.search(r"(src|href)=.(?!#)|url\((?!#)|@import", page)
     words = html.unescape(re.sub("<[^>]+>", "", page))
@@ -46,19 +47,6 @@ def test_the_report_shows_every_area_and_escapes_every_name():
         assert said in words
     assert "moved by +1.50 standard deviations" in words
     assert "<tr><td>no</td><td>187</td><td>13</td><td>0</td></tr>" in page
-
-
-def test_a_category_without_any_value_has_a_figure_too():
-    contract = Contract.model_validate(
-        CONTRACT.model_dump() | {"features": {"shift": {"type": "category", "categories": ["a"]}}}
-    )
-    changed = reference(contract, shift=Column("category", (), counts=(0,), missing=200))
-    columns = {"shift": changed.columns["shift"], "prediction": ANSWERS}
-    data = window(rated=rated(187, 13), columns=columns)
-
-    page = write_report(run(data, changed), changed, {"": data})
-
-    assert page.count("<figure") == 2
 
 
 def test_bins_are_named_by_their_borders_and_those_of_dates_by_dates():

@@ -73,14 +73,16 @@ def source(contract: Contract, count: int) -> pd.DataFrame:
         (102, {}, 252),
         (102, {"least": None}, 102),
         (30, {"contract": LINE, "minimum_labelled": 30}, 30),
+        # No label came since the contract got a feature.
+        (30, {"contract": LINE, "minimum_labelled": 30, "values": {"width": None}}, 180),
     ],
 )
 def test_the_table_joins_in_where_labels_are_few(labelled, options, count):
-    given = {"contract": IRIS_CONTRACT, "least": 5, "minimum_labelled": 100} | options
-    contract, least = given.pop("contract"), given.pop("least")
+    given = {"contract": IRIS_CONTRACT, "least": 5, "minimum_labelled": 100, "values": {}} | options
+    contract, least, values = given.pop("contract"), given.pop("least"), given.pop("values")
     table = source(contract, 150)
     table.attrs["source"] = "table"
-    rows = source(contract, labelled)
+    rows = source(contract, labelled).assign(**values)
 
     found = choose_rows(
         OPEN, rows, table, contract, RetrainingOptions.model_validate({"rows": given}), least
@@ -90,15 +92,6 @@ def test_the_table_joins_in_where_labels_are_few(labelled, options, count):
     joined = "table and " if count > labelled else ""
     assert found.attrs["source"] == f"{joined}labelled predictions since 2026-01-01 00:00:00 UTC"
     assert found["timestamp"].notna().all(), "by which rows may be split"
-
-
-def test_the_table_joins_in_where_no_label_came_since_the_contract_got_a_feature():
-    table = source(LINE, 150)
-    table.attrs["source"] = "table"
-    options = RetrainingOptions.model_validate({"rows": {"minimum_labelled": 30}})
-
-    for given, count in ((table.assign(width=None), 300), (table, 150)):
-        assert len(choose_rows(OPEN, given, table, LINE, options, None)) == count
 
 
 def trained_by(run_id: str, served: Deployment | None = None) -> Champion:

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
-import mlflow
 import numpy as np
 import pytest
 
+from mlops_for_mle.database.engine import hold
 from mlops_for_mle.errors import NotCalledForError
 from mlops_for_mle.pipelines.monitoring.checks import Metric
 from mlops_for_mle.pipelines.monitoring.datasets import (
@@ -23,7 +25,7 @@ from mlops_for_mle.pipelines.monitoring.retraining import RetrainingDecision
 from tests.expectations import refused
 from tests.pipelines.monitoring.examples import DECISION, run, window
 from tests.releases import iris_release
-from tests.servers import connection_to, query
+from tests.servers import query
 
 pytestmark = pytest.mark.integration
 
@@ -143,13 +145,13 @@ def test_what_was_found_before_somebody_rolled_back_to_the_release_is_no_new_evi
 
 
 @contextmanager
-def mlflow_run(url: str) -> Iterator[str]:
-    """An MLflow run whose process lives, as the hooks of a tracked pipeline have it."""
-    with connection_to(url) as alive, mlflow.start_run(experiment_id="0", nested=True) as run:
-        alive.exec_driver_sql(
-            "SELECT pg_advisory_lock(hashtextextended(%s, 0))", (f"run {run.info.run_id}",)
-        )
-        yield run.info.run_id
+def running(url: str, run_id: str) -> Iterator[None]:
+    """A run of MLflow whose process lives, as the hooks of a tracked pipeline have it."""
+    run = SimpleNamespace(info=SimpleNamespace(run_id=run_id))
+    held = hold(url, f"run {run_id}")
+    assert held is not None
+    with held, patch("mlflow.active_run", return_value=run):
+        yield
 
 
 def decide(url: str, decision: Action = "retrain", run_id: int | None = None) -> None:
@@ -166,32 +168,30 @@ def take(url: str) -> RetrainingDecision:
 DECISIONS = "SELECT run_id, acted_at IS NULL, outcome FROM retraining_decisions ORDER BY id"
 
 
-def test_a_decision_is_taken_up_by_one_run_and_concluded_by_it(database_url, mlflow_store, caplog):
+def test_a_decision_is_taken_up_by_one_run_and_concluded_by_it(database_url, caplog):
     decide(database_url)
-    with mlflow_run(database_url) as failed:
-        assert take(database_url).run_id == failed
+    with running(database_url, "failed"):
+        assert take(database_url).run_id == "failed"
     # What a run that failed has taken up is free again.
-    with mlflow_run(database_url) as own:
+    with running(database_url, "own"):
         taken = take(database_url)
         # Decisions that are made meanwhile are not this run's, and nobody else's yet.
         decide(database_url)
         assert take(database_url) == taken
         already = "Another run retrains iris already"
-        with mlflow_run(database_url), refused(NotCalledForError, already):
+        with running(database_url, "other"), refused(NotCalledForError, already):
             take(database_url)
 
         entry = OpenDecisionDataset(IRIS, {"con": database_url})
         entry.save(replace(taken, outcome="version 2 rejected"))
         entry.save(replace(taken, outcome="version 3 promoted"))
 
-    concluded = (own, False, "version 2 rejected")
+    concluded = ("own", False, "version 2 rejected")
     assert query(database_url, DECISIONS) == [concluded, (None, True, None)]
     assert "was concluded by another run meanwhile" in caplog.text
 
 
-def test_however_many_retrainings_have_failed_the_next_decision_is_taken_up(
-    database_url, mlflow_store
-):
+def test_however_many_retrainings_have_failed_the_next_decision_is_taken_up(database_url):
     decide(database_url)
     query(
         database_url,
@@ -200,5 +200,5 @@ def test_however_many_retrainings_have_failed_the_next_decision_is_taken_up(
     )
     decide(database_url)
 
-    with mlflow_run(database_url) as own:
-        assert take(database_url).run_id == own
+    with running(database_url, "own"):
+        assert take(database_url).run_id == "own"

@@ -21,10 +21,11 @@ from mlops_for_mle.pipelines.monitoring.datasets import PredictionLogDataset
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import Deployed, Reference, describe_reference
 from mlops_for_mle.pipelines.monitoring.report import write_report
-from mlops_for_mle.releases.deployments import current
+from mlops_for_mle.releases.deployments import deployed
 from mlops_for_mle.releases.manifest import Release, SnapshotFacts
 from mlops_for_mle.releases.predictor import Predictor
 from mlops_for_mle.releases.store import ReleaseStore
+from tests.candidates import RegistryProject
 from tests.releases import IRIS_CONTRACT, changed, iris_rows
 
 
@@ -44,12 +45,11 @@ def trained_on(release: Release, snapshot: pd.DataFrame) -> Release:
     return changed(release, snapshot=facts, metrics=metrics)
 
 
-def deployed_release(database_url: str, store: ReleaseStore, contract: str) -> Release:
-    """The release that servers would follow now."""
-    with engine_for(database_url).connect() as connection:
-        row = current(connection, contract)
-    assert row is not None
-    return store.fetch(contract, row.release)
+def deployed_release(project: RegistryProject) -> Release:
+    """The release that servers of a project would follow now."""
+    with engine_for(project.url).connect() as connection:
+        served = deployed(connection, project.contract.name)
+    return ReleaseStore(str(project.folder / "data/releases")).fetch("iris", served.release)
 
 
 class Traffic:
