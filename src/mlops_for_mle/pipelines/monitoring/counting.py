@@ -62,7 +62,7 @@ _HOUR, _MINUTE = "([01][0-9]|2[0-3])", "([0-5][0-9])"
 _ISO = (
     "^(?!0000)([0-9]{4})-?(0[1-9]|1[0-2])-?([0-3][0-9])"
     f"(?:.{_HOUR}(?::?{_MINUTE}(?::?([0-5][0-9](?:[.,][0-9]+)?))?)?"
-    f"(?:Z|([+-]){_HOUR}(?::?{_MINUTE})?)?)?$"
+    f"(?:Z|([+-](?:[01][0-9]|2[0-3]))(?::?{_MINUTE})?)?)?$"
 )
 
 _RELEASE = "predictions.contract = :contract AND predictions.release = :release"
@@ -262,11 +262,9 @@ def _seconds_sql(text: str) -> str:
     none is given.
     """
     year, month, day = (f"CAST(part[{number}] AS int)" for number in (1, 2, 3))
-    hour, minute, offset_hour, offset_minute = (
-        f"coalesce(CAST(part[{number}] AS int), 0)" for number in (4, 5, 8, 9)
-    )
-    date = f"(make_date({year}, {month}, 1) + {day} - 1)"
+    hour, minute = (f"coalesce(CAST(part[{number}] AS int), 0)" for number in (4, 5))
     second = "coalesce(CAST(replace(part[6], ',', '.') AS float8), 0)"
-    offset = f"CAST(coalesce(part[7], '+') || '1' AS int) * ({offset_hour} * 60 + {offset_minute})"
-    seconds = f"extract(epoch FROM {date}) + ({hour} * 60 + {minute} - {offset}) * 60 + {second}"
+    month_begin = f"make_timestamp({year}, {month}, 1, {hour}, {minute}, {second})"
+    offset = "coalesce(CAST(part[7] || ':' || coalesce(part[8], '00') AS interval), '0')"
+    seconds = f"extract(epoch FROM {month_begin} - {offset}) + ({day} - 1) * 86400"
     return f"(SELECT {seconds} FROM regexp_match({text}, :iso) AS matched(part))"

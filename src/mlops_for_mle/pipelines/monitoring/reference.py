@@ -169,8 +169,7 @@ def describe_reference(deployed: Deployed, monitoring: MonitoringOptions) -> Ref
 def read_feature(feature: Feature, values: "pd.Series[Any]") -> tuple[Column, Numbers]:
     """The bins of a feature by its type and values, and the values as numbers; NaN is missing."""
     if feature.is_time:
-        times = to_array(values, feature).astype("datetime64[us]")
-        numbers = np.where(np.isnat(times), np.nan, times.astype(np.int64) / 1e6)
+        numbers = (to_array(values, feature) - np.datetime64(0, "s")) / np.timedelta64(1, "s")
         return Column("time", bin_edges(numbers)), numbers
     if feature.is_number:
         numbers = to_array(values, feature)

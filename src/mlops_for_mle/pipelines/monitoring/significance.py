@@ -9,6 +9,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 # Of the intervals that are shown.
 CONFIDENCE = 0.95
@@ -72,12 +73,9 @@ def compare(reference: Sequence[int], current: Sequence[int]) -> Comparison:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for the number of tests (Holm 1979), however these depend on each other."""
-    uncorrected = np.array(p_values, dtype=np.float64)
-    order = np.argsort(uncorrected, kind="stable")
-    tests = np.arange(len(uncorrected), 0, -1)
-    corrected = np.empty_like(uncorrected)
-    corrected[order] = np.minimum(1.0, np.maximum.accumulate(tests * uncorrected[order]))
-    return list(corrected.tolist())
+    ascending = pd.Series(p_values, dtype=np.float64).sort_values()
+    tests = np.arange(len(ascending), 0, -1)
+    return list((ascending * tests).cummax().clip(upper=1.0).sort_index())
 
 
 def proportion(successes: int, trials: int, limit: float | None) -> Estimate:
