@@ -191,11 +191,8 @@ def a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(project: Regis
     # Labels at random teach nothing, so the candidate is rejected; the champion is the bad one.
     project.run("retrain")
 
-    ((outcome,),) = query(
-        project.url, "SELECT outcome FROM retraining_decisions WHERE outcome IS NOT NULL "
-        "ORDER BY id DESC LIMIT 1"
-    )  # fmt: skip
-    assert outcome == "the candidate was rejected"
+    concluded = "SELECT outcome FROM retraining_decisions WHERE run_id IS NOT NULL ORDER BY id DESC"
+    assert scalar(project.url, f"{concluded} LIMIT 1") == "the candidate was rejected"
     assert deployed_release(project) == good
 
 

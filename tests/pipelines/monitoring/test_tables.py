@@ -42,7 +42,7 @@ def at(hour: float) -> datetime:
 
 def record(
     url: str, begin: float, end: float, *metrics: Metric, labelled: Any = None, **facts: Any
-) -> int:
+) -> Any:
     """Record a run whose window, and whose labels, lie between two hours; gives its number."""
     facts = {"contract": "iris", "release": "iris-v1-0123abcd", "status": "healthy"} | facts
     facts |= {"window_from": at(begin), "window_to": at(end), "metrics": metrics or (FINE,)}
@@ -50,15 +50,7 @@ def record(
         facts |= {"labelled_from": at(labelled[0]), "labelled_to": at(labelled[1])}
     entry = MonitoringRunDataset(IRIS, {"con": url})
     entry.save(replace(run(window()), **facts))
-    recorded = entry.load().id
-    assert recorded is not None
-    return recorded
-
-
-def act(url: str, run_id: int) -> None:
-    """Answer what monitoring has found up to a run by a retraining."""
-    decide(url, run_id=run_id)
-    query(url, "UPDATE retraining_decisions SET acted_at = now()")
+    return entry.load().id
 
 
 def history(url: str) -> tuple[list[int], list[int]]:
@@ -117,7 +109,8 @@ def test_what_a_retraining_has_answered_is_no_new_evidence(database_url):
     record(database_url, 0, 1)
     record(database_url, 2, 3, BAD, labelled=(0, 1))
     # The decision was made while somebody looked back.
-    act(database_url, record(database_url, -2, -1))
+    decide(database_url, run_id=record(database_url, -2, -1))
+    query(database_url, "UPDATE retraining_decisions SET acted_at = now()")
     record(database_url, 2.5, 3.5, BAD, labelled=(0, 1))
     later = record(database_url, 4, 5, BAD, labelled=(0.5, 2))
     assert history(database_url) == ([later], [])
@@ -160,9 +153,7 @@ def decide(url: str, decision: Action = "retrain", run_id: int | None = None) ->
 
 
 def take(url: str) -> RetrainingDecision:
-    found = OpenDecisionDataset(IRIS, {"con": url}).load()
-    assert isinstance(found, RetrainingDecision)
-    return found
+    return OpenDecisionDataset(IRIS, {"con": url}).load()
 
 
 DECISIONS = "SELECT run_id, acted_at IS NULL, outcome FROM retraining_decisions ORDER BY id"

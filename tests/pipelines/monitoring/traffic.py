@@ -30,12 +30,11 @@ from tests.releases import IRIS_CONTRACT, changed, iris_rows
 
 
 class Served(NamedTuple):
-    """The rows as they were asked with their true targets, the answers, and who has a label."""
+    """The rows by their prediction's id, with true targets, the answers, and who has a label."""
 
     rows: pd.DataFrame
     predictions: np.ndarray
     is_labelled: np.ndarray
-    identifiers: list[str]
 
 
 def trained_on(release: Release, snapshot: pd.DataFrame) -> Release:
@@ -90,9 +89,8 @@ class Traffic:
         source. By ``truth`` other targets have become the true ones: the world has changed.
         """
         manifest, contract = self.release.manifest, self.release.manifest.contract
-        rows = self._source.sample(
-            count, replace=True, ignore_index=True, random_state=self._random
-        )
+        rows = self._source.sample(count, replace=True, random_state=self._random)
+        rows.index = pd.Index(f"{self._seed}-{self._count + n:06}" for n in range(count))
         for name, feature in contract.features.items():
             if feature.is_number:
                 deviation = float(self._source[name].std(ddof=0))
@@ -104,10 +102,12 @@ class Traffic:
         if truth:
             rows[contract.target.column] = truth(rows[contract.target.column])
         answers = Predictor(self.release.model, contract).predict(encode_rows(rows, contract))
-        sure = [None] * count if answers.probabilities is None else answers.probabilities.tolist()
+        probabilities = (
+            [None] * count if answers.probabilities is None else answers.probabilities.tolist()
+        )
         written = [
             {
-                "prediction_id": f"{self._seed}-{self._count + number:06}",
+                "prediction_id": rows.index[number],
                 "created_at": self.now + timedelta(seconds=number),
                 "prediction": value,
                 "model_version": manifest.version,
@@ -116,7 +116,7 @@ class Traffic:
                 "release": manifest.release,
                 "label": contract.target.labels.get(value),
                 "features": dict(zip(contract.features, row, strict=True)),
-                "probabilities": sure[number],
+                "probabilities": probabilities[number],
             }
             for number, (value, row) in enumerate(
                 zip(answers.values.tolist(), plain_rows(rows, contract), strict=True)
@@ -127,8 +127,7 @@ class Traffic:
         with self._engine.begin() as connection:
             connection.execute(insert(predictions), written)
         is_labelled = self._random.random(count) < labelled
-        identifiers = [one["prediction_id"] for one in written]
-        served = Served(rows, answers.values, is_labelled, identifiers)
+        served = Served(rows, answers.values, is_labelled)
         self.tell(served, is_labelled)
         return served
 
@@ -137,12 +136,11 @@ class Traffic:
         contract = self.release.manifest.contract
         # The database has classes as the model answers them.
         codes, labels = contract.target.codes, contract.target.labels
-        truth = [codes.get(one, one) for one in served.rows[contract.target.column]]
+        truth = served.rows.loc[which, contract.target.column].map(lambda one: codes.get(one, one))
         told = [
             {"prediction_id": one, "contract": contract.name, "target": value}
             | {"revision": 1, "label": labels.get(value)}
-            for one, value, is_told in zip(served.identifiers, truth, which, strict=True)
-            if is_told
+            for one, value in truth.items()
         ]
         if told:
             with self._engine.begin() as connection:
@@ -156,11 +154,6 @@ class Look(NamedTuple):
     windows: dict[str, Window]
     run: MonitoringRun
     report: str
-
-    @property
-    def window(self) -> Window:
-        """All of the window."""
-        return self.windows[""]
 
 
 def prediction_log(database_url: str) -> PredictionLog:
