@@ -11,7 +11,7 @@ from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation, Reference
 from mlops_for_mle.pipelines.monitoring.retraining import RetrainingDecision
 from mlops_for_mle.releases.manifest import SnapshotFacts
-from tests.releases import contract_of, iris_release
+from tests.releases import changed, contract_of, iris_release
 
 CONTRACT = contract_of("small", {"width": {"minimum": 0, "maximum": 10, "unit": "cm"}}, "no yes")
 LINE = contract_of("line", {"width": {}})
@@ -21,17 +21,16 @@ ANSWERS = Column("class", (1, 2), ("no", "yes"), counts=(0, 80, 80), mean=1.5)
 DECISION = RetrainingDecision(
     id=7, contract="iris", monitoring_run_id=None, decision="retrain", reasons=["drift: alarm."]
 )
-_MANIFEST = iris_release().manifest
 
 
 def reference(contract: Contract = CONTRACT, **features: Column) -> Reference:
     """Four bins of 40 rows each, both classes equally often."""
-    facts = {
-        "contract": contract,
-        "metrics": {"validation_accuracy": 0.95, "validation_rmse": 2.0},
-        "snapshot": SnapshotFacts(source="", sha256="", watermark=None, row_count=160),
-    }
-    manifest = _MANIFEST.model_copy(update=facts)
+    manifest = changed(
+        iris_release(),
+        contract=contract,
+        metrics={"validation_accuracy": 0.95, "validation_rmse": 2.0},
+        snapshot=SnapshotFacts(source="", sha256="", watermark=None, row_count=160),
+    ).manifest
     prediction = Column("answer", (5.0,), scale=2.0, counts=(80, 80), mean=5.0)
     if contract.target.classes:
         prediction = ANSWERS
