@@ -35,7 +35,7 @@ sed -n 's/^data_folder: *\([^#]*[^# ]\).*/\1/p' conf/*/globals.yml | tr -d "\"'"
         catalog | while IFS= read -r stem; do rm -rf "$folder/$stem".*; done
         rmdir "$folder"/0[5-8]_* "$folder" 2>/dev/null || true
     done
-rm -rf data/02_intermediate/load_*-scikit-learn-*.parquet data/mlflow data/releases \
+rm -rf data/02_intermediate/load_*-scikit-learn-* data/mlflow data/releases \
     data/serving_cache data/serving_spool
 rmdir data/02_intermediate 2>/dev/null || true
 

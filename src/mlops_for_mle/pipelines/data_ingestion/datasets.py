@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, Row, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -70,11 +69,9 @@ class ObservationDataset(ContractDataset):
             outcome = f"ingested before, {written}"
         _LOGGER.info("batch=%d source=%s: %s", receipt.batch_id, data.source, outcome)
         if receipt.rejected:
-            reason = data.remark or "they have no target"
-            if receipt.rejected != len(data.rejected):
-                reason = "by the contract of then"
-            message = f"{receipt.rejected} row(s) rejected ({reason})"
-            _LOGGER.warning("batch=%d: %s; see table rejected_rows", receipt.batch_id, message)
+            remark = f" ({data.remark})" if data.remark and receipt.is_new else ""
+            message = f"{receipt.rejected} row(s) rejected{remark}; see table rejected_rows"
+            _LOGGER.warning("batch=%d: %s", receipt.batch_id, message)
 
     def load(self) -> pd.DataFrame:
         """The rows with the contract's types, in the order of their key; all have to fit it.
@@ -169,25 +166,16 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
 
 
 def _require_same_table(connection: Connection, contract: Contract, batch: Batch) -> None:
-    """Raise a ``UserError`` where a batch is in the table under its former name.
-
-    Such a table has rows from before its first batch under the present name.
-    """
-    ledger, key = ingestion_batches.c, sa.column(contract.key, sa.BigInteger)
-    first = select(func.min(ledger.first_id)).filter_by(table_name=contract.table)
-    before = key < func.coalesce(first.scalar_subquery(), 2**63 - 1)
-    find = select(ledger.id, ledger.table_name).where(
-        sa.exists(select().select_from(sa.table(contract.table, key)).where(before)),
-        ledger.source == batch.source,
-        ledger.content_sha256 == batch.content_sha256,
-        func.to_regclass(func.quote_ident(ledger.table_name)).is_(None),
-    )
-    for number, former in connection.execute(find):
+    """Raise a ``UserError`` where the batch may be in the table under its former name."""
+    ledger = ingestion_batches
+    is_gone = func.to_regclass(func.quote_ident(ledger.c.table_name)).is_(None)
+    same_rows = {"source": batch.source, "content_sha256": batch.content_sha256}
+    for former in connection.execute(select(ledger).filter_by(**same_rows).where(is_gone)):
         raise UserError(
-            f"The same rows are batch {number} of table {former}, which is not there any more, so "
-            f"nothing was written. If {contract.table} is that table under another name, give its "
-            "entries in ingestion_batches that table_name; else delete this batch's rejects and "
-            "its entry."
+            f"The same rows are batch {former.id} of table {former.table_name}, which is not there "
+            f"any more, so nothing was written. If {contract.table} is that table under another "
+            "name, give its entries in ingestion_batches that table_name; else delete this batch's "
+            "rejects and its entry."
         )
 
 

@@ -1,10 +1,10 @@
 """The continuous generator: writes small batches at a steady rate, each exactly once."""
 
-import hashlib
-import itertools
+import secrets
 import time
 import uuid
 from datetime import timedelta
+from itertools import count, islice
 from logging import WARNING, getLogger
 from threading import Event
 
@@ -51,12 +51,11 @@ def stream_batches(
         return write_batch(engine_for(database_url()), contract, batch)
 
     written, rejected, due = 0, 0, time.monotonic()
-    for number in itertools.count() if batches is None else range(batches):
+    for _ in islice(count(), batches):
         if stopping.wait(max(0.0, due - time.monotonic())):
             break
         rows = contract_rows.sample(size, replace=True, random_state=random, ignore_index=True)
-        identity = hashlib.sha256(f"{stream}/{number}".encode()).hexdigest()
-        batch = validate(rows, identity, {}, contract, options)
+        batch = validate(rows, secrets.token_hex(32), {}, contract, options)
         if write(batch) is None:
             break
         written += len(batch.accepted)

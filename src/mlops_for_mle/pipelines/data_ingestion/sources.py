@@ -212,13 +212,13 @@ def read_parquet(content: bytes) -> pd.DataFrame:
 
 def read_excel(content: bytes, sheet: str | None = None) -> pd.DataFrame:
     """Read a workbook's only sheet or the one that is named; its first row has the names."""
-    with pd.ExcelFile(io.BytesIO(content), engine="openpyxl") as workbook:
-        sheets = list(map(str, workbook.sheet_names))
-        if sheet not in sheets and (sheet is not None or len(sheets) > 1):
-            raise ValueError(f"has the sheets {', '.join(sheets)}: name one of them")
-        # Each cell is a value, also what pandas takes for a name, an index or a missing value.
-        options: dict[str, Any] = {"header": None, "dtype": object, "na_filter": False}
-        cells = pd.read_excel(workbook, sheet_name=sheet or 0, **options)
+    # Each cell is a value, also what pandas takes for a name, an index or a missing value.
+    options: dict[str, Any] = {"header": None, "dtype": object, "na_filter": False}
+    wanted = None if sheet is None else [sheet]
+    sheets = pd.read_excel(io.BytesIO(content), wanted, engine="openpyxl", **options)
+    if len(sheets) > 1:
+        raise ValueError(f"has the sheets {', '.join(map(str, sheets))}: name one of them")
+    (cells,) = sheets.values()
     filled = cells.mask(cells == "").dropna(how="all").dropna(how="all", axis="columns")
     if filled.empty:
         raise ValueError("has no rows")
@@ -292,21 +292,17 @@ class SklearnTableDataset(ProjectDataset):
 
     def load(self) -> pd.DataFrame:
         """Features and a column ``target``, under scikit-learn's names."""
-        from pyarrow import parquet
-
         # It is kept, since importing scikit-learn takes longer than the rest of an ingestion.
-        path = self._cache / f"{self._loader}-scikit-learn-{version('scikit-learn')}.parquet"
+        path = self._cache / f"{self._loader}-scikit-learn-{version('scikit-learn')}.feather"
         if not path.exists():
             from sklearn import datasets
 
             table = getattr(datasets, self._loader)(as_frame=True).frame
             path.parent.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-            table.to_parquet(unfinished, index=False)
+            table.to_feather(unfinished)
             unfinished.replace(path)
-        # pandas' reader would import what folders of files need, which takes longer than the rest.
-        with parquet.ParquetFile(path) as file:
-            rows: pd.DataFrame = file.read().to_pandas()
+        rows = pd.read_feather(path)
         if self._sample_rows is None:
             return rows
         return rows.sample(self._sample_rows, replace=True, random_state=self._seed)
