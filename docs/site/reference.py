@@ -117,7 +117,7 @@ def parameters(page: Page) -> None:
     from mlops_for_mle.pipelines.data_ingestion.nodes import IngestionOptions
     from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
     from mlops_for_mle.pipelines.registry.nodes import GateOptions
-    from mlops_for_mle.pipelines.scoring.options import ScoringOptions
+    from mlops_for_mle.pipelines.scoring.nodes import ScoringOptions
     from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
 
     blocks: dict[str, type[BaseModel]] = {

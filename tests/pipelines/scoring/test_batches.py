@@ -44,7 +44,7 @@ def batch_within(parts: AbstractContextManager[list[Part]]) -> Batch:
 
 
 def score(part: Part) -> Iterator[tuple[pa.Table, pa.Table]]:
-    return ((rows, rows.slice(0, 0)) for rows in part.read())
+    return ((rows, rows.slice(0, 0)) for rows in part.read(["row_number"]))
 
 
 def rows_with_gaps(count: int = 100) -> pd.DataFrame:
@@ -151,10 +151,10 @@ def test_a_table_is_divided_by_whatever_its_key_is(stage, key, value):
 def test_all_parts_of_a_table_are_of_one_moment(stage):
     stage.insert(20)
 
-    with stage.entry(SourceDataset, chunk_rows=5).load().parts(["id"]) as parts:
+    with stage.entry(SourceDataset, chunk_rows=5).load().parts as parts:
         query(stage.url, "UPDATE iris_data SET id = id + 100")
         stage.insert(3)
-        read = [table for part in parts for table in part.read()]
+        read = [table for part in parts for table in part.read(["id"])]
 
     assert len(parts) == 4
     assert sorted(pa.concat_tables(read)["id"].to_pylist()) == list(range(1, 21))
@@ -163,11 +163,11 @@ def test_all_parts_of_a_table_are_of_one_moment(stage):
 def test_a_table_that_is_emptied_meanwhile_ends_a_run_instead_of_holding_it_for_ever(stage):
     stage.insert(20)
     with ThreadPoolExecutor(1) as pool:
-        with stage.entry(SourceDataset).load().parts(["id"]) as (part,):
+        with stage.entry(SourceDataset).load().parts as (part,):
             emptying = pool.submit(query, stage.url, "TRUNCATE iris_data")
             assert eventually(lambda: waiting_for_a_lock(stage.url) == 1)
             with pytest.raises(LockNotAvailable):
-                next(part.read())
+                next(part.read(["id"]))
         emptying.result(timeout=30)
 
 
@@ -217,10 +217,10 @@ def test_a_failed_run_leaves_what_was_there(stage, output, is_first):
     if not is_first:
         stage.batch(output=output)
 
-    def fail() -> Iterator[pa.Table]:
+    def fail(columns: list[str]) -> Iterator[pa.Table]:
         raise UserError("the disk is gone")
 
-    parts = [Part(1, lambda: iter([ROW])), Part(2, fail)]
+    parts = [Part(1, lambda _: iter([ROW])), Part(2, fail)]
 
     with pytest.raises(Exception, match="the disk is gone"):
         stage.entry(PredictionsDataset, output=output).save(batch_of(*parts))
@@ -255,12 +255,12 @@ def test_of_two_runs_into_one_output_one_is_refused(stage, output):
 
     def is_refused() -> None:
         with pytest.raises(DatasetError, match="Another run scores into"):
-            same.save(batch_of(Part(1, lambda: iter([ROW] * 5))))
+            same.save(batch_of(Part(1, lambda _: iter([ROW] * 5))))
 
     @contextmanager
     def parts() -> Iterator[list[Part]]:
         is_refused()
-        yield [Part(1, lambda: iter([ROW]))]
+        yield [Part(1, lambda _: iter([ROW]))]
         # All is published; what was staged is removed next.
         is_refused()
 
@@ -273,7 +273,7 @@ def test_what_a_crash_of_the_server_has_emptied_is_not_published(fragile, extern
     fragile.insert(3)
     fragile.batch(output="scores")
 
-    def read() -> Iterator[pa.Table]:
+    def read(columns: list[str]) -> Iterator[pa.Table]:
         yield ROW
         external_server.stop("immediate")
         external_server.start()

@@ -1,5 +1,6 @@
 """What is done to rows, without a database or a file."""
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -8,8 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.scoring.nodes import Part, Source, score_rows
-from mlops_for_mle.pipelines.scoring.options import ScoringOptions
+from mlops_for_mle.pipelines.scoring.nodes import Part, ScoringOptions, Source, score_rows
 from mlops_for_mle.pipelines.scoring.scorer import Scored, Scorer
 from mlops_for_mle.releases.predictor import load
 from tests.releases import iris_release
@@ -22,11 +22,11 @@ def scored(rows: dict[str, Any], **ingestion: Any) -> list[Scored]:
     """What comes of rows that are read one at a time."""
     table = pa.table(rows)
 
-    def parts(columns: list[str]) -> nullcontext[list[Part]]:
-        chosen = table.select(columns)
-        return nullcontext([Part(7, lambda: (chosen.slice(n, 1) for n in range(len(chosen))))])
+    def read(columns: list[str]) -> Iterator[pa.Table]:
+        return (table.select(columns).slice(number, 1) for number in range(len(table)))
 
-    batch = score_rows(Source(table.schema, parts), SCORER, ingestion)
+    source = Source(table.schema, nullcontext([Part(7, read)]))
+    batch = score_rows(source, SCORER, ingestion)
     with batch.parts as found:
         return [tables for part in found for tables in batch.score(part)]
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -14,8 +14,7 @@ from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
 from mlops_for_mle.database.engine import engine_for, execute_plainly, hold, literal, quoted
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.dataset import ContractDataset
-from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, Source
-from mlops_for_mle.pipelines.scoring.options import ScoringOptions, place_of
+from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, ScoringOptions, Source, place_of
 from mlops_for_mle.pipelines.scoring.outputs import Output, files_of, output_of
 from mlops_for_mle.pipelines.scoring.scorer import Scored, Scorer, loaded
 from mlops_for_mle.releases.deployments import deployed
@@ -155,14 +154,11 @@ def _parquet_source(path: str, size: int) -> Source:
     counts = (sum(group.num_rows for group in fragment.row_groups) for fragment in fragments)
     firsts = [*accumulate(counts, initial=1)][:-1]
 
-    def parts(columns: list[str]) -> AbstractContextManager[list[Part]]:
-        reads = (partial(_read_fragment, fragment, columns, size) for fragment in fragments)
-        return nullcontext([*map(Part, firsts, reads)])
-
-    return Source(files.schema.remove_metadata(), parts)
+    reads = (partial(_read_fragment, fragment, size) for fragment in fragments)
+    return Source(files.schema.remove_metadata(), nullcontext([*map(Part, firsts, reads)]))
 
 
-def _read_fragment(fragment: Any, columns: list[str], size: int) -> Iterator[pa.Table]:
+def _read_fragment(fragment: Any, size: int, columns: list[str]) -> Iterator[pa.Table]:
     from pyarrow.parquet import ParquetFile
 
     with fragment.open() as opened:
@@ -189,7 +185,7 @@ def _database_source(url: str, source: str, size: int) -> Source:
     schema = pa.schema(types)
 
     @contextmanager
-    def parts(columns: list[str]) -> Iterator[list[Part]]:
+    def parts() -> Iterator[list[Part]]:
         with engine_for(url).connect() as connection:
             begin_reading(connection, query)
             # This transaction waits idle for the parts, however long they take.
@@ -200,20 +196,20 @@ def _database_source(url: str, source: str, size: int) -> Source:
                 names = {"key": quoted(key), "name": literal(key)}
                 statement = _PARTS.format(query=query, size=size, **names)
                 ranges = execute_plainly(connection, statement).all()
-            fields = [schema.field(name) for name in columns]
-            read = partial(_read_range, url, query, fields, snapshot)
+            read = partial(_read_range, url, query, schema, snapshot)
             yield [Part(first, partial(read, where)) for first, where in ranges or [(1, "")]]
 
     typed = frozenset(column.name for column in description if column.type_code in _AS_TEXT)
-    return Source(schema, parts, typed)
+    return Source(schema, parts(), typed)
 
 
 def _read_range(
-    url: str, query: str, fields: list[pa.Field], snapshot: str, where: str
+    url: str, query: str, schema: pa.Schema, snapshot: str, where: str, columns: list[str]
 ) -> Iterator[pa.Table]:
-    names = ", ".join(quoted(field.name) for field in fields)
+    names = ", ".join(map(quoted, columns))
     select = f"SELECT {names} FROM ({query}\n) AS source_rows{where}"  # noqa: S608  (quoted)
     with engine_for(url).connect() as connection:
         begin_reading(connection, query, snapshot)
-        for batch in copy_rows(connection, select, [field.type for field in fields]):
-            yield pa.Table.from_batches([batch]).rename_columns([field.name for field in fields])
+        types = [schema.field(name).type for name in columns]
+        for batch in copy_rows(connection, select, types):
+            yield pa.Table.from_batches([batch]).rename_columns(columns)

@@ -184,26 +184,25 @@ class Follower:
         manifest, response = scorer.manifest, self._contract.target.response_name
         facts = {"model_version": manifest.version, "release": manifest.release}
         readable = [row for row in rows if row.fault is None]
-        values = [row.values for row in readable]
         features = list(manifest.contract.features)
-        frame = pd.DataFrame(values, columns=features, dtype=object)
+        frame = pd.DataFrame([row.values for row in readable], columns=features, dtype=object)
         positions, scored, faults = scorer.score(frame)
         predictions = [
             readable[position].origin | facts | {response: value, "scored_at": datetime.now(UTC)}
             for position, value in zip(positions, scorer.values(scored), strict=True)
         ]
-        rejected = [(row, row.fault) for row in rows if row.fault is not None]
-        rejected += [(readable[position], reason) for position, reason in faults.items()]
+        rejected = [row for row in rows if row.fault is not None]
+        rejected += [readable[position]._replace(fault=fault) for position, fault in faults.items()]
         rejects = [
             {
                 "contract": self._contract.name,
                 "source": row.origin["source"],
                 "source_id": row.origin["source_id"],
-                "reason": plain(reason),
+                "reason": plain(row.fault),
                 "row_data": as_json(row.values),
             }
             | facts
-            for row, reason in rejected
+            for row in rejected
         ]
         return predictions, rejects
 

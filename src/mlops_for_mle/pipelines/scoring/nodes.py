@@ -1,34 +1,74 @@
 """Pure functions of scoring: rows and a release become predictions and rejects."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
+from pydantic import Field
 
+from mlops_for_mle.contract import Configuration
 from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.contract.notation import Notation
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.engine import Engine
 from mlops_for_mle.pipelines.scoring.scorer import Scored, Scorer
+
+_SUFFIX = ".parquet"
+
+
+class ScoringOptions(Configuration):
+    """What is scored and where the predictions go.
+
+    Attributes:
+        source: A table of the project's database, a query that begins with SELECT or WITH, or the
+            path in the project or URL of a Parquet file or a folder of them, which ends in
+            ``.parquet``; None for the contract's table.
+        output: A table, or the path in the project or URL of a folder that ends in ``.parquet``.
+            Rows that do not fit the contract go to another one beside it, whose name has
+            ``_rejects`` at its end.
+        release: The release to score with; None for the one that is deployed.
+        chunk_rows: How many rows of a table are one task, and how many of a file are read at once.
+        engine: What scores.
+    """
+
+    source: str | None = Field(default=None, min_length=1)
+    output: str = Field(default="data/07_model_output/predictions.parquet", min_length=1)
+    release: str | None = Field(default=None, min_length=1)
+    chunk_rows: int = Field(default=50_000, ge=1, le=5_000_000)
+    engine: Engine = Engine()
+
+    @property
+    def rejects(self) -> str:
+        """Where rows go that do not fit the contract."""
+        name = self.output.removesuffix(_SUFFIX)
+        return f"{name}_rejects{self.output[len(name) :]}"
+
+
+def place_of(text: str) -> Literal["table", "query", "file"]:
+    """What a source or an output names."""
+    if re.match(r"\s*(select|with)\s", text, re.IGNORECASE):
+        return "query"
+    return "file" if text.endswith(_SUFFIX) else "table"
 
 
 class Part(NamedTuple):
-    """Some rows of a source: the number of the first, from 1, and what reads them anywhere."""
+    """Some rows: the number of the first, from 1, and what reads columns of them, anywhere."""
 
     first_row: int
-    read: Callable[[], Iterator[pa.Table]]
+    read: Callable[[list[str]], Iterator[pa.Table]]
 
 
 class Source(NamedTuple):
-    """Rows that are too many to hold at once.
+    """Rows that are too many to hold at once; there is at least one part, if without rows.
 
-    ``parts`` gives parts with some of their columns; there is at least one, if without rows.
     Columns that are ``typed`` hold the database's own text of numbers and times.
     """
 
     schema: pa.Schema
-    parts: Callable[[list[str]], AbstractContextManager[list[Part]]]
+    parts: AbstractContextManager[list[Part]]
     typed: frozenset[str] = frozenset()
 
 
@@ -59,16 +99,15 @@ def score_rows(source: Source, scorer: Scorer, ingestion: Mapping[str, Any]) -> 
     typed = {name for name, given_name in columns.items() if given_name in source.typed}
     notation = Notation.model_validate(ingestion, extra="ignore").without(typed)
     empty = scorer.score_table(_named(source.schema.empty_table(), columns), 1, notation)
-    parts = source.parts([*dict.fromkeys(columns.values())])
     score = partial(_score_part, scorer, columns, notation)
-    return Batch(scorer.manifest.release, empty, parts, score)
+    return Batch(scorer.manifest.release, empty, source.parts, score)
 
 
 def _score_part(
     scorer: Scorer, columns: Mapping[str, str], notation: Notation, part: Part
 ) -> Iterator[Scored]:
     first_row = part.first_row
-    for rows in part.read():
+    for rows in part.read([*dict.fromkeys(columns.values())]):
         yield scorer.score_table(_named(rows, columns), first_row, notation)
         first_row += rows.num_rows
 

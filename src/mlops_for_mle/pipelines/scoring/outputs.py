@@ -22,7 +22,7 @@ from mlops_for_mle.database.copying import copy_in, relation
 from mlops_for_mle.database.engine import engine_for, execute_plainly, literal, quoted
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.paths import project_path
-from mlops_for_mle.pipelines.scoring.options import place_of
+from mlops_for_mle.pipelines.scoring.nodes import place_of
 
 _MARK = "_SUCCESS"
 # Other programs call their files part-…, too.
@@ -47,28 +47,23 @@ class Folder:
 
     place: str
     schema: pa.Schema
-
-    @property
-    def _files(self) -> DirFileSystem:
-        files, folder = fsspec.url_to_fs(self.place)
-        return DirFileSystem(folder, files)
+    files: DirFileSystem
 
     def _names(self) -> list[str]:
-        files = self._files
-        files.fs.invalidate_cache()
+        self.files.fs.invalidate_cache()
         # A bucket knows no folder without files.
-        return sorted(files.ls("", detail=False)) if files.isdir("") else []
+        return sorted(self.files.ls("", detail=False)) if self.files.isdir("") else []
 
     def _remove(self, *prefixes: str) -> None:
         """Remove the files with such a beginning, the mark first."""
         for name in self._names():
             if name.startswith(prefixes):
-                self._files.rm(name)
+                self.files.rm(name)
 
     @contextmanager
     def staged(self) -> Iterator[None]:
         """Let attempts be staged, and remove their rest; a folder of other files is refused."""
-        self._files.makedirs("", exist_ok=True)
+        self.files.makedirs("", exist_ok=True)
         for name in self._names():
             if not _OUR_FILE.fullmatch(name):
                 raise UserError(f"scoring.output: {self.place} holds {name}: name another folder.")
@@ -83,7 +78,7 @@ class Folder:
         from pyarrow.parquet import ParquetWriter
 
         name = f"_{attempt}.parquet"
-        with ParquetWriter(name, self.schema, filesystem=self._files) as writer:
+        with ParquetWriter(name, self.schema, filesystem=self.files) as writer:
             # The files of a source may differ in the type of a key.
             yield lambda rows: writer.write_table(rows.cast(self.schema))
 
@@ -91,8 +86,8 @@ class Folder:
         """Have the files take the place of the former ones; the mark goes first and comes last."""
         self._remove(_MARK, "part-")
         for attempt in attempts:
-            self._files.mv(f"_{attempt}.parquet", f"{attempt}.parquet")
-        self._files.pipe_file(_MARK, b"")
+            self.files.mv(f"_{attempt}.parquet", f"{attempt}.parquet")
+        self.files.pipe_file(_MARK, b"")
 
 
 @dataclass(frozen=True)
@@ -167,7 +162,8 @@ def output_of(name: str, url: str, schema: pa.Schema) -> Output:
         return Table(name, schema, url)
     files, folder = files_of(name)
     # The whole path, since two runs may write it differently, and workers have other folders.
-    return Folder(str(files.unstrip_protocol(normpath(folder))), schema)
+    whole = normpath(folder)
+    return Folder(str(files.unstrip_protocol(whole)), schema, DirFileSystem(whole, files))
 
 
 def files_of(path: str) -> Any:
