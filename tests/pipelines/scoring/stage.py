@@ -33,7 +33,7 @@ from mlops_for_mle.pipelines.scoring.topic import TopicFollower
 from mlops_for_mle.releases.deployments import deploy
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.pipelines.scoring.kafka_broker import KafkaBroker, Sent
+from tests.pipelines.scoring.kafka_broker import KafkaBroker
 from tests.servers import query, scalar
 
 # What a process of its own says when it may be told to stop.
@@ -169,19 +169,14 @@ class TopicStage:
             follower.run(Event(), follow=False)
         return follower
 
-    def positions(self) -> list[Sent]:
-        """Where the messages stand that have predictions, one entry each."""
-        found = query(self.stage.url, "SELECT source, source_id FROM iris_prediction")
-        return [self._place(*one) for one in found]
+    def scored_messages(self) -> list[tuple[Any, ...]]:
+        """Which messages have predictions, one entry each."""
+        return query(self.stage.url, "SELECT source, source_id FROM iris_prediction ORDER BY 1, 2")
 
-    def rejects(self) -> dict[Sent, str]:
+    def rejects(self) -> dict[tuple[str, int], str]:
         """The reasons of the messages that were not scored."""
         found = query(self.stage.url, "SELECT source, source_id, reason FROM scoring_rejects")
-        return {self._place(source, offset): why for source, offset, why in found}
-
-    def _place(self, source: str, offset: int) -> Sent:
-        number = source.removeprefix(f"kafka:{self.topic}/")
-        return Sent(int(number), offset)
+        return {(source, number): reason for source, number, reason in found}
 
 
 def staged(

@@ -1,17 +1,15 @@
 """Batches on a Dask cluster, of which a worker is killed: every row once, in little memory."""
 
-import json
 import os
-import subprocess
-import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
+from distributed import SubprocessCluster
 from pyarrow import parquet
 from sqlalchemy.exc import ProgrammingError
 
@@ -26,45 +24,13 @@ PARTS = 40
 MEBIBYTES = 600
 
 
-class Cluster:
-    """A scheduler and three workers, each a process of its own, and how large any ever was."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "scheduler.json"
-        self._log = (folder / "cluster.log").open("wb")
-        self._scheduler = self._start("scheduler", "--port", "0", "--host", "127.0.0.1")
-        assert eventually(self._file.exists)
-        worker = ("worker", "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1")
-        self.workers = [self._start(*worker) for _ in range(3)]
-        self.peak = 0
-
-    @property
-    def address(self) -> str:
-        return str(json.loads(self._file.read_text())["address"])
-
-    def stop(self) -> None:
-        for process in (*self.workers, self._scheduler):
-            process.kill()
-            process.wait()
-        self._log.close()
-
-    def _start(self, *arguments: str) -> psutil.Popen:
-        program = Path(sys.executable).with_name("dask")
-        options = ("--scheduler-file", str(self._file), "--no-dashboard")
-        return psutil.Popen(
-            [program, *arguments, *options], stdout=self._log, stderr=subprocess.STDOUT
-        )
-
-    def measure(self) -> None:
-        self.peak = max(self.peak, *(one.memory_info().rss >> 20 for one in self.workers))
-
-
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """Each test kills one of its workers."""
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
-    yield cluster
-    cluster.stop()
+def cluster() -> Iterator[tuple[str, list[psutil.Process]]]:
+    """The address of a scheduler, and three workers, of which each test kills one."""
+    options = {"worker_class": "distributed.Worker", "dashboard_address": None}
+    with SubprocessCluster(n_workers=3, threads_per_worker=1, **options) as found:
+        workers = [psutil.Process(one.process.pid) for one in found.workers.values()]
+        yield found.scheduler_address, workers
 
 
 @pytest.mark.parametrize("place", ["table", "file"])
@@ -81,11 +47,16 @@ def test_a_killed_worker_loses_and_doubles_nothing(cluster, stage, tmp_path, pla
         output, source = "scores", "iris_data"
         query(stage.url, INSERT, count=ROWS)
         query(stage.url, "UPDATE iris_data SET sepal_length = -1 WHERE id % 1000 = 1")
+    (address, workers), peak = cluster, 0
     stages = "SELECT relname FROM pg_class WHERE relname LIKE 'scoring\\_stage\\_%'"
+
+    def measure() -> None:
+        nonlocal peak
+        peak = max(peak, *(one.memory_info().rss >> 20 for one in workers))
 
     def attempts() -> int:
         """How many parts are staged."""
-        cluster.measure()
+        measure()
         counts = [0]
         # It may be gone when it is counted.
         with suppress(ProgrammingError):
@@ -93,21 +64,21 @@ def test_a_killed_worker_loses_and_doubles_nothing(cluster, stage, tmp_path, pla
                 counts.append(scalar(stage.url, f"SELECT count(*) FROM {one}"))
         return max(counts) * PARTS // ROWS + len([*tmp_path.glob("out.parquet/_part*")])
 
-    engine = {"scheduler": cluster.address}
+    engine = {"scheduler": address}
 
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(
             stage.batch, source=source, output=output, chunk_rows=ROWS // PARTS, engine=engine
         )
         assert eventually(lambda: running.done() or attempts())
-        killed = cluster.workers.pop()
+        killed = workers.pop()
         # Whatever it is about to do is not done before it is killed, and somebody else does it.
         killed.suspend()
         assert eventually(lambda: running.done() or attempts() >= PARTS // 4, 300)
         assert not running.done()
         killed.kill()
         killed.wait()
-        assert eventually(lambda: cluster.measure() or running.done(), 600)
+        assert eventually(lambda: measure() or running.done(), 600)
         found = running.result()
 
     rejected = list(range(1, ROWS + 1, 1000))
@@ -117,4 +88,4 @@ def test_a_killed_worker_loses_and_doubles_nothing(cluster, stage, tmp_path, pla
     else:
         refused = parquet.read_table(tmp_path / "out_rejects.parquet")
         assert refused["row_number"].to_pylist() == rejected
-    assert 0 < cluster.peak < MEBIBYTES
+    assert 0 < peak < MEBIBYTES

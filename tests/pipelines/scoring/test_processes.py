@@ -17,7 +17,7 @@ import pytest
 
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.scoring.following import Follower, install
-from tests.pipelines.scoring.kafka_broker import Sent, bare, wrapped
+from tests.pipelines.scoring.kafka_broker import bare, wrapped
 from tests.pipelines.scoring.stage import AUDIT, LISTENING, Stage, TopicStage, start_process
 from tests.servers import eventually, query, scalar
 
@@ -184,8 +184,8 @@ def test_members_that_are_killed_and_replaced_score_each_good_message_once(
     fragile, broker, external_server, tmp_path
 ):
     topic = TopicStage(broker, fragile, broker.make_topic(6))
-    good: list[Sent] = []
-    bad: list[Sent] = []
+    good: list[tuple[str, int]] = []
+    bad: list[tuple[str, int]] = []
 
     def send() -> None:
         for first in range(0, MESSAGES, CHUNK):
@@ -196,7 +196,7 @@ def test_members_that_are_killed_and_replaced_score_each_good_message_once(
             time.sleep(KILL_EVERY * KILLS / 100)
 
     def all_are_written() -> bool:
-        return len(topic.positions()) + len(topic.rejects()) >= MESSAGES
+        return len(topic.scored_messages()) + len(topic.rejects()) >= MESSAGES
 
     with members(topic, tmp_path, count=3, size=500) as found:
         assert eventually(lambda: "partitions=" in found.said())
@@ -216,5 +216,5 @@ def test_members_that_are_killed_and_replaced_score_each_good_message_once(
         )
 
     assert len(good) + len(bad) == MESSAGES
-    assert sorted(topic.positions()) == sorted(good)
+    assert topic.scored_messages() == sorted(good)
     assert sorted(topic.rejects()) == sorted(bad)

@@ -78,7 +78,7 @@ def test_messages_that_are_read_again_have_one_prediction_and_another_topic_all_
     second = topic.score()
 
     assert (first.scored, second.scored) == (2, 2)
-    assert sorted(topic.positions()) == sorted(good)
+    assert topic.scored_messages() == sorted(good)
     assert len(topic.rejects()) == 1
     found = [json.loads(one.value() or b"") for one in topic.broker.read(topic.output_topic)]
     assert sorted(one["iris_class"] for one in found) == [0, 0, 2, 2]
@@ -93,8 +93,8 @@ def test_it_waits_for_a_topic_and_for_a_release(broker, empty_stage, caplog):
         sent = broker.send(topic.topic, [bare(number) for number in range(10)])
         assert eventually(lambda: "is deployed yet" in caplog.text)
         empty_stage.deploy(iris_release())
-        assert eventually(lambda: len(topic.positions()) == 10)
-    assert sorted(topic.positions()) == sorted(sent)
+        assert eventually(lambda: len(topic.scored_messages()) == 10)
+    assert topic.scored_messages() == sorted(sent)
 
 
 def test_what_is_missing_is_said_where_nobody_waits(broker, stage, monkeypatch):
@@ -119,7 +119,7 @@ def test_messages_outlast_a_membership_that_is_lost_while_the_database_is_away(
     topic = TopicStage(broker, fragile, broker.make_topic(2))
     with following(topic, size=20):
         sent = broker.send(topic.topic, [bare(0)])
-        assert eventually(lambda: len(topic.positions()) == 1)
+        assert eventually(lambda: len(topic.scored_messages()) == 1)
         external_server.stop("immediate")
         sent += broker.send(topic.topic, [bare(number) for number in range(100)])
         assert eventually(lambda: "tried again in" in caplog.text)
@@ -128,8 +128,8 @@ def test_messages_outlast_a_membership_that_is_lost_while_the_database_is_away(
         time.sleep(1.2 * SESSION_SECONDS)
         broker.relay.mend()
         external_server.start()
-        assert eventually(lambda: len(topic.positions()) >= 101)
-    assert sorted(topic.positions()) == sorted(sent)
+        assert eventually(lambda: len(topic.scored_messages()) >= 101)
+    assert topic.scored_messages() == sorted(sent)
 
 
 @pytest.mark.end_to_end
@@ -151,7 +151,7 @@ def test_the_command_scores_what_is_there_or_follows_and_ends_when_told(
 
     assert "Scored 3 message(s), rejected 1 (see scoring_rejects)." in finished.output
     assert "is no JSON" in finished.errors
-    assert sorted(topic.positions()) == sorted([sent[0], *sent[2:]])
+    assert topic.scored_messages() == sorted([sent[0], *sent[2:]])
 
     del project.variables["KAFKA_SESSION_TIMEOUT_MS"]
     process = project.start("score-topic", topic.topic, "--follow")
