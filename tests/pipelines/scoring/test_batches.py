@@ -67,10 +67,11 @@ def output(request, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "group_rows", "chunk_rows"), [("threads", 3, 30), ("processes", 30, 7)]
+    ("scheduler", "group_rows", "chunk_rows", "part_count"),
+    [("threads", 30, 7, 4), ("processes", 3, 9, 12)],
 )
 def test_a_file_becomes_files_of_predictions_with_the_rejects_beside_them(
-    stage, release, tmp_path, scheduler, group_rows, chunk_rows
+    stage, release, tmp_path, scheduler, group_rows, chunk_rows, part_count
 ):
     rows = rows_with_gaps()
     rows.to_parquet(tmp_path / "rows.parquet", row_group_size=group_rows)
@@ -101,7 +102,7 @@ def test_a_file_becomes_files_of_predictions_with_the_rejects_beside_them(
     names = sorted(path.name for path in (tmp_path / "new").rglob("*"))
     assert [name[:10] for name in names] == [
         *("_SUCCESS", "_SUCCESS", "out.parque", "out_reject"),
-        *(f"part-0000{number}" for number in range(4) for _ in range(2)),
+        *(f"part-{number:05}" for number in range(part_count) for _ in range(2)),
     ]
 
 

@@ -1,13 +1,14 @@
 """What batch scoring reads and writes: rows of any source, a release, predictions."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
-from itertools import accumulate
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pyarrow as pa
 
 from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
@@ -144,18 +145,15 @@ def _parquet_source(path: str, size: int) -> Source:
 
     file_system, folder = files_of(path)
     files = dataset(folder, format="parquet", filesystem=file_system)
-    fragments = []
+    parts, first_row = [], 1
     for file in files.get_fragments():
-        parts_of_file: dict[int, list[int]] = {}
-        ends = accumulate(group.num_rows for group in file.row_groups)
-        for group, end in zip(file.row_groups, ends, strict=True):
-            parts_of_file.setdefault((end - 1) // size, []).append(group.id)
-        fragments += [file.subset(row_group_ids=ids) for ids in parts_of_file.values()] or [file]
-    counts = (sum(group.num_rows for group in fragment.row_groups) for fragment in fragments)
-    firsts = [*accumulate(counts, initial=1)][:-1]
-
-    reads = (partial(_read_fragment, fragment, size) for fragment in fragments)
-    return Source(files.schema.remove_metadata(), nullcontext([*map(Part, firsts, reads)]))
+        group_count, row_count = file.metadata.num_row_groups, file.metadata.num_rows
+        part_count = max(1, min(group_count, math.ceil(row_count / size)))
+        for group_ids in np.array_split(np.arange(group_count), part_count):
+            fragment = file.subset(row_group_ids=group_ids.tolist())
+            parts.append(Part(first_row, partial(_read_fragment, fragment, size)))
+            first_row += sum(group.num_rows for group in fragment.row_groups)
+    return Source(files.schema.remove_metadata(), nullcontext(parts))
 
 
 def _read_fragment(fragment: Any, size: int, columns: list[str]) -> Iterator[pa.Table]:
@@ -166,7 +164,8 @@ def _read_fragment(fragment: Any, size: int, columns: list[str]) -> Iterator[pa.
         file = ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER_BYTES)
         if missing := [name for name in columns if name not in file.schema_arrow.names]:
             raise UserError(f"{fragment.path}: missing column(s) {', '.join(missing)}")
-        groups = [group.id for group in fragment.row_groups]
+        # A copy in another process has them in any order.
+        groups = sorted(group.id for group in fragment.row_groups)
         for batch in file.iter_batches(size, row_groups=groups, columns=columns):
             yield pa.Table.from_batches([batch]).select(columns)
 
