@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +35,8 @@ ROW = pa.table({"row_number": [1]})
 
 def batch_of(*parts: Part) -> Batch:
     """What only has to be written, without a release that has scored it."""
-    return batch_within(nullcontext([*parts]))
-
-
-def batch_within(parts: AbstractContextManager[list[Part]]) -> Batch:
     empty = ROW.slice(0, 0)
-    return Batch("any", (empty, empty), parts, score)
+    return Batch("any", (empty, empty), nullcontext([*parts]), score)
 
 
 def score(part: Part) -> Iterator[tuple[pa.Table, pa.Table]]:
@@ -265,7 +261,7 @@ def test_of_two_runs_into_one_output_one_is_refused(stage, output):
         # All is published; what was staged is removed next.
         is_refused()
 
-    stage.entry(PredictionsDataset, output=output).save(batch_within(parts()))
+    stage.entry(PredictionsDataset, output=output).save(batch_of()._replace(parts=parts()))
 
     assert len(stage.predictions(output)) == 1
 
