@@ -116,7 +116,7 @@ def copy_in(connection: Connection, table: str, rows: "pa.Table") -> None:
         if types.is_list(column.type):
             joined = pc.binary_join(column.cast(pa.list_(pa.string())), ",")
             columns[name] = pc.binary_join_element_wise("{", joined, "}", "")
-        elif types.is_string(column.type):
+        elif types.is_string(column.type) or types.is_large_string(column.type):
             # PostgreSQL holds no NUL.
             columns[name] = pc.replace_substring(column, "\x00", "�")
     content = io.BytesIO()
