@@ -15,11 +15,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from sqlalchemy import text
 
 from mlops_for_mle.commands.project import until_stopped
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.copying import relation
-from mlops_for_mle.database.engine import engine_for, execute_plainly
+from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import ensure_predictions, prepare
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.scoring.datasets import (
@@ -37,7 +38,7 @@ from tests.pipelines.scoring.kafka_broker import KafkaBroker
 from tests.servers import query, scalar
 
 # What a process of its own says when it may be told to stop.
-LISTENING = "listening to signals"
+LISTENING = "process {} listens to signals"
 
 SESSION_SECONDS = 3
 FEATURES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
@@ -134,8 +135,7 @@ class Stage:
             return pd.read_parquet(folder)
         with engine_for(self.url).connect() as connection:
             every = f"SELECT * FROM {relation(connection, output)} ORDER BY row_number"
-            found = execute_plainly(connection, every)
-            return pd.DataFrame(found.fetchall(), columns=list(found.keys()))
+            return pd.read_sql(text(every), connection)
 
 
 @dataclass
@@ -220,11 +220,11 @@ def start_process(follower: Callable[[], Follower], log: Path) -> BaseProcess:
 
 
 def _follow(follower: Callable[[], Follower], log: Path) -> None:
-    with log.open("wb") as file:
+    with log.open("ab") as file:
         os.dup2(file.fileno(), 2)
     # Instead of what an import of Kedro has set.
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     with closing(follower()) as found:
         stopping = until_stopped()
-        logging.getLogger(__name__).info(LISTENING)
+        logging.getLogger(__name__).info(LISTENING.format(os.getpid()))
         found.run(stopping, follow=True)

@@ -34,33 +34,32 @@ CHUNK = MESSAGES // 100
 
 
 class Members:
-    """Processes that follow, each with a log of its own."""
+    """Processes that follow, with one log."""
 
-    def __init__(self, follower: Callable[[], Follower], folder: Path) -> None:
-        self._follower, self._folder = follower, folder
-        self._running: dict[int, tuple[BaseProcess, Path]] = {}
+    def __init__(self, follower: Callable[[], Follower], log: Path) -> None:
+        self._follower, self._log = follower, log
+        self._running: dict[int, BaseProcess] = {}
 
     def start(self, number: int) -> None:
         """Start one; the one that was there is killed."""
         self.kill(number)
-        log = self._folder / f"member-{number}-{time.monotonic()}.log"
-        self._running[number] = start_process(self._follower, log), log
+        self._running[number] = start_process(self._follower, self._log)
 
     def kill(self, number: int) -> None:
-        if number in self._running:
-            one, _ = self._running.pop(number)
+        if one := self._running.pop(number, None):
             one.kill()
             one.join()
 
     def said(self) -> str:
-        return "\n".join(log.read_text() for log in self._folder.glob("member-*.log"))
+        return self._log.read_text()
 
     def stop(self) -> None:
         """Tell them to stop, once they listen to that; none has said a traceback or failed."""
-        for one, log in self._running.values():
-            assert eventually(lambda log=log: LISTENING in log.read_text()), log.read_text()
+        for one in self._running.values():
+            listening = LISTENING.format(one.pid)
+            assert eventually(lambda listening=listening: listening in self.said()), self.said()
             one.terminate()
-        for one, _ in self._running.values():
+        for one in self._running.values():
             one.join(90)
             assert one.exitcode == 0, self.said()
         assert "Traceback" not in self.said()
@@ -71,7 +70,7 @@ def members(
     stage: Stage | TopicStage, folder: Path, count: int, size: int = 50
 ) -> Iterator[Members]:
     """Some that follow until the block is left."""
-    found = Members(stage.follower(size), folder)
+    found = Members(stage.follower(size), folder / "members.log")
     try:
         for number in range(count):
             found.start(number)
