@@ -8,17 +8,18 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, text
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateColumn
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.database.engine import engine_for, lock
+from mlops_for_mle.database.engine import engine_for, execute_plainly, lock, quoted
 from mlops_for_mle.database.tables import metadata, observations, prediction_table, predictions_of
 from mlops_for_mle.errors import UserError
 
@@ -26,6 +27,8 @@ from mlops_for_mle.errors import UserError
 HEAD_REVISION = "0001"
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+# One that does not double percent signs.
+_DIALECT = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
 
 def prepare(url: str, contract: Contract) -> None:
@@ -87,11 +90,11 @@ def ensure_observations(url: str, contract: Contract, *, may_change: bool = Fals
         if changes and not may_change:
             raise UserError(
                 f"Table {contract.table} needs changes for contract {contract.name}: "
-                f"{'; '.join(changes.values())}. Make them with `kedro db upgrade --yes` (and the "
-                "same --env), or name another contract.table."
+                f"{'; '.join(changes)}. Make them with `kedro db upgrade --yes` (and the same "
+                "--env), or name another contract.table."
             )
         for statement in changes:
-            connection.exec_driver_sql(statement)
+            execute_plainly(connection, statement)
         return bool(changes)
 
 
@@ -106,25 +109,24 @@ def ensure_predictions(url: str, contract: Contract) -> None:
             return
         # Where nothing differs, a start need not wait for those who read the table.
         for statement in _differences(connection, table)[0]:
-            connection.exec_driver_sql(statement)
+            execute_plainly(connection, statement)
         if not inspector.has_index(table.name, str(index.name)):
             index.create(connection)
 
 
-def _differences(connection: Connection, table: sa.Table) -> tuple[dict[str, str], list[str]]:
+def _differences(connection: Connection, table: sa.Table) -> tuple[list[str], list[str]]:
     """How a table that is there differs from what the contract needs.
 
-    Gives the statements that add or loosen columns, each with what it does in words (nothing is
-    ever dropped), and the differences that only the table's owner can settle.
+    Gives the statements that add or loosen columns (nothing is ever dropped), and the differences
+    that only the table's owner can settle.
     """
-    quote = connection.dialect.identifier_preparer.quote_identifier
+    alter = f"ALTER TABLE {quoted(table.name)}"
     with warnings.catch_warnings():
         # Of types that it does not know, such as those of extensions.
         warnings.simplefilter("ignore", sa.exc.SAWarning)
         columns = sa.inspect(connection).get_columns(table.name)
     current_columns = {column["name"]: column for column in columns}
-    changes: dict[str, str] = {}
-    obstacles: list[str] = []
+    changes, obstacles = list[str](), list[str]()
     for column in table.columns:
         name, needed, current = column.name, column.type, current_columns.get(column.name)
         if current is None and column.primary_key:
@@ -132,26 +134,21 @@ def _differences(connection: Connection, table: sa.Table) -> tuple[dict[str, str
         elif current is None:
             # Rows that are there already have no value, whatever the contract says of new ones.
             column.nullable = True
-            effect = f"column {name} would be added ({needed}, empty in rows that are there)"
-            addition = CreateColumn(column).compile(connection)
-            changes[f"ALTER TABLE {quote(table.name)} ADD COLUMN {addition}"] = effect
+            changes.append(f"{alter} ADD COLUMN {CreateColumn(column).compile(dialect=_DIALECT)}")
         elif not _holds(current["type"], needed):
-            problem = f"column {name} has the type {current['type']}"
-            obstacles.append(f"{problem}, the contract needs {needed}")
+            held = current["type"]
+            obstacles.append(f"column {name} has the type {held}, the contract needs {needed}")
         elif isinstance(current["type"], sa.Integer) and not isinstance(needed, sa.Integer):
             # PostgreSQL would round fractions, or refuse them.
-            widen = f"ALTER COLUMN {quote(name)} TYPE {needed.compile(connection.dialect)}"
-            effect = f"column {name} would become {needed} (it holds whole numbers only)"
-            changes[f"ALTER TABLE {quote(table.name)} {widen}"] = effect
+            wide = needed.compile(_DIALECT)
+            changes.append(f"{alter} ALTER COLUMN {quoted(name)} TYPE {wide}")
     for name, current in current_columns.items():
         is_filled = current["default"] is not None or "identity" in current or "computed" in current
         wanted = table.columns.get(name)
         if wanted is not None:
             is_filled = not wanted.nullable or wanted.server_default is not None
         if not (is_filled or current["nullable"]):
-            effect = f"column {name} would no longer be NOT NULL (new rows may have no value in it)"
-            loosen = f"ALTER TABLE {quote(table.name)} ALTER COLUMN {quote(name)} DROP NOT NULL"
-            changes[loosen] = effect
+            changes.append(f"{alter} ALTER COLUMN {quoted(name)} DROP NOT NULL")
     return changes, obstacles
 
 
@@ -213,10 +210,10 @@ def _revision(connection: Connection) -> str | None:
 
 def _is_behind_mlflow(connection: Connection) -> bool:
     """Whether the store has no tables, or the installed MLflow has revisions after its own."""
-    revision, package = _revision(connection), find_spec("mlflow")
-    if revision is None or package is None or package.origin is None:
-        return revision is None
-    versions = Path(package.origin).parent / "store" / "db_migrations" / "versions"
-    # Read as text: importing MLflow to ask it takes more than a second.
+    revision = _revision(connection)
     follows = re.compile(rf"^down_revision\s*=\s*.{revision}", re.MULTILINE)
-    return any(follows.search(path.read_text("utf-8")) for path in versions.glob("*.py"))
+    # Read as text: importing MLflow to ask it takes more than a second.
+    versions = Path(str(distribution("mlflow").locate_file("mlflow/store/db_migrations/versions")))
+    return revision is None or any(
+        follows.search(path.read_text("utf-8")) for path in versions.glob("*.py")
+    )
