@@ -35,13 +35,10 @@ _BLOCK_BYTES = 4 * 2**20
 def relation(connection: Connection, name: str) -> str:
     """A table or view as SQL names it.
 
-    A dot stands between schema and table, unless one of them has a dot in its name.
+    Its first dot ends the name of a schema, unless a table has the whole name.
     """
-    dots = [position for position, letter in enumerate(name) if letter == "."]
-    readings = [quoted(name), *(f"{quoted(name[:dot])}.{quoted(name[dot + 1 :])}" for dot in dots)]
-    exists = text("SELECT to_regclass(:name) IS NOT NULL")
-    existing = (reading for reading in readings if connection.scalar(exists, {"name": reading}))
-    return next(existing, readings[min(1, len(dots))])
+    is_whole = connection.scalar(text("SELECT to_regclass(:name)"), {"name": quoted(name)})
+    return quoted(name) if is_whole else ".".join(map(quoted, name.split(".", 1)))
 
 
 def begin_reading(connection: Connection, query: str, snapshot: str | None = None) -> Any:

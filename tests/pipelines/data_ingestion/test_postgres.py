@@ -24,15 +24,15 @@ CREATE TABLE orders (id int, note text);
 INSERT INTO orders VALUES (1, 'a'), (2, NULL), (3, '');
 CREATE TYPE colour AS ENUM ('red', 'green');
 CREATE DOMAIN share AS numeric(38, 10) CHECK (value >= 0);
-CREATE SCHEMA "My.Shop";
-CREATE TABLE "My.Shop"."Or.ders" (
+CREATE SCHEMA "My Shop";
+CREATE TABLE "My Shop"."Or.ders" (
     u uuid, colour colour, town varchar(9), code char(5), amount numeric(38, 10), share share,
     double float8 GENERATED ALWAYS AS (amount * 2) STORED, address inet,
     seen timestamptz, local timestamp, day date, until date, ratio float8, score numeric, y int,
     j jsonb, tags text[], price money, pause interval, opens time, closes timetz,
     period int4range, flags bit(3), raw bytea
 );
-INSERT INTO "My.Shop"."Or.ders" (
+INSERT INTO "My Shop"."Or.ders" (
     u, colour, town, code, amount, share, address, seen, local, day, until, ratio, score, y,
     j, tags, price, pause, opens, closes, period, flags, raw
 ) SELECT
@@ -45,10 +45,10 @@ INSERT INTO "My.Shop"."Or.ders" (
     n % 7 + random(), n % 5, (n * 7 % 11 < 5)::int,
     '{"a": 1}', '{a,b}', 5, '1 day', '09:00', '18:00+09', '[1,5)', '101', '\\x00'
 FROM generate_series(1, 60) AS n;
-UPDATE "My.Shop"."Or.ders" SET ratio = 'Infinity', score = 'NaN' WHERE day = '2024-01-11';
-UPDATE "My.Shop"."Or.ders" SET local = '0044-03-15 BC', seen = '12024-01-01'
+UPDATE "My Shop"."Or.ders" SET ratio = 'Infinity', score = 'NaN' WHERE day = '2024-01-11';
+UPDATE "My Shop"."Or.ders" SET local = '0044-03-15 BC', seen = '12024-01-01'
     WHERE day = '2024-01-12';
-UPDATE "My.Shop"."Or.ders" SET score = 'Infinity' WHERE day = '2024-01-13'
+UPDATE "My Shop"."Or.ders" SET score = 'Infinity' WHERE day = '2024-01-13'
 """
 _LEFT_OUT = {
     **{"j": "jsonb", "tags": "_text", "price": "money", "pause": "interval", "opens": "time"},
@@ -132,7 +132,7 @@ def test_rows_are_the_same_batch_in_every_zone(shop, contract):
 
 def test_every_type_is_read_as_it_is_or_left_out_by_its_name_and_ingested(shop, monkeypatch):
     monkeypatch.setenv("SOURCE_DATABASE_URL", shop)
-    source = read_database("table", "My.Shop.Or.ders", "c")
+    source = read_database("table", "My Shop.Or.ders", "c")
 
     proposal = propose(source.rows, "c", "y", source.described)
     rows = rows_of("unused", table=source.choices["source_table"])
@@ -176,7 +176,7 @@ def test_every_type_is_read_as_it_is_or_left_out_by_its_name_and_ingested(shop, 
     casts = [reason.partition("such as SELECT ")[2] for reason in told.values()]
     named = ", ".join(f"{cast} AS {name}" for cast, name in zip(casts, _LEFT_OUT, strict=True))
 
-    chosen = f'SELECT {named} FROM "My.Shop"."Or.ders" WHERE day = \'2024-01-05\''
+    chosen = f'SELECT {named} FROM "My Shop"."Or.ders" WHERE day = \'2024-01-05\''
     rows = rows_of(shop, query=f"{chosen} AND 'a' LIKE '%a%'; ")
 
     assert rows.attrs["left_out"] == {}
@@ -192,9 +192,9 @@ def test_whatever_gives_rows_is_read_by_its_name_as_it_is_written(shop):
         CREATE TABLE part PARTITION OF "Mixed.Case" FOR VALUES FROM (0) TO (9);
         INSERT INTO "Mixed.Case" VALUES (1);
         CREATE VIEW public."od""d" AS SELECT 1 AS a;
-        CREATE MATERIALIZED VIEW "My.Shop"."T.1" AS SELECT 1 AS a
+        CREATE MATERIALIZED VIEW "My Shop"."T.1" AS SELECT 1 AS a
         """,
     )
 
-    for name in ("Mixed.Case", 'public.od"d', "My.Shop.T.1"):
+    for name in ("Mixed.Case", 'public.od"d', "My Shop.T.1"):
         assert rows_of(shop, table=name).to_dict("list") == {"a": [1]}
