@@ -54,7 +54,7 @@ def embedded_server() -> Iterator[DatabaseServer]:
     """One embedded PostgreSQL 18 for the whole session."""
     folder = reachable_folder("embedded-server-")
     home = folder / "postgres"
-    yield DatabaseServer(embedded.acquire(home, databases=("mlops",)).url("mlops"))
+    yield DatabaseServer(embedded.acquire(home).url("mlops"))
     remove_embedded(home)
     shutil.rmtree(folder)
 

@@ -62,7 +62,9 @@ def url(database: str | None) -> None:
     address = database_url()
     if database:
         _require_embedded("make a database in")
-        address = embedded.acquire(embedded_home(), databases=(database,)).url(database)
+        server = embedded.acquire(embedded_home())
+        embedded.make_database(server, database)
+        address = server.url(database)
     # The form that every client understands, not only SQLAlchemy.
     click.echo(address.replace("+psycopg2", "", 1))
 

@@ -51,35 +51,34 @@ class Server:
         return f"postgresql+psycopg2://{login}/{quote(database, safe='')}?passfile={passfile}"
 
 
-# For each home the descriptor that holds the lock, the server and its known databases.
-_held: dict[Path, tuple[int, Server, set[str]]] = {}
+# For each home the descriptor that holds the lock, and the server.
+_held: dict[Path, tuple[int, Server]] = {}
 _mutex = threading.RLock()
 
 
-def acquire(home: Path, databases: tuple[str, ...] = ("mlops",)) -> Server:
+def acquire(home: Path) -> Server:
     """Make sure that the server of a home directory runs, and use it until this process ends.
 
     Cheap to call again. Safe from several threads and processes at once, and in forked children;
-    a program started by `exec` has to call it itself. Missing databases are made.
+    a program started by `exec` has to call it itself.
 
     Raises:
         UserError: There is no server to be had; the message says why.
     """
     home = home.expanduser().resolve()
     with _mutex:
-        old_descriptor, server, existing = _held.get(home, (None, None, set()))
-        wanted = existing | set(databases)
-        if server and server == find(home) and existing == wanted:
+        old_descriptor, server = _held.get(home, (None, None))
+        if server and server == find(home):
             return server
         _check_home(home)
         home.mkdir(mode=0o700 if os.geteuid() else 0o711, parents=True, exist_ok=True)
         with open_private(home / keeper.USERS_LOCK) as users:
-            server = _join_or_start(home, users, wanted)
+            server = _join_or_start(home, users)
             # Never closed by the interpreter, so held until the process has really ended.
             descriptor = os.dup(users.fileno())
         if old_descriptor is not None:
             os.close(old_descriptor)
-        _held[home] = descriptor, server, wanted
+        _held[home] = descriptor, server
         return server
 
 
@@ -158,7 +157,7 @@ def _is_held(path: Path, operation: int = fcntl.LOCK_SH) -> bool:
     return False
 
 
-def _join_or_start(home: Path, users: IO[str], databases: set[str]) -> Server:
+def _join_or_start(home: Path, users: IO[str]) -> Server:
     log, deadline, launches = home / LOG_FILE, time.monotonic() + 120, 0
     while time.monotonic() < deadline:
         # Impossible while a keeper stops the server.
@@ -176,14 +175,14 @@ def _join_or_start(home: Path, users: IO[str], databases: set[str]) -> Server:
                     _launch(home, lock, _free_port() if launches else None)
                     launches += 1
             server = find(home)
-            if server and _create_missing(server, databases):
+            if server and make_database(server, "mlops"):
                 return server
         time.sleep(keeper.POLL_SECONDS)
     raise UserError(f"PostgreSQL neither starts nor stops in two minutes, see {log}")
 
 
-def _create_missing(server: Server, databases: set[str]) -> bool:
-    """Create databases that are missing; False where somebody stops the server meanwhile."""
+def make_database(server: Server, name: str) -> bool:
+    """Create a database if it is missing; False where somebody stops the server meanwhile."""
     import psycopg2
     from psycopg2 import errors, sql
 
@@ -192,8 +191,8 @@ def _create_missing(server: Server, databases: set[str]) -> bool:
         with closing(psycopg2.connect(url, connect_timeout=10)) as connection:
             connection.autocommit = True
             cursor = connection.cursor()
-            cursor.execute("SELECT datname FROM pg_database")
-            for name in databases - {row[0] for row in cursor}:
+            cursor.execute("SELECT FROM pg_database WHERE datname = %s", (name,))
+            if not cursor.rowcount:
                 # Another process may be faster.
                 with suppress(errors.DuplicateDatabase, errors.UniqueViolation):
                     cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
