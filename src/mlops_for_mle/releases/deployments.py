@@ -4,7 +4,7 @@ Deploying and rolling back take turns by a lock of the database, whoever does it
 command or the API.
 """
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
@@ -16,7 +16,6 @@ from mlops_for_mle.releases.manifest import Deployment, Manifest
 from mlops_for_mle.releases.store import ReleaseStore
 
 _IN_BETWEEN = "Another deployment has come in between: {} is served now. Look again."
-_COLUMNS = [deployments.c[column.name] for column in fields(Deployment)]
 
 
 def current(connection: Connection, contract: str) -> Deployment | None:
@@ -34,7 +33,7 @@ def deployed(connection: Connection, contract: str) -> Deployment:
 
 def history(connection: Connection, contract: str, limit: int | None = None) -> list[Deployment]:
     """Rows of a contract, the newest first."""
-    query = select(*_COLUMNS).where(deployments.c.contract == contract)
+    query = select(deployments).where(deployments.c.contract == contract)
     query = query.order_by(deployments.c.id.desc()).limit(limit)
     return [Deployment(*row) for row in connection.execute(query)]
 
@@ -123,6 +122,6 @@ def release_before(rows: list[Deployment]) -> str | None:
 def _append(connection: Connection, **row: Any) -> Deployment:
     """Insert a row and commit; its id and its time are the database's."""
     values = {name: value for name, value in row.items() if name not in ("id", "created_at")}
-    appended = connection.execute(insert(deployments).values(values).returning(*_COLUMNS)).one()
+    appended = connection.execute(insert(deployments).values(values).returning(deployments)).one()
     connection.commit()
     return Deployment(*appended)

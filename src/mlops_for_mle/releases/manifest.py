@@ -146,7 +146,7 @@ class Release(Configuration):
 
 @dataclass(frozen=True)
 class Deployment:
-    """One row of the audit trail, see ``releases.deployments``."""
+    """One row of the audit trail, as the table has its columns; see ``releases.deployments``."""
 
     id: int
     contract: str
