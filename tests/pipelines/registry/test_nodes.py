@@ -171,12 +171,8 @@ def test_a_champion_that_takes_no_missing_value_has_a_constant_answer_for_one():
 
 
 def test_a_champion_of_other_columns_cannot_be_compared():
-    other = of_features("length", "width", "depth", "weight")
-
-    with pytest.raises(UserError, match=r"columns or classes \(length, .* new contract\.name"):
-        compare_models(candidate(), champion(contract=other), gates())
-
     fewer = IRIS_CONTRACT.model_dump()
     fewer["target"]["classes"] = fewer["target"]["classes"][:2]
-    with pytest.raises(UserError, match=r"columns or classes \(0, 1\), .* new contract\.name"):
-        compare_models(candidate(), champion(contract=Contract.model_validate(fewer)), gates())
+    for other in (of_features("length", "width"), Contract.model_validate(fewer)):
+        with pytest.raises(UserError, match=r"other columns or classes, .* new contract\.name"):
+            compare_models(candidate(), champion(contract=other), gates())

@@ -109,12 +109,10 @@ def compare_models(
         is_same = trained_for == (target.column, target.task, target.codes)
         # What is new in the contract is nothing to the champion, which reads its own columns.
         if not is_same or champion.contract.features.keys() - contract.features.keys():
-            has_same_classes = champion_target.codes == target.codes
-            listed = champion.contract.columns if has_same_classes else champion_target.codes
             raise UserError(
                 f"Champion version {version} of {contract.name} was trained for other columns or "
-                f"classes ({', '.join(map(str, listed))}), so it cannot be compared on "
-                "the same rows. Give the changed contract a new contract.name."
+                "classes, so it cannot be compared on the same rows. Give the changed contract a "
+                "new contract.name."
             )
         if champion.run_id != candidate.run_id:
             champion_predictions = _predict_by_champion(incumbent, rows, truth)
