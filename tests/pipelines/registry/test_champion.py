@@ -84,7 +84,7 @@ def test_a_candidate_is_registered_once_by_several_at_once(project, good):
         promote=True,
         reasons=("first",),
     )
-    registry = ChampionDataset("iris", credentials={"con": project.url})
+    registry = ChampionDataset(project.contract, {"con": project.url})
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: registry.save(decision), range(4)))
 
@@ -147,14 +147,14 @@ def test_the_champion_follows_a_rollback_by_the_api_once(project, good, poor, tm
         decide_on(project, run, threshold=0.5, tolerance=0.5)
         project.run("deployment")
     assert project.champion() == poor
-    chosen = ChampionDataset("iris", {"con": project.url}).load()
+    chosen = ChampionDataset(project.contract, {"con": project.url}).load()
     with engine_for(project.url).connect() as connection:
         roll_back(
             connection, ReleaseStore(str(tmp_path)), "iris", reason="bad", actor="API key kim"
         )
 
     with pytest.raises(DatasetError, match="come in between"):
-        DeploymentDataset({"con": project.url}).save([chosen])
+        DeploymentDataset(project.contract, {"con": project.url}).save([chosen])
     project.run("deployment")
     assert project.champion() == good
     decide_on(project, poor)

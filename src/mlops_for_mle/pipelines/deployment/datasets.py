@@ -8,8 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.pipelines.dataset import ProjectDataset
+from mlops_for_mle.pipelines.dataset import ContractDataset, ProjectDataset
 from mlops_for_mle.releases.deployments import deploy
 from mlops_for_mle.releases.manifest import Champion, Release
 from mlops_for_mle.releases.store import ReleaseStore
@@ -21,7 +20,6 @@ class ReleaseDataset(ProjectDataset):
     """A release store: saving publishes, loading gives the function that fetches by name."""
 
     def __init__(self, url: str, metadata: dict[str, Any] | None = None) -> None:
-        """Take a folder or any URL that fsspec opens."""
         super().__init__(metadata, url=url)
         self._store = ReleaseStore(url)
 
@@ -37,13 +35,8 @@ class ReleaseDataset(ProjectDataset):
         return self._store.fetch
 
 
-class DeploymentDataset(ProjectDataset):
+class DeploymentDataset(ContractDataset):
     """The audit trail that servers follow."""
-
-    def __init__(self, credentials: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
-        """Take credentials with the key ``con``, a URL."""
-        super().__init__(metadata, table="deployments")
-        self._url: str = credentials["con"]
 
     def save(self, data: list[Champion]) -> None:
         """Append a row for each release that is not served already."""
@@ -53,14 +46,14 @@ class DeploymentDataset(ProjectDataset):
             )
         for champion in data:
             manifest, newest = champion.manifest, champion.served.id if champion.served else 0
-            with engine_for(self._url).connect() as connection:
+            with self._engine.connect() as connection:
                 row = deploy(connection, manifest, reason="champion", actor=actor(), newest=newest)
             outcome = "is deployed already" if row is None else "deployed (champion)"
             _LOGGER.info("release=%s %s", manifest.release, outcome)
 
     def load(self) -> pd.DataFrame:
         """The newest rows first."""
-        with engine_for(self._url).connect() as connection:
+        with self._engine.connect() as connection:
             return pd.read_sql_query("SELECT * FROM deployments ORDER BY id DESC", connection)
 
 

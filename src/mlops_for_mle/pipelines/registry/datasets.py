@@ -15,9 +15,9 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 
-from mlops_for_mle.database.engine import engine_for, lock
+from mlops_for_mle.database.engine import lock
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.dataset import ProjectDataset
+from mlops_for_mle.pipelines.dataset import ContractDataset, ProjectDataset
 from mlops_for_mle.pipelines.registry.nodes import Decision, LoggedCandidate
 from mlops_for_mle.releases.deployments import current
 from mlops_for_mle.releases.manifest import (
@@ -47,7 +47,6 @@ class LoggedCandidateDataset(ProjectDataset):
     def __init__(
         self, contract: str, experiment: str, metadata: dict[str, Any] | None = None
     ) -> None:
-        """Take the contract's name and the experiment that training logs to."""
         super().__init__(metadata, contract=contract, experiment=experiment)
         self._contract, self._experiment = contract, experiment
 
@@ -74,26 +73,19 @@ class LoggedCandidateDataset(ProjectDataset):
         return LoggedCandidate(runs[0].info.run_id, uri, *_read_files(files))
 
 
-class ChampionDataset(ProjectDataset):
+class ChampionDataset(ContractDataset):
     """The champion of a registered model; saving a decision may make another version champion."""
 
     _SINGLE_PROCESS = True
-
-    def __init__(
-        self, name: str, credentials: dict[str, Any], metadata: dict[str, Any] | None = None
-    ) -> None:
-        """Take the contract's name and credentials with the key ``con``, a URL."""
-        super().__init__(metadata, model=name)
-        self._name, self._url = name, credentials["con"]
 
     def save(self, data: Decision) -> None:
         """Register the candidate once, tag its version with the decision, and move the alias.
 
         Decisions are saved one at a time: in MLflow two of them would collide.
         """
-        client, name = MlflowClient(), self._name
+        client, name = MlflowClient(), self._contract.name
         outcome, reasons = "promoted" if data.promote else "rejected", "; ".join(data.reasons)
-        with engine_for(self._url).begin() as connection:
+        with self._engine.begin() as connection:
             lock(connection, f"versions of {name}")
             saved = [version for version in versions(client, name) if version.run_id == data.run_id]
             if not saved:
@@ -116,9 +108,9 @@ class ChampionDataset(ProjectDataset):
 
     def load(self) -> Champion | None:
         """Download the champion, if there is one."""
-        with engine_for(self._url).connect() as connection:
-            served = current(connection, self._name)
-        version = champion_version(MlflowClient(), self._name, served)
+        with self._engine.connect() as connection:
+            served = current(connection, self._contract.name)
+        version = champion_version(MlflowClient(), self._contract.name, served)
         return None if version is None else Champion(**dict(load_version(version)), served=served)
 
 
