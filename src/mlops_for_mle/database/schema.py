@@ -37,14 +37,11 @@ def prepare(url: str, contract: Contract) -> None:
     ensure_observations(url, contract)
 
 
-def upgrade(url: str) -> bool:
-    """Bring the project's own tables to the newest revision, all or nothing.
-
-    Gives whether anything was changed.
-    """
+def upgrade(url: str) -> None:
+    """Bring the project's own tables to the newest revision, all or nothing."""
     with _in_turn(url) as connection:
         if _revision(connection) == HEAD_REVISION:
-            return False
+            return
         from alembic import command
         from alembic.config import Config
 
@@ -52,7 +49,6 @@ def upgrade(url: str) -> bool:
         configuration.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         configuration.set_main_option("path_separator", "os")
         command.upgrade(configuration, "head")
-    return True
 
 
 def require_tables(url: str) -> None:
@@ -103,15 +99,11 @@ def ensure_predictions(url: str, contract: Contract) -> None:
     table = predictions_of(contract)
     (index,) = table.indexes
     with _in_turn(url) as connection:
-        inspector = sa.inspect(connection)
-        if not inspector.has_table(table.name):
-            table.create(connection)
-            return
+        table.create(connection, checkfirst=True)
         # Where nothing differs, a start need not wait for those who read the table.
         for statement in _differences(connection, table)[0]:
             execute_plainly(connection, statement)
-        if not inspector.has_index(table.name, str(index.name)):
-            index.create(connection)
+        index.create(connection, checkfirst=True)
 
 
 def _differences(connection: Connection, table: sa.Table) -> tuple[list[str], list[str]]:
@@ -204,8 +196,8 @@ def _revision(connection: Connection) -> str | None:
     # Not by to_regclass, which may answer from a cache older than the wait for the lock.
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
-    revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return None if revision is None else str(revision)
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
 
 
 def _is_behind_mlflow(connection: Connection) -> bool:

@@ -48,9 +48,7 @@ ingestion_batches = _table(
     sa.Column("first_id", sa.BigInteger),
     sa.Column("last_id", sa.BigInteger),
     _created_at(),
-    sa.UniqueConstraint(
-        "table_name", "source", "content_sha256", name="ingestion_batches_content_key"
-    ),
+    sa.UniqueConstraint("table_name", "source", "content_sha256"),
 )
 
 rejected_rows = _table(
