@@ -53,8 +53,7 @@ atexit.register(gc.freeze)
 from mlops_for_mle.config import RESOLVERS, ProjectConfigLoader  # noqa: E402
 from mlops_for_mle.hooks import ProjectHooks  # noqa: E402
 
-# kedro-mlflow's hook is replaced by ours; telemetry would edit pyproject.toml and wait for a
-# server.
+# kedro-mlflow's hook is replaced by ours.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-telemetry")
 HOOKS = (ProjectHooks(),)
 

@@ -110,14 +110,6 @@ def test_each_rollback_goes_back_one_more(connection, releases, back, steps):
     assert trail(connection) == steps
 
 
-def test_any_earlier_release_may_be_named(connection, releases, back):
-    put_in_service(connection, releases, "ABC")
-    assert back(release="iris-v1-AAAAAAAA").model_version == 1
-    assert trail(connection) == "ABCa"
-    with pytest.raises(UserError, match=r"A later one can be named: iris-v3-C{8}, iris-v2-B{8}\."):
-        back()
-
-
 def test_a_release_that_is_no_longer_whole_is_not_served_again(
     connection, releases, back, tmp_path
 ):

@@ -88,7 +88,6 @@ def roll_back(
     if chosen is None:
         raise UserError(
             f"{served.release} was the first release of {contract}; there is none to go back to."
-            + (f" A later one can be named: {', '.join(earlier)}." if earlier else "")
         )
     if chosen not in earlier:
         raise UserError(

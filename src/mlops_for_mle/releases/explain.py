@@ -93,9 +93,9 @@ class Explainer:
 
     def importance(self, rows: Matrix) -> dict[str, float]:
         """The mean size of each feature's contribution to the answers to some encoded rows."""
-        by_row = [self.explain(row).contributions for row in rows]
-        sizes = {name: [abs(shares[name]) for shares in by_row] for name in self._names}
-        return {name: float(np.mean(sizes[name])) for name in self._names}
+        contributions = [list(self.explain(row).contributions.values()) for row in rows]
+        sizes = np.abs(contributions).mean(axis=0).tolist()
+        return dict(zip(self._names, sizes, strict=True))
 
     def _explained(self, predictions: Predictions, code: float) -> npt.NDArray[np.float64]:
         if predictions.probabilities is not None:
