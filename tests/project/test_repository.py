@@ -1,4 +1,3 @@
-import json
 import re
 import sys
 from pathlib import Path
@@ -44,9 +43,3 @@ def test_the_release_builds_images_that_the_dockerfile_has():
     release = yaml.safe_load((PROJECT / ".github/workflows/release.yml").read_text("utf-8"))
     stages = re.findall(r"AS (\S+)", (PROJECT / "Dockerfile").read_text("utf-8"))
     assert set(release["jobs"]["images"]["strategy"]["matrix"]["target"]) <= set(stages)
-
-
-def test_the_devcontainer_sets_the_project_up():
-    found = json.loads((PROJECT / ".devcontainer/devcontainer.json").read_text("utf-8"))
-    assert found["onCreateCommand"] == "make setup"
-    assert set(found["forwardPorts"]) == set(map(int, found["portsAttributes"]))

@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows, plain_rows
 from mlops_for_mle.contract.encoding import Encoder, encode_target, encoded_columns
-from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.pipelines.training.estimators import build_estimator
 from mlops_for_mle.pipelines.training.onnx import convert
 from mlops_for_mle.pipelines.training.options import EstimatorOptions
@@ -84,9 +83,7 @@ def changed(release: Release, /, **facts: Any) -> Release:
 def iris_release(version: int = 1) -> Release:
     """A release of a logistic regression on iris; another version has other coefficients."""
     rows, classes = load_iris(return_X_y=True)
-    model = Pipeline(
-        [("scaler", StandardScaler()), ("model", LogisticRegression(C=float(version)))]
-    )
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=float(version)))
     model.fit(rows, classes)
     return make_release(model, IRIS_CONTRACT, rows[::50], version)
 
@@ -104,8 +101,7 @@ def house_release(version: int = 1) -> Release:
     """A release of a linear regression with one integer feature."""
     random = np.random.default_rng(version)
     rows = np.column_stack([random.integers(1, 9, 100), random.uniform(20, 200, 100)])
-    model = Pipeline([("scaler", StandardScaler()), ("model", LinearRegression())])
-    model.fit(rows, rows @ [10.0, 2.0])
+    model = make_pipeline(StandardScaler(), LinearRegression()).fit(rows, rows @ [10.0, 2.0])
     return make_release(model, HOUSE_CONTRACT, rows[:3], version)
 
 
@@ -127,20 +123,14 @@ def mixed_release(version: int = 1) -> Release:
 
 
 def make_release(
-    model: Pipeline,
-    contract: Contract,
-    examples: Any,
-    version: int = 1,
-    *,
-    precision: Precision = "float32",
-    **manifest: Any,
+    model: Pipeline, contract: Contract, examples: Any, version: int = 1, **manifest: Any
 ) -> Release:
     """Convert a fitted pipeline; ``manifest`` replaces parts of the manifest."""
     given = examples.tolist() if isinstance(examples, np.ndarray) else examples
     names = [one.name for one in encoded_columns(contract)]
     frame = pd.DataFrame(Encoder(contract)(zip(*given, strict=True)), columns=names)
     examples = frame if hasattr(model, "feature_names_in_") else frame.to_numpy()
-    graph = convert(model, contract, precision)
+    graph = convert(model, contract, "float32")
     classes = contract.target.classes
     probabilities = model.predict_proba(examples).tolist() if classes else None
     facts = {
@@ -150,7 +140,7 @@ def make_release(
         "run_id": f"run{version}",
         "contract": contract,
         "estimator": type(model.steps[-1][1]).__name__,
-        "precision": precision,
+        "precision": "float32",
         "metrics": {"validation_accuracy": 0.97},
         "snapshot": SnapshotFacts(
             source=contract.table, sha256="0" * 64, watermark=None, row_count=100

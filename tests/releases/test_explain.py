@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 from sklearn.svm import SVC
 
@@ -29,8 +29,7 @@ def numbers(count: int) -> Contract:
 
 
 def served(model: Any, contract: Contract, *before: Any) -> Predictor:
-    steps = [(f"step{place}", one) for place, one in enumerate((*before, model))]
-    return Predictor(convert(Pipeline(steps), contract, "float64"), contract)
+    return Predictor(convert(make_pipeline(*before, model), contract, "float64"), contract)
 
 
 def linear(weights: np.ndarray) -> Predictor:
