@@ -1,7 +1,7 @@
 """The audit trail of deployments: who serves what, since when and why. Rows are only appended.
 
 Deploying and rolling back take turns by a lock of the database, whoever does it: a pipeline, a
-command or the API.
+command or the API. The lock is held until the transaction ends.
 """
 
 from dataclasses import asdict
@@ -54,10 +54,8 @@ def deploy(
     lock(connection, f"deployments of {manifest.contract.name}")
     served = current(connection, manifest.contract.name)
     if served is not None and served.release == manifest.release:
-        connection.rollback()
         return None
     if newest is not None and served and served.event == "rollback" and served.id > newest:
-        connection.rollback()
         raise UserError(_IN_BETWEEN.format(served.release))
     model = {"model_version": manifest.version, "run_id": manifest.run_id}
     names = {"contract": manifest.contract.name, "release": manifest.release}
@@ -102,7 +100,6 @@ def roll_back(
     store.manifest(contract, chosen)
     now = current(connection, contract) or served
     if now.id != served.id:
-        connection.rollback()
         raise UserError(_IN_BETWEEN.format(now.release))
     again = {**asdict(earlier[chosen]), "event": "rollback", "reason": reason, "actor": actor}
     return _append(connection, **again)

@@ -51,8 +51,7 @@ class Server:
         return f"postgresql+psycopg2://{login}/{quote(database, safe='')}?passfile={passfile}"
 
 
-# For each home the descriptor that holds the lock, and the server.
-_held: dict[Path, tuple[int, Server]] = {}
+_held: dict[Path, Server] = {}
 _mutex = threading.RLock()
 
 
@@ -67,19 +66,15 @@ def acquire(home: Path) -> Server:
     """
     home = home.expanduser().resolve()
     with _mutex:
-        old_descriptor, server = _held.get(home, (None, None))
-        if server and server == find(home):
-            return server
+        if home in _held and _held[home] == find(home):
+            return _held[home]
         _check_home(home)
         home.mkdir(mode=0o700 if os.geteuid() else 0o711, parents=True, exist_ok=True)
         with open_private(home / keeper.USERS_LOCK) as users:
-            server = _join_or_start(home, users)
-            # Never closed by the interpreter, so held until the process has really ended.
-            descriptor = os.dup(users.fileno())
-        if old_descriptor is not None:
-            os.close(old_descriptor)
-        _held[home] = descriptor, server
-        return server
+            _held[home] = _join_or_start(home, users)
+            # A descriptor that nobody closes, so it is held until the process has really ended.
+            os.dup(users.fileno())
+        return _held[home]
 
 
 def find(home: Path) -> Server | None:
