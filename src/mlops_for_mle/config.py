@@ -114,10 +114,8 @@ def mlflow_tracking_uri() -> str:
     return mlflow_store_url(database_url())
 
 
-def mlflow_artifact_location() -> str | None:
-    """``${mlflow_artifact_location:}``: a local folder, or what an MLflow server decides."""
-    if _variable("MLFLOW_TRACKING_URI"):
-        return None
+def mlflow_artifact_location() -> str:
+    """``MLOPS_ARTIFACT_LOCATION`` or a folder of the project."""
     default = (project_path() / "data" / "mlflow" / "artifacts").as_uri()
     return _variable("MLOPS_ARTIFACT_LOCATION") or default
 
@@ -141,7 +139,6 @@ def _database_url() -> str:
 RESOLVERS: dict[str, Callable[..., Any]] = {
     "database_url": _database_url,
     "mlflow_tracking_uri": mlflow_tracking_uri,
-    "mlflow_artifact_location": mlflow_artifact_location,
     "release_store": release_store,
 }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from kedro.framework.hooks import hook_impl
 
-from mlops_for_mle.config import public_address
+from mlops_for_mle.config import mlflow_artifact_location, public_address
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import UserError, is_not_called_for
 
@@ -51,11 +51,11 @@ class ProjectHooks:
 
         self._context = context
         settings = context.config_loader["mlflow"]
-        made_with = settings["tracking"]["experiment"]["create_experiment_kwargs"]
-        is_server = settings["server"]["mlflow_tracking_uri"].startswith("http")
-        if is_server and (made_with["artifact_location"] or "").startswith("file:"):
-            # A folder of this machine is none of the server's.
-            made_with["artifact_location"] = None
+        # A server decides for itself.
+        if settings["server"]["mlflow_tracking_uri"].startswith("postgresql"):
+            experiment = settings["tracking"]["experiment"]
+            made_with = experiment.setdefault("create_experiment_kwargs", {})
+            made_with.setdefault("artifact_location", mlflow_artifact_location())
         # Kept, since kedro-mlflow reads it again.
         context.config_loader["mlflow"] = settings
         config = KedroMlflowConfig.model_validate(settings)

@@ -63,12 +63,17 @@ def test_the_server_that_mlflow_yml_names_is_asked_and_keeps_the_artifacts(
 ):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     before, settings = mlflow.get_tracking_uri(), project.folder / "conf/local/mlflow.yml"
+
+    def artifact_location() -> str | None:
+        with KedroSession.create(project.folder) as session:
+            experiment = session.load_context().mlflow.tracking.experiment
+        return experiment.create_experiment_kwargs.artifact_location
+
+    assert artifact_location() == (project.folder / "data/mlflow/artifacts").as_uri()
     settings.write_text("server: {mlflow_tracking_uri: 'http://127.0.0.1:1'}")
     try:
         assert "http://127.0.0.1:1" in kedro_model("list", code=1).output
-        with KedroSession.create(project.folder) as session:
-            experiment = session.load_context().config_loader["mlflow"]["tracking"]["experiment"]
-        assert experiment["create_experiment_kwargs"]["artifact_location"] is None
+        assert artifact_location() is None
     finally:
         settings.unlink()
         mlflow.set_tracking_uri(before)
