@@ -15,7 +15,7 @@ from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.projects import invoke
-from tests.releases import changed, iris_release
+from tests.releases import iris_release
 from tests.servers import eventually, query, scalar, waiting_for_a_lock
 
 pytestmark = pytest.mark.integration
@@ -76,16 +76,13 @@ class Stage:
         command = ("db", "prune", "--older-than", age, *arguments)
         return invoke(self._folder, *command, code=code).output
 
-    def publish(self, ages: dict[int, int], served: dict[int, int]) -> None:
-        """Make releases of some ages in days, served since some days, in this order."""
-        now = datetime.now(UTC)
-        for version, days in ages.items():
-            made = now - timedelta(days=days)
-            self.store.publish(changed(iris_release(version), created_at=made))
+    def deploy(self, served: dict[int, int]) -> None:
+        """Have releases served in this order, each since some days."""
         with engine_for(self.url).connect() as connection:
             for version, days in served.items():
-                manifest = self.store.manifest("iris", name(version))
-                row = deployments.deploy(connection, manifest, reason="x", actor="ada")
+                release = iris_release(version)
+                self.store.publish(release)
+                row = deployments.deploy(connection, release.manifest, reason="x", actor="ada")
                 assert row is not None
                 moved = "UPDATE deployments SET created_at = now() - :age WHERE id = :id"
                 self.query(moved, age=timedelta(days=days), id=row.id)
@@ -119,7 +116,7 @@ def name(version: int) -> str:
 
 
 def test_what_monitoring_looks_at_stays_and_the_rest_goes_with_its_labels(stage):
-    stage.publish({1: 500, 2: 500, 3: 500}, {1: 450, 2: 410, 3: 405})
+    stage.deploy({1: 450, 2: 410, 3: 405})
     for version in (1, 2, 3):
         stage.predict(name(version), rows=100, days=400)
         stage.predict(f"{name(version)}-new", rows=3, days=10)
@@ -159,7 +156,7 @@ def test_what_monitoring_looks_at_stays_and_the_rest_goes_with_its_labels(stage)
 )
 def test_a_window_of_hours_or_of_the_past_is_kept_where_that_is_configured(stage, window, left):
     stage.configure(monitoring={"window": {"minimum_rows": 20, "minimum_labelled": 10} | window})
-    stage.publish({1: 500}, {1: 450})
+    stage.deploy({1: 450})
     for days, rows in ((400, 40), (300, 40), (200, 50)):
         stage.predict(name(1), rows=rows, days=days)
 
@@ -198,8 +195,8 @@ def test_rejects_and_kept_answers_go_by_their_age(stage):
 def test_releases_go_that_nothing_serves_and_a_rollback_still_works(stage):
     stage.configure(scoring={"release": name(5)})
     # Another project, which shares the store, serves 7.
-    ages = {1: 500, 2: 500, 3: 500, 4: 500, 5: 500, 6: 500, 7: 500}
-    stage.publish(ages, {6: 420, 5: 410, 1: 400, 2: 300, 3: 80, 4: 70})
+    stage.store.publish(iris_release(7))
+    stage.deploy({6: 420, 5: 410, 1: 400, 2: 300, 3: 80, 4: 70})
 
     assert f"releases         {name(1)}, {name(6)}\n" in stage.prune("--yes")
 
@@ -212,8 +209,7 @@ def test_releases_go_that_nothing_serves_and_a_rollback_still_works(stage):
 
 
 def test_a_release_stays_that_was_put_back_in_service_while_rows_were_deleted(stage):
-    stage.publish({1: 500, 2: 500}, {1: 400, 2: 300})
-    stage.publish({3: 500}, {3: 200})
+    stage.deploy({1: 400, 2: 300, 3: 200})
     stage.predict("old", rows=1, days=300)
     engine = engine_for(stage.url)
     with ThreadPoolExecutor(1) as pool, engine.connect() as other, engine.connect() as connection:

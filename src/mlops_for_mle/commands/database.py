@@ -158,22 +158,21 @@ def prune(project: Project, older_than: timedelta, yes: bool) -> None:
     click.echo(f"{name}, older than {before:%Y-%m-%d %H:%M} UTC:")
     for table, condition in conditions.items():
         click.echo(f"  {table.name:<16} {_prune(engine, table, condition, yes)} rows")
-    store, old_releases = ReleaseStore(release_store()), []
+    store, stored = ReleaseStore(release_store()), []
     # Not what else the store holds: another project that shares it may serve that.
     for release in sorted({row.release for row in history}):
         # Deleted before, or damaged.
         with suppress(ReleaseError):
-            if store.manifest(name, release).created_at < before:
-                old_releases.append(release)
+            stored.append(store.manifest(name, release).release)
     with engine.begin() as connection:
         # Whoever deploys or rolls back waits, and what has happened meanwhile counts.
         lock(connection, f"deployments of {name}")
         history = deployments.history(connection, name)
         # Also what was served at that time and since then.
-        newer_count = sum(deployment.created_at >= before for deployment in history)
+        newer_count = sum(row.created_at >= before for row in history)
         in_use = {deployments.release_before(history), project.parameters["scoring"]["release"]}
-        in_use |= {deployment.release for deployment in history[: newer_count + 1]}
-        releases = [release for release in old_releases if release not in in_use]
+        in_use |= {row.release for row in history[: newer_count + 1]}
+        releases = [release for release in stored if release not in in_use]
         for release in releases if yes else ():
             store.delete(name, release)
     click.echo(f"  {'releases':<16} {', '.join(releases) or 'none'}")

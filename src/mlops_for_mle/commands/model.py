@@ -5,6 +5,7 @@ Whatever changes something calls the functions of the pipelines.
 
 import functools
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -145,13 +146,12 @@ def _print(listing: Table) -> None:
 
 
 def _measured(client: MlflowClient, version: ModelVersion, metric: str) -> str:
-    try:
+    # Its run may have been deleted for good.
+    with suppress(MlflowException):
         value = client.get_run(version.run_id).data.metrics.get(f"validation_{metric}")
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return "run is deleted"
-    return "not measured" if value is None else metric_text(value)
+        if value is not None:
+            return metric_text(value)
+    return "not measured"
 
 
 @model_commands.command()

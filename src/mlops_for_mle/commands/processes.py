@@ -4,7 +4,6 @@ import os
 import sys
 from contextlib import closing
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -72,8 +71,9 @@ def stream(project: Project, size: int, every: timedelta, **limits: int | None) 
 
     stopping = until_stopped()
     click.echo(f"Writing {size} row(s) every {every.total_seconds():g} s into {contract.table}.")
-    draw = partial(stream_batches, rows, contract, options, stopping)
-    written, rejected = draw(size=size, every=every, **limits)
+    written, rejected = stream_batches(
+        rows, contract, options, stopping, size=size, every=every, **limits
+    )
     rejects = f"; {rejected} others were rejected, see table rejected_rows" if rejected else ""
     click.echo(f"Stopped after {written} row(s){rejects}.")
 
