@@ -3,14 +3,20 @@
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
 from mlops_for_mle.errors import UserError, causes
 
 
-def succeed(*command: str | Path) -> str:
+def run(*command: Any, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end, however it ends, and keep what it says."""
+    line = [*map(str, command)]
+    return subprocess.run(line, capture_output=True, text=True, check=False, **options)
+
+
+def succeed(*command: Any, **options: Any) -> str:
     """Run a command that must end well; gives what it says."""
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    finished = run(*command, **options)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
 

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipeline_registry import register_pipelines
+from tests.expectations import run
 from tests.releases import IRIS_CONTRACT
 
 # What `kedro run` runs without a name, in this order.
@@ -49,9 +49,7 @@ def copy(tmp_path):
 def run_in(folder, *command):
     """What a command says in a copy of the project, and its exit status."""
     env = os.environ | {"PYTHONPATH": str(folder / "src")}
-    found = subprocess.run(
-        command, cwd=folder, env=env, capture_output=True, text=True, check=False
-    )
+    found = run(*command, cwd=folder, env=env)
     return found.returncode, found.stdout + found.stderr
 
 
@@ -89,6 +87,5 @@ def test_nothing_in_the_code_names_a_column_or_a_class_of_the_shipped_table():
     assert {"iris", "iris_data", "petal_width", "setosa"} <= names
     pattern = rf"(^|[^a-z])({'|'.join(map(re.escape, names))})([^a-z]|$)"
     kinds = [f"--include=*.{kind}" for kind in ("py", "js", "html", "mako", "css")]
-    search = ["grep", "-rniE", pattern, *kinds, source]
-    found = subprocess.run(search, capture_output=True, text=True, check=False)
+    found = run("grep", "-rniE", pattern, *kinds, source)
     assert (found.returncode, found.stdout) == (1, "")

@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -16,6 +15,7 @@ from course.hints import explain, hint, say, within
 from course.part import COURSE, lay, parts
 from tests.conftest import PROJECT
 from tests.course.readme import blocks, missing_lines
+from tests.expectations import run
 
 PARTS = pytest.mark.parametrize("folder", parts(), ids=lambda path: path.name)
 SECTIONS = {
@@ -176,8 +176,7 @@ def test_what_compose_and_docker_take_in_two_forms_is_checked_in_one():
 def test_a_check_whose_reader_has_gone_ends_without_a_traceback(tmp_path):
     lay(tmp_path / "work", parts()[0], solved=True)
     check = f"{sys.executable} -m course.part check 1 --work {tmp_path}/work -k image_holds"
-    command = ["bash", "-c", f"{check} | true; exit ${{PIPESTATUS[0]}}"]
-    finished = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    finished = run("bash", "-c", f"{check} | true; exit ${{PIPESTATUS[0]}}", cwd=PROJECT)
     assert finished.returncode != 0
     assert "Traceback" not in finished.stderr
     assert "BrokenPipe" not in finished.stderr

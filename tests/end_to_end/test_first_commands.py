@@ -1,6 +1,5 @@
 """What people see first, in an empty project and on a database of somebody else's."""
 
-import subprocess
 import sys
 import time
 
@@ -9,6 +8,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from tests.end_to_end.commands import Project, finish
+from tests.expectations import succeed
 from tests.servers import eventually, free_port, query, scalar, status_of
 
 pytestmark = pytest.mark.end_to_end
@@ -112,8 +112,7 @@ def test_mlflows_page_shows_the_store_and_no_argument_shows_its_password(project
     process = connected.start("mlflow", "ui", "--port", str(port))
     try:
         assert eventually(lambda: status_of(page) == 200)
-        listing = ["ps", "-eww", "-o", "args="]
-        arguments = subprocess.run(listing, check=True, capture_output=True, text=True).stdout
+        arguments = succeed("ps", "-eww", "-o", "args=")
         assert f"--port {port}" in arguments
         assert password not in arguments
     finally:

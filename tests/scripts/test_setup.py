@@ -16,7 +16,7 @@ from threading import Thread
 
 import pytest
 
-from tests.expectations import succeed
+from tests.expectations import run, succeed
 
 PROJECT = Path(__file__).parents[2]
 PYTHON = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
@@ -46,19 +46,13 @@ class Small:
 
     def lock(self, index: str) -> None:
         where = ["--default-index", index] if index else ["--offline"]
-        command = [_uv(), "lock", *where, "--quiet", "--no-config", "--python", PYTHON]
-        subprocess.run(command, cwd=self.folder, env=self.environment(UV_OFFLINE="0"), check=True)
+        command = (_uv(), "lock", *where, "--quiet", "--no-config", "--python", PYTHON)
+        succeed(*command, cwd=self.folder, env=self.environment(UV_OFFLINE="0"))
 
     def setup(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         """Run the script from another folder, as `make -C` may."""
-        return subprocess.run(
-            [self.folder / "scripts/setup.sh", *arguments],
-            cwd="/",
-            env=self.environment(**variables),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        script, environment = self.folder / "scripts/setup.sh", self.environment(**variables)
+        return run(script, *arguments, cwd="/", env=environment)
 
     def succeed(self, *arguments: str, **variables: str) -> str:
         finished = self.setup(*arguments, **variables)

@@ -2,13 +2,14 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from dotenv import dotenv_values
+
+from tests.expectations import run
 
 PROJECT = Path(__file__).parents[2]
 COMPOSE = PROJECT / "docker-compose.yaml"
@@ -42,14 +43,7 @@ def services(values: Mapping[str, str], path: Path = COMPOSE) -> dict[str, Any]:
     text = json.dumps(yaml.safe_load(path.read_text("utf-8"))["services"])
     for special, plain in (("\\", "\\\\"), ("`", "\\`"), ("$$", "\\$")):
         text = text.replace(special, plain)
-    finished = subprocess.run(
-        ["/bin/sh"],
-        input=f"cat <<END\n{text}\nEND\n",
-        env={**values},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    finished = run("/bin/sh", input=f"cat <<END\n{text}\nEND\n", env={**values})
     if finished.returncode:
         raise ValueError(finished.stderr)
     return dict(json.loads(finished.stdout))

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy.engine import make_url
 
 from course.conftest import Program
+from tests.expectations import run
 from tests.servers import ExternalPostgres, eventually, free_port, installation, serve_s3, status_of
 from tests.serving.conftest import Serving
 from tests.stack.compose_file import PROJECT, SETTINGS, STRONG, services
@@ -116,18 +117,12 @@ class LocalStack(Serving):
         self, service: str, *command: Any, **changes: str | None
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command as a service would, with changed variables; None takes one away."""
-        variables: dict[str, str | None] = {**self.environment(service)}
-        variables["PATH"] = f"{self._programs}{os.pathsep}{variables['PATH']}"
-        variables |= changes
-        return subprocess.run(
-            [*map(str, command)],
-            env={name: value for name, value in variables.items() if value is not None},
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=600,
-        )
+        environment = self.environment(service)
+        environment["PATH"] = f"{self._programs}{os.pathsep}{environment['PATH']}"
+        chosen = {
+            name: value for name, value in (environment | changes).items() if value is not None
+        }
+        return run(*command, env=chosen, cwd=self.folder, timeout=600)
 
     def is_healthy(self, service: str, **settings: str) -> bool:
         """Whether the health check of the compose file succeeds."""

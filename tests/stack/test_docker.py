@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import httpx
 import pytest
 from dotenv import set_key
 
-from tests.expectations import succeed
+from tests.expectations import run, succeed
 from tests.servers import eventually, free_port
 from tests.serving.conftest import IRIS_ROW, Serving
 from tests.stack.compose_file import (
@@ -30,20 +31,19 @@ LARGEST = {"api": 350 * 1000**2, "pipeline": 1100 * 1000**2}
 PORTS = ("API_PORT", "MLFLOW_PORT", "S3_CONSOLE_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")
 
 
-IS_THERE = ["sh", "-c", "docker compose version && docker info"]
+IS_THERE = "docker compose version && docker info"
 
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.end_to_end,
     pytest.mark.skipif(
-        subprocess.run(IS_THERE, capture_output=True, check=False).returncode != 0,
+        run("sh", "-c", IS_THERE).returncode != 0,
         reason="no Docker daemon answers, or Compose is not installed",
     ),
 ]
 
 
-def docker(*arguments: str) -> str:
-    return succeed("docker", *arguments)
+docker = partial(succeed, "docker")
 
 
 class Clone(Serving):
@@ -61,15 +61,7 @@ class Clone(Serving):
             set_key(self.folder / name, setting, value, quote_mode="never")
 
     def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            command,
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=1800,
-        )
+        return run(*command, cwd=self.folder, stdin=subprocess.DEVNULL, timeout=1800)
 
     def succeed(self, *arguments: str) -> str:
         finished = self.run("make", *arguments)
@@ -94,9 +86,7 @@ class Clone(Serving):
         return self.settings["COMPOSE_PROJECT_NAME"]
 
     def compose(self, *arguments: str) -> str:
-        found = self.run("docker", "compose", *arguments)
-        assert found.returncode == 0, found.stderr
-        return found.stdout
+        return docker("compose", *arguments, cwd=self.folder)
 
     def inspect(self, service: str) -> dict[str, Any]:
         # Not by a name: of three replicas any may be the one that stays.

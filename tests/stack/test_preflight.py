@@ -1,23 +1,20 @@
 import os
-import subprocess
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from mlops_for_mle.serving.keys import KeyFile
+from tests.expectations import run
 from tests.stack.compose_file import PROJECT
 
 ONE, OTHER, NEW = (sha256(text).hexdigest() for text in (b"one", b"other", b"new"))
 
 
 def preflight(folder: Path, stack: str = ONE, metrics: str = OTHER) -> int:
-    return subprocess.run(
-        [PROJECT / "deploy/bin/preflight", folder],
-        env={"PATH": os.environ["PATH"], "API_KEY_SHA256": stack, "METRICS_KEY_SHA256": metrics},
-        capture_output=True,
-        check=False,
-    ).returncode
+    variables = {"API_KEY_SHA256": stack, "METRICS_KEY_SHA256": metrics}
+    environment = {"PATH": os.environ["PATH"]} | variables
+    return run(PROJECT / "deploy/bin/preflight", folder, env=environment).returncode
 
 
 def test_the_stacks_own_keys_are_let_in_and_replaced_while_those_of_people_stay(tmp_path):
