@@ -42,9 +42,8 @@ class DatabaseServer:
         self._run(f'DROP DATABASE IF EXISTS "{make_url(url).database}" WITH (FORCE)')
 
     def _run(self, statement: str) -> None:
-        engine = create_engine(self.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-        with engine.connect() as connection:
-            connection.execute(text(statement))
+        with connection_to(self.url) as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT").execute(text(statement))
 
 
 class ExternalPostgres(DatabaseServer):

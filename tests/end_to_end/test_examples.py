@@ -31,20 +31,6 @@ COUNTS = """
 SELECT (SELECT count(*) FROM {env}_data), (SELECT count(*) FROM {env}_prediction),
        (SELECT count(*) FROM scoring_queue), (SELECT count(*) FROM scoring_rejects)
 """
-PERSON = dict.fromkeys(("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"), 0.0)
-SUBSCRIBER = {
-    "나이": 41,
-    "성별": "여",
-    "지역": "서울",
-    "요금제": "스탠다드",
-    "월 요금": 13_500,
-    "할인율": 0,
-    "자동결제": True,
-    "가입일": "2023-04-01",
-    "마지막 접속": "2026-06-30T09:00:00",
-    "월 시청시간": 42.0,
-    "문의 횟수": 0,
-}
 IDLE = {"자동결제": False, "마지막 접속": "2026-04-05T09:00:00", "월 시청시간": 0.0, "문의 횟수": 5}
 UNKNOWN = {"지역": "울릉도", "나이": None, "마지막 접속": None}
 
@@ -96,8 +82,7 @@ def test_an_example_is_trained_served_monitored_and_scored_without_a_line_of_cod
         assert part in said
 
     with served(project, "--env", env) as client:
-        _give_true_labels(client, project, env)
-        ASKED[env](client)
+        ASKED[env](client, _give_true_labels(client, project, env))
     said = project.succeed("run", "--env", env, "--pipeline", "monitoring").output
     assert "labels   120 predictions" in said
     assert "insufficient" not in said
@@ -141,8 +126,8 @@ def test_clean_removes_all_that_was_written_and_nothing_of_a_person(project, bef
     assert not (project.folder / "data/diabetes").exists()
 
 
-def _give_true_labels(client: ServerProcess, project: Project, env: str) -> None:
-    """Have rows of the table predicted, and tell what they really were."""
+def _give_true_labels(client: ServerProcess, project: Project, env: str) -> dict[str, Any]:
+    """Have rows of the table predicted, and tell what they really were; gives the first row."""
     text = (project.folder / f"conf/{env}/contract.yml").read_text("utf-8")
     contract = Contract.model_validate(yaml.safe_load(text)["contract"])
     rows = client.get("/observations", params={"limit": 120}).json()["observations"]
@@ -151,34 +136,32 @@ def _give_true_labels(client: ServerProcess, project: Project, env: str) -> None
         label = row[contract.target.column]
         told = {"prediction_id": answer["prediction_id"], "label": label}
         assert client.post("/feedback", json=told).status_code < 300
+    return given[0]
 
 
-def _ask_for_a_wine(client: ServerProcess) -> None:
-    """The first of scikit-learn's table."""
-    (row,) = client.get("/observations", params={"limit": 1}).json()["observations"]
-    features = client.get("/model").json()["contract"]["features"]
-    found = client.predict({name: row[name] for name in features})
+def _ask_for_a_wine(client: ServerProcess, first: dict[str, Any]) -> None:
+    found = client.predict(first)
     assert (found["grower"], found["label"]) == (0, "first")
     assert sum(found["probabilities"].values()) == pytest.approx(1)
 
 
-def _ask_for_the_course_of_a_disease(client: ServerProcess) -> None:
-    usual = client.predict(PERSON)["progression"]
-    heavy = client.predict(PERSON | {"bmi": 0.15})["progression"]
+def _ask_for_the_course_of_a_disease(client: ServerProcess, first: dict[str, Any]) -> None:
+    usual = client.predict(dict.fromkeys(first, 0.0))["progression"]
+    heavy = client.predict(dict.fromkeys(first, 0.0) | {"bmi": 0.15})["progression"]
     assert 140 < usual < 165
     assert heavy > usual + 40
 
 
-def _ask_for_subscribers(client: ServerProcess) -> None:
+def _ask_for_subscribers(client: ServerProcess, first: dict[str, Any]) -> None:
     for changes, answer, label in (
         ({}, "아니오", "유지"),
         (IDLE, "예", "해지"),
         (UNKNOWN, "아니오", "유지"),
     ):
-        found = client.predict(SUBSCRIBER | changes)
+        found = client.predict(first | changes)
         assert (found["해지"], found["label"]) == (answer, label)
         assert sum(found["probabilities"].values()) == pytest.approx(1)
-    refused = client.post("/predict", json=SUBSCRIBER | {"요금제": "골드"})
+    refused = client.post("/predict", json=first | {"요금제": "골드"})
     assert refused.status_code == 422
     assert "골드" in refused.text
     assert "베이직" in refused.text
