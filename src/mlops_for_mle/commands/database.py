@@ -13,7 +13,7 @@ from typing import Any
 import click
 import sqlalchemy as sa
 from psycopg2.extensions import make_dsn
-from sqlalchemy import ColumnElement, Engine, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, exists, func, select
 
 from mlops_for_mle.commands.project import Project, duration, with_project
 from mlops_for_mle.config import release_store
@@ -133,13 +133,10 @@ def prune(project: Project, older_than: timedelta, yes: bool) -> None:
     engine = engine_for(database_url())
     with engine.connect() as connection:
         history = deployments.history(connection, name)
-    # What is served, and what a rollback goes back to.
-    needed_releases = [history[0].release, deployments.release_before(history)] if history else []
-    prunable = sa.and_(
-        _PREDICTION.contract == name,
-        _PREDICTION.created_at < before,
-        *_needless(name, needed_releases, project.parameters),
-    )
+        # Those that are served, and that a rollback goes back to.
+        needed = [history[0].release, deployments.release_before(history)] if history else []
+        needless = [*_needless(connection, name, needed, project.parameters)]
+    prunable = sa.and_(_PREDICTION.contract == name, _PREDICTION.created_at < before, *needless)
     label_of_prunable = _LABEL.prediction_id.in_(select(_PREDICTION.prediction_id).where(prunable))
     ingestion_reject, scoring_reject = tables.rejected_rows.c, tables.scoring_rejects.c
     kept_answer = tables.idempotency_keys.c
@@ -180,9 +177,11 @@ def prune(project: Project, older_than: timedelta, yes: bool) -> None:
 
 
 def _needless(
-    contract: str, releases: list[str | None], parameters: dict[str, Any]
+    connection: Connection, contract: str, releases: list[str | None], parameters: dict[str, Any]
 ) -> Iterator[ColumnElement[bool]]:
     """What must hold of a prediction that neither monitoring nor a decision needs."""
+    from mlops_for_mle.pipelines.monitoring.datasets import RetrainingDecisionDataset
+
     window = MonitoringOptions.model_validate(parameters["monitoring"]).window
     windows = RetrainingOptions.model_validate(parameters["retraining"]).windows
     is_labelled = exists().where(
@@ -196,17 +195,12 @@ def _needless(
             rows = (_PREDICTION.contract == contract) & (_PREDICTION.release == release) & subset
             times = select(answered_at).where(rows, answered_at.between(start, until))
             newest = times.order_by(answered_at.desc()).limit(row_limit).subquery()
-            since = select(func.min(newest.c.created_at)).scalar_subquery()
-            yield ~(rows & (answered_at >= func.coalesce(since, "infinity")))
-    # Each statement reads the newest decision, since one may be made meanwhile.
-    decisions = tables.retraining_decisions
-    decisions_of_contract = select(decisions).where(decisions.c.contract == contract)
-    decision = decisions_of_contract.order_by(decisions.c.id.desc()).limit(1).subquery().c
-    yield ~exists().where(
-        decision.decision != "none",
-        decision.acted_at.is_(None),
-        answered_at >= func.coalesce(decision.evidence_from, "-infinity"),
-    )
+            since = connection.scalar(select(func.min(newest.c.created_at)))
+            if since is not None:
+                yield ~(rows & (answered_at >= since))
+    decision = RetrainingDecisionDataset(parameters["contract"], {"con": database_url()}).load()
+    if decision and decision.decision != "none" and decision.acted_at is None:
+        yield answered_at < (decision.evidence_from or "-infinity")
 
 
 def _prune(engine: Engine, table: sa.Table, condition: ColumnElement[bool], delete: bool) -> int:
