@@ -67,6 +67,14 @@ def external_server() -> Iterator[ExternalPostgres]:
     server.remove()
 
 
+@pytest.fixture
+def external_url(external_server: DatabaseServer) -> Iterator[str]:
+    """The URL of a database of somebody else's, without any table."""
+    url = external_server.create_database()
+    yield url
+    external_server.drop_database(url)
+
+
 @pytest.fixture(params=["embedded_server", "external_server"], ids=["18", "16"])
 def server(request: pytest.FixtureRequest) -> DatabaseServer:
     """Each supported end of the range of PostgreSQL versions that can be started here."""

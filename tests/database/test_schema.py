@@ -149,14 +149,12 @@ def test_a_table_of_the_projects_own_cannot_be_the_contracts(contract, table):
 
 
 @pytest.fixture
-def without_store(external_server) -> Iterator[str]:
+def without_store(external_server, external_url) -> Iterator[str]:
     """A database on a server that has none for MLflow."""
-    url = external_server.create_database()
-    store = make_url(url).set(database="mlflow").render_as_string(hide_password=False)
+    store = make_url(external_url).set(database="mlflow").render_as_string(hide_password=False)
     external_server.drop_database(store)
-    yield url
-    for one in (url, store):
-        external_server.drop_database(one)
+    yield external_url
+    external_server.drop_database(store)
 
 
 def test_mlflows_store_is_made_once_and_one_of_an_older_mlflow_is_upgraded(without_store):

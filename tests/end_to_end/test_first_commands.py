@@ -80,13 +80,6 @@ def test_destroying_deletes_the_data_but_not_while_a_process_uses_it(project):
     assert not data.exists()
 
 
-@pytest.fixture(scope="module")
-def external_url(external_server):
-    url = external_server.create_database()
-    yield url.replace("+psycopg2", "")
-    external_server.drop_database(url)
-
-
 def test_servers_that_are_away_or_not_ours_are_named_without_a_password(project, external_url):
     away = "postgresql://owner:secret-word@127.0.0.1:1/rows"
     said = Project(project.folder, {"DATABASE_URL": away}).refuse("run")

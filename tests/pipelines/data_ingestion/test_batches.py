@@ -1,7 +1,6 @@
 """Batches are written whole, once, and in order, whatever else happens."""
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -117,18 +116,16 @@ def test_a_connection_that_is_lost_in_the_middle_leaves_nothing_and_says_so(
 
 
 @pytest.fixture(params=["timestamp", "timestamptz"])
-def seoul(request, external_server, contract) -> Iterator[str]:
+def seoul(request, external_url, contract) -> str:
     """A server of somebody else's in Korea, whose table may have a time zone."""
-    url = external_server.create_database()
-    prepare(url, contract)
-    name = make_url(url).database
-    query(url, f"ALTER DATABASE {name} SET timezone TO 'Asia/Seoul'")
-    query(url, f"ALTER TABLE iris_data ALTER COLUMN timestamp TYPE {request.param}")
+    prepare(external_url, contract)
+    name = make_url(external_url).database
+    query(external_url, f"ALTER DATABASE {name} SET timezone TO 'Asia/Seoul'")
+    query(external_url, f"ALTER TABLE iris_data ALTER COLUMN timestamp TYPE {request.param}")
     if request.param == "timestamptz":
-        query(url, "ALTER TABLE iris_data ALTER COLUMN timestamp SET DEFAULT now()")
-    engine_for(url).dispose()
-    yield url
-    external_server.drop_database(url)
+        query(external_url, "ALTER TABLE iris_data ALTER COLUMN timestamp SET DEFAULT now()")
+    engine_for(external_url).dispose()
+    return external_url
 
 
 def test_times_are_utc_whatever_the_zone_of_the_server(seoul, contract):

@@ -1,6 +1,5 @@
 """Tables and queries of a database as sources: read only, as they are, whatever the query says."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -57,13 +56,12 @@ _LEFT_OUT = {
 
 
 @pytest.fixture
-def shop(external_server) -> Iterator[str]:
+def shop(external_url) -> str:
     """A database of somebody else's in Korea."""
-    url = external_server.create_database()
-    query(url, f"ALTER DATABASE {make_url(url).database} SET timezone TO 'Asia/Seoul'")
-    query(url, _TABLES)
-    yield url
-    external_server.drop_database(url)
+    name = make_url(external_url).database
+    query(external_url, f"ALTER DATABASE {name} SET timezone TO 'Asia/Seoul'")
+    query(external_url, _TABLES)
+    return external_url
 
 
 def rows_of(url: str, **source: Any) -> pd.DataFrame:

@@ -147,9 +147,9 @@ def rows_at(url: str) -> int:
 
 @pytest.mark.end_to_end
 def test_neither_a_crash_of_the_server_nor_its_own_end_loses_or_doubles_a_row(
-    project, external_server
+    project, external_server, external_url
 ):
-    url = external_server.create_database()
+    url = external_url
     other = Project(project.folder, {"DATABASE_URL": url.replace("+psycopg2", "")})
     process = other.start("stream", "--rows", "2", "--every", "5ms")
     assert eventually(lambda: rows_at(url) > 50)
@@ -174,5 +174,4 @@ def test_neither_a_crash_of_the_server_nor_its_own_end_loses_or_doubles_a_row(
     assert told is not None
     assert int(told[1]) in (rows, rows - 2)
     assert (batches, distinct, streams, complete) == (rows // 2, rows // 2, 1, True)
-    external_server.drop_database(url)
     assert project.leaves_nothing_running(), project.processes()

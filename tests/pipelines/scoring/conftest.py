@@ -30,10 +30,9 @@ def stage(empty_stage, release):
 
 
 @pytest.fixture
-def fragile(external_server, contract, release, tmp_path, monkeypatch):
+def fragile(external_url, contract, release, tmp_path, monkeypatch):
     """A stage on a server that the test may stop."""
-    url = external_server.create_database()
-    return staged(url, contract, tmp_path / "releases", monkeypatch, release)
+    return staged(external_url, contract, tmp_path / "releases", monkeypatch, release)
 
 
 @pytest.fixture(scope="session")
