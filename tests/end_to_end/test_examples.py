@@ -17,6 +17,7 @@ from mlops_for_mle.contract import Contract
 from tests.conftest import PROJECT
 from tests.end_to_end.commands import Project
 from tests.end_to_end.conftest import served
+from tests.expectations import run
 from tests.serving.conftest import ServerProcess
 
 pytestmark = pytest.mark.end_to_end
@@ -70,8 +71,7 @@ def files(project: Project) -> set[str]:
 
 
 def clean(project: Project) -> "subprocess.CompletedProcess[str]":
-    script, options = project.folder / "scripts/clean.sh", {"capture_output": True, "text": True}
-    return subprocess.run([script], cwd="/", env=project.environment, check=False, **options)
+    return run(project.folder / "scripts/clean.sh", cwd="/", env=project.environment)
 
 
 @pytest.mark.parametrize("env", SAID)

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.engine import make_url
 
 from course.conftest import Program
-from tests.expectations import run
+from tests.expectations import run, succeed
 from tests.servers import ExternalPostgres, eventually, free_port, installation, serve_s3, status_of
 from tests.serving.conftest import Serving
 from tests.stack.compose_file import PROJECT, SETTINGS, STRONG, services
@@ -109,20 +109,20 @@ class LocalStack(Serving):
 
     def run(self, service: str, *command: Any, **changes: str | None) -> str:
         """Run a command as a service would and give what it said."""
-        finished = self.attempt(service, *command, **changes)
-        assert finished.returncode == 0, finished.stdout + finished.stderr
-        return finished.stdout
+        return succeed(*command, **self._place(service, changes))
 
     def attempt(
         self, service: str, *command: Any, **changes: str | None
     ) -> "subprocess.CompletedProcess[str]":
-        """Run a command as a service would, with changed variables; None takes one away."""
-        environment = self.environment(service)
-        environment["PATH"] = f"{self._programs}{os.pathsep}{environment['PATH']}"
-        chosen = {
-            name: value for name, value in (environment | changes).items() if value is not None
-        }
-        return run(*command, env=chosen, cwd=self.folder, timeout=600)
+        """Run a command as a service would, which may fail."""
+        return run(*command, **self._place(service, changes))
+
+    def _place(self, service: str, changes: dict[str, str | None]) -> dict[str, Any]:
+        """Where its commands run, with changed variables; None takes one away."""
+        variables = self.environment(service)
+        variables["PATH"] = f"{self._programs}{os.pathsep}{variables['PATH']}"
+        chosen = {name: text for name, text in (variables | changes).items() if text is not None}
+        return {"env": chosen, "cwd": self.folder, "timeout": 600}
 
     def is_healthy(self, service: str, **settings: str) -> bool:
         """Whether the health check of the compose file succeeds."""
