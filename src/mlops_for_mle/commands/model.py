@@ -5,7 +5,6 @@ Whatever changes something calls the functions of the pipelines.
 
 import functools
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -146,12 +145,14 @@ def _print(listing: Table) -> None:
 
 
 def _measured(client: MlflowClient, version: ModelVersion, metric: str) -> str:
-    # Its run may have been deleted for good.
-    with suppress(MlflowException):
+    try:
         value = client.get_run(version.run_id).data.metrics.get(f"validation_{metric}")
-        if value is not None:
-            return metric_text(value)
-    return "not measured"
+    except MlflowException as error:
+        # Its run may have been deleted for good.
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        value = None
+    return "not measured" if value is None else metric_text(value)
 
 
 @model_commands.command()
