@@ -38,7 +38,7 @@ class Parity(Configuration):
 
 
 class Example(Configuration):
-    """Rows with the answers that the trained model gave; a loaded release must repeat them.
+    """Rows with the model's answers when it was trained; a loaded release must repeat them.
 
     Values are plain and in the order of the contract's features, predictions class codes or
     numbers, probabilities in the order of the contract's classes.

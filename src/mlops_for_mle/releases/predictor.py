@@ -104,7 +104,7 @@ def load(release: Release) -> Predictor:
         )
     if not same or not np.isfinite(predictions.values).all():
         raise ReleaseError(
-            f"Release {manifest.release} answers its own example differently than the trained "
-            f"model: {predictions.values.tolist()} instead of {expected.tolist()}"
+            f"Release {manifest.release} answers its own example differently than in "
+            f"training: {predictions.values.tolist()} instead of {expected.tolist()}"
         )
     return predictor

@@ -9,19 +9,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, PredefinedSplit, cross_val_predict
 from sklearn.pipeline import Pipeline
-from sklearn.svm import SVC, NuSVC
 
 from mlops_for_mle.contract.encoding import Matrix
 from mlops_for_mle.contract.model import Target
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training import split
 from mlops_for_mle.pipelines.training.estimators import held_out
-from mlops_for_mle.pipelines.training.nodes import Part
+from mlops_for_mle.pipelines.training.nodes import Examples
 from mlops_for_mle.pipelines.training.options import TrainingOptions
 from mlops_for_mle.releases.metrics import DECIDED_BY_VALUES, measure_one
 from mlops_for_mle.releases.predictor import Predictions
@@ -32,11 +30,11 @@ _RARE = 1 / 3
 _QUANTILES = 100
 # As scikit-learn's temperature scaling has it.
 _LEAST_PROBABILITY = 1e-12
-# skl2onnx has the decision functions of these.
-_BOOSTING = (GradientBoostingClassifier, HistGradientBoostingClassifier)
-_WITH_SCORES = (*_BOOSTING, LogisticRegression, NuSVC, SVC)
-# And of this one, which an extra installs.
-_LIGHTGBM = "LGBMClassifier"
+# Of estimators that have a decision function, skl2onnx and onnxmltools know those of these.
+_WITH_SCORES = (
+    *("GradientBoostingClassifier", "HistGradientBoostingClassifier", "LGBMClassifier"),
+    *("LogisticRegression", "NuSVC", "SVC"),
+)
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -45,7 +43,7 @@ Indices = npt.NDArray[np.intp]
 
 def decide(
     model: Pipeline,
-    learned: Part,
+    learned: Examples,
     training: TrainingOptions,
     judged_by: tuple[split.Folds, Matrix] | None = None,
 ) -> tuple[Pipeline, bool, float | None]:
@@ -57,18 +55,22 @@ def decide(
         The model, whether it is calibrated, and the threshold; see ``ModelDescription``.
     """
     target, has_probabilities = learned.contract.target, hasattr(model, "predict_proba")
-    is_calibrated = bool(training.calibrate) and _has_onnx_form(model[-1])
+    estimator_name = type(model[-1]).__name__
+    has_onnx_form = estimator_name in _WITH_SCORES or not hasattr(model[-1], "decision_function")
+    is_calibrated = bool(training.calibrate) and has_onnx_form
     if training.calibrate is True and not is_calibrated:
         raise UserError(
-            f"training.calibrate: {type(model[-1]).__name__} has no calibration that can be "
-            "served: choose auto or false, or another estimator."
+            f"training.calibrate: {estimator_name} has no calibration that can be served: choose "
+            "auto or false, or another estimator."
         )
     threshold = training.threshold if len(target.classes) == 2 else None
     probabilities: Matrix | None = None
     if is_calibrated or (has_probabilities and threshold == "auto"):
         try:
-            folds = judged_by[0] if judged_by else split.folds(learned, training)
-            outputs = judged_by[1] if judged_by else held_out(model, learned, folds)
+            if judged_by is None:
+                folds = split.folds(learned, training)
+                judged_by = folds, held_out(model, learned, folds)
+            folds, outputs = judged_by
             # When rows are split by time, no fold judges the oldest.
             rows, fold = split.judged(folds)
             truth = learned.truth[rows]
@@ -86,7 +88,8 @@ def decide(
                 calibrated = cross_val_predict(
                     calibrator, scores, labels, cv=PredefinedSplit(fold), method="predict_proba"
                 )
-                if training.calibrate is True or _improves(calibrated, probabilities, labels, fold):
+                helps = probabilities is None or _improves(calibrated, probabilities, labels, fold)
+                if training.calibrate is True or helps:
                     model = _with_calibration(model, calibrator, scores, labels)
                     probabilities = calibrated
         except (UserError, ValueError) as error:
@@ -127,12 +130,6 @@ def choose_threshold(
     return float(max(thresholds.tolist(), key=quality))
 
 
-def _has_onnx_form(estimator: object) -> bool:
-    """Whether its calibration can be served: ONNX needs its decision function, if it has one."""
-    has_scores = isinstance(estimator, _WITH_SCORES) or type(estimator).__name__ == _LIGHTGBM
-    return has_scores or not hasattr(estimator, "decision_function")
-
-
 def _scores(model: Pipeline, outputs: Matrix) -> Matrix:
     """What scikit-learn calibrates from: a decision function, else probabilities.
 
@@ -163,10 +160,8 @@ def _calibrator(class_count: int, width: int) -> CalibratedClassifierCV:
     return CalibratedClassifierCV(FrozenEstimator(identity), method=method, cv=KFold(2))
 
 
-def _improves(calibrated: Matrix, original: Matrix | None, labels: Indices, fold: Indices) -> bool:
+def _improves(calibrated: Matrix, original: Matrix, labels: Indices, fold: Indices) -> bool:
     """Whether calibrated probabilities have the smaller Brier score, beyond one standard error."""
-    if original is None:
-        return True
     truth = np.eye(original.shape[1])[labels]
     before = ((original - truth) ** 2).sum(axis=1)
     after = ((calibrated - truth) ** 2).sum(axis=1)

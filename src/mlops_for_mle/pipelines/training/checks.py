@@ -144,12 +144,11 @@ def remarks(
 
 def _overlap(trained: Trained) -> Iterator[str]:
     """What validation rows share with training rows, where the split does not prevent it."""
-    examples, by = trained.examples, trained.training.split.by
-    rows, is_held_back = examples.rows, examples.is_validation
-    group, timestamp = examples.contract.group, examples.contract.timestamp
+    rows, by = trained.examples.rows, trained.training.split.by
+    learned, held_back = trained.examples.learned, trained.examples.held_back
+    group, timestamp = learned.contract.group, learned.contract.timestamp
     if by == "hash" and group in rows:
-        training_groups = rows[group][~is_held_back].dropna()
-        share = rows[group][is_held_back].isin(training_groups).mean()
+        share = held_back.rows[group].isin(learned.rows[group].dropna()).mean()
         if share > _LARGEST_OVERLAP:
             yield (
                 f"{share:.0%} of the validation rows share their {group} with training rows: "
@@ -164,8 +163,7 @@ def _overlap(trained: Trained) -> Iterator[str]:
                 "rows are among them: split.by: time would validate on the newest"
             )
     if by == "time":
-        hashes = row_hashes(examples.features, 0)
-        share = np.isin(hashes[is_held_back], hashes[~is_held_back]).mean()
+        share = np.isin(row_hashes(held_back.features, 0), row_hashes(learned.features, 0)).mean()
         if share > _LARGEST_OVERLAP:
             yield f"{share:.0%} of the validation rows equal a training row"
 

@@ -83,10 +83,9 @@ class CandidateDataset(ProjectDataset):
         """Log to the active run; the tags, by which the candidate is found, come last."""
         import mlflow
         import skops.io
-        from mlflow.models import infer_signature
 
         trained, description = data
-        model, examples = trained.model, trained.examples
+        model, held_back = trained.model, trained.examples.held_back
         facts = {"estimator": description.estimator, "onnx_precision": description.precision}
         parameters = {f"estimator.{name}": value for name, value in trained.parameters.items()}
         mlflow.log_params(facts | parameters)
@@ -96,7 +95,7 @@ class CandidateDataset(ProjectDataset):
         if trained.trials is not None:
             name = "candidates.csv" if description.candidates else "search.csv"
             mlflow.log_text(trained.trials.to_csv(index=False), name)
-        example = examples.held_back.features.head(len(description.example.rows))
+        example = held_back.features.head(len(description.example.rows))
         needed = [*_NEEDED_TO_LOAD]
         if description.estimator.startswith("LGBM"):
             needed.append("lightgbm")
@@ -104,18 +103,16 @@ class CandidateDataset(ProjectDataset):
         trusted = [name for name in untrusted if name.partition(".")[0] in _TRUSTED]
         with TemporaryDirectory() as path:
             folder = Path(path)
-            examples.rows.to_parquet(folder / "snapshot.parquet", index=False)
+            trained.examples.rows.to_parquet(folder / "snapshot.parquet", index=False)
             mlflow.log_artifact(str(folder / "snapshot.parquet"), "snapshot")
             (folder / "model.onnx").write_bytes(trained.predictor.model)
             document = description.model_dump_json(indent=2)
             (folder / "description.json").write_text(document, "utf-8")
-            held_back = examples.rows[examples.is_validation]
-            held_back.to_parquet(folder / "validation.parquet", index=False)
+            held_back.rows.to_parquet(folder / "validation.parquet", index=False)
             files = ("model.onnx", "description.json", "validation.parquet")
             logged = mlflow.sklearn.log_model(
                 model,
                 name=self._name,
-                signature=infer_signature(example, model.predict(example)),
                 input_example=example,
                 pip_requirements=[f"{package}=={version(package)}" for package in needed],
                 skops_trusted_types=trusted,

@@ -32,7 +32,7 @@ from mlops_for_mle.contract.encoding import (
 )
 from mlops_for_mle.contract.model import Feature, Task
 from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.pipelines.training.nodes import Part
+from mlops_for_mle.pipelines.training.nodes import Examples
 from mlops_for_mle.pipelines.training.options import EstimatorName, EstimatorOptions, SearchOptions
 from mlops_for_mle.pipelines.training.split import Folds, judged
 
@@ -146,7 +146,7 @@ def inner_estimator(model: Pipeline) -> Any:
     return getattr(last, "regressor_", getattr(last, "regressor", last))
 
 
-def held_out(model: Pipeline, learned: Part, folds: Folds) -> Matrix:
+def held_out(model: Pipeline, learned: Examples, folds: Folds) -> Matrix:
     """The outputs of a model for the rows ``judged``, which it has not learned from.
 
     These are its probabilities, else its decision function, else its predictions.
@@ -161,13 +161,14 @@ def held_out(model: Pipeline, learned: Part, folds: Folds) -> Matrix:
 
 
 def choose_estimator(
-    learned: Part, folds: Folds, seed: int
-) -> tuple[EstimatorOptions, pd.DataFrame, Matrix | None]:
+    learned: Examples, folds: Folds, seed: int
+) -> tuple[EstimatorOptions, pd.DataFrame, Matrix]:
     """Choose the simplest estimator that is not shown to be worse than the best one.
 
     It is worse where its error in the same folds, log loss or RMSE, is larger by more than one
     standard error of the difference: the rule of Breiman et al., Classification and Regression
-    Trees, 1984, 3.4.3, on paired folds. What cannot be fitted to so few rows is not chosen.
+    Trees, 1984, 3.4.3, on paired folds. But for the linear one, what cannot be fitted to so few
+    rows is not chosen.
 
     Returns:
         The estimator; the errors of each by fold, those of a constant answer first; and the
@@ -178,14 +179,16 @@ def choose_estimator(
     models: dict[str, Any] = {"constant": DummyClassifier() if target.classes else DummyRegressor()}
     for name, options in candidates.items():
         models[name] = build_estimator(options, learned.contract, seed)
+    members = [str(member.name) for member in voting_members(target.task)]
     outputs = {}
     for name, model in models.items():
         try:
             if name != "voting":
                 outputs[name] = held_out(model, learned, folds)
         except ValueError as error:
+            if name == members[0]:
+                raise
             _LOGGER.warning("%s is no candidate: %s", name, error)
-    members = [str(member.name) for member in voting_members(target.task)]
     if outputs.keys() >= set(members):
         # The outputs of its members are known, so it need not be fitted.
         outputs["voting"] = np.mean([outputs[name] for name in members], axis=0)
@@ -193,27 +196,24 @@ def choose_estimator(
     if target.classes:
         measure = partial(log_loss, labels=target.class_codes)
     rows, fold = judged(folds)
-    errors = {
-        f"fold{number}": {
-            name: measure(learned.truth[rows[fold == number]], outputs[name][fold == number])
+    truth = learned.truth[rows]
+    errors = pd.DataFrame(
+        {
+            name: [measure(truth[fold == n], outputs[name][fold == n]) for n in range(len(folds))]
             for name in models
             if name in outputs
         }
-        for number in range(len(folds))
-    }
-    table = pd.DataFrame(errors)
-    compared, chosen = table.drop(index="constant"), next(iter(candidates))
-    # If none could be fitted, the linear one is chosen, and its fit says why it cannot be.
-    if len(compared):
-        best = str(compared.mean(axis=1).idxmin())
-        excess = compared - compared.loc[best]
-        # Simpler ones stand first.
-        chosen = str((excess.mean(axis=1) <= excess.sem(axis=1)).idxmax())
-    return candidates[chosen], table.rename_axis("estimator").reset_index(), outputs.get(chosen)
+    ).T.add_prefix("fold")
+    compared = errors.drop(index="constant")
+    excess = compared - compared.loc[str(compared.mean(axis=1).idxmin())]
+    # Simpler ones stand first.
+    chosen = str((excess.mean(axis=1) <= excess.sem(axis=1)).idxmax())
+    table = errors.assign(error=errors.mean(axis=1), standard_error=errors.sem(axis=1))
+    return candidates[chosen], table.rename_axis("estimator").reset_index(), outputs[chosen]
 
 
 def search_parameters(
-    model: Pipeline, learned: Part, search: SearchOptions, folds: Folds, seed: int
+    model: Pipeline, learned: Examples, search: SearchOptions, folds: Folds, seed: int
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Find the best combination of the search space by cross-validation.
 

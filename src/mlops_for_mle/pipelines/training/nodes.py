@@ -6,7 +6,7 @@ functions, because every command imports this module.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,13 @@ import pandas as pd
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_rows
 from mlops_for_mle.contract.encoding import encode_target, encoded_columns
-from mlops_for_mle.errors import ConfigurationError, UserError
+from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
 from mlops_for_mle.releases import manifest
 from mlops_for_mle.releases.explain import Explainer, training_ranges
 from mlops_for_mle.releases.manifest import ModelDescription, SnapshotFacts
-from mlops_for_mle.releases.metrics import GREATER_IS_BETTER, measure, measure_baseline
-from mlops_for_mle.releases.predictor import Predictions, Predictor, decided
+from mlops_for_mle.releases.metrics import measure, measure_baseline
+from mlops_for_mle.releases.predictor import Predictions, Predictor
 
 _EXAMPLE_ROWS = 5
 _BACKGROUND_ROWS = 50
@@ -31,8 +31,8 @@ _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Part:
-    """Rows as a model takes them.
+class Examples:
+    """Rows of a snapshot, as the table has them and as a model takes them.
 
     Attributes:
         truth: The target of each row: class codes or numbers.
@@ -40,32 +40,26 @@ class Part:
     """
 
     contract: Contract
+    facts: SnapshotFacts
+    rows: pd.DataFrame
     features: pd.DataFrame
     truth: npt.NDArray[Any]
     split_values: npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Examples(Part):
-    """All rows of a snapshot, also as the table has them."""
-
-    facts: SnapshotFacts
-    rows: pd.DataFrame
     is_validation: npt.NDArray[np.bool_]
 
     @property
-    def learned(self) -> Part:
+    def learned(self) -> "Examples":
         """The training rows: those that are not held back."""
         return self._part(~self.is_validation)
 
     @property
-    def held_back(self) -> Part:
+    def held_back(self) -> "Examples":
         """The validation rows."""
         return self._part(self.is_validation)
 
-    def _part(self, chosen: npt.NDArray[np.bool_]) -> Part:
-        values = self.split_values[chosen]
-        return Part(self.contract, self.features[chosen], self.truth[chosen], values)
+    def _part(self, chosen: npt.NDArray[np.bool_]) -> "Examples":
+        by_row = ("rows", "features", "truth", "split_values", "is_validation")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in by_row})
 
 
 @dataclass(frozen=True)
@@ -75,8 +69,8 @@ class Trained:
     Attributes:
         parameters: Of its estimator, as they were configured, found or chosen.
         trials: What a search or ``auto`` has tried, with its scores.
-        linear: The fitted linear candidate of ``auto``, where another one was chosen.
-        uncalibrated: The model before its calibration, if that had probabilities.
+        compared: Fitted models to measure it by: the ``linear`` candidate of ``auto``, where
+            another one was chosen, and itself before its calibration, ``uncalibrated``.
     """
 
     examples: Examples
@@ -86,8 +80,7 @@ class Trained:
     predictor: Predictor
     parity: manifest.Parity
     trials: pd.DataFrame | None
-    linear: Any
-    uncalibrated: Any
+    compared: dict[str, Any]
     is_calibrated: bool
 
 
@@ -111,7 +104,6 @@ def prepare_examples(
     contract: Contract,
     training: TrainingOptions,
     data_checks: DataCheckOptions | None = None,
-    gate_metric: str | None = None,
 ) -> tuple[Examples, pd.DataFrame, dict[str, Any]]:
     """Encode the snapshot, once for all that follows, check it and choose the validation rows.
 
@@ -122,12 +114,6 @@ def prepare_examples(
     from mlops_for_mle.pipelines.training import checks, split
 
     facts, target = SnapshotFacts.model_validate(snapshot.attrs), contract.target
-    metrics = GREATER_IS_BETTER[target.task]
-    if gate_metric is not None and gate_metric not in metrics:
-        raise ConfigurationError(
-            f"gates.metric: {gate_metric} does not measure a {target.task}, expected is one of "
-            f"{', '.join(metrics)}"
-        )
     names = [column.name for column in encoded_columns(contract)]
     features = pd.DataFrame(encode_rows(snapshot, contract), columns=names)
     truth = encode_target(snapshot[target.column].to_numpy(), target)
@@ -141,8 +127,8 @@ def prepare_examples(
             )
     values = split.split_values(snapshot, features, contract, training)
     is_validation = split.hold_back(values, truth, target, training)
-    examples = Examples(contract, features, truth, values, facts, snapshot, is_validation)
-    return examples, snapshot[is_validation], quality
+    examples = Examples(contract, facts, snapshot, features, truth, values, is_validation)
+    return examples, examples.held_back.rows, quality
 
 
 def train_model(
@@ -157,18 +143,17 @@ def train_model(
     training = training.model_copy(update={"metric": training.metric or gate_metric})
     contract, learned, seed = examples.contract, examples.learned, training.seed
     estimator, parameters = training.estimator, dict(training.estimator.parameters)
-    trials, linear, uncalibrated, judged_by = None, None, None, None
-    is_calibrated, threshold = False, None
+    trials, judged_by, is_calibrated, threshold = None, None, False, None
+    compared = {}
     with estimators.threads_for(len(learned.features)):
         if estimator.is_auto:
             folds = split.folds(learned, training)
             estimator, trials, outputs = estimators.choose_estimator(learned, folds, seed)
-            judged_by = None if outputs is None else (folds, outputs)
-            parameters = dict(estimator.parameters)
+            judged_by, parameters = (folds, outputs), dict(estimator.parameters)
             simplest = estimators.auto_candidates(contract.target.task)[0]
             if estimator != simplest:
                 linear = estimators.build_estimator(simplest, contract, seed)
-                linear.fit(learned.features, learned.truth)
+                compared["linear"] = linear.fit(learned.features, learned.truth)
         model = estimators.build_estimator(estimator, contract, seed)
         if training.search is not None:
             folds = split.folds(learned, training, training.search.folds)
@@ -184,10 +169,10 @@ def train_model(
                 fitted, learned, training, judged_by
             )
             if model is not fitted and hasattr(fitted, "predict_proba"):
-                uncalibrated = fitted
+                compared["uncalibrated"] = fitted
     predictor, parity = onnx.export(model, examples.features, contract)
     predictor.threshold = threshold
-    extras = trials, linear, uncalibrated, is_calibrated
+    extras = trials, compared, is_calibrated
     return Trained(examples, training, model, parameters, predictor, parity, *extras)
 
 
@@ -221,15 +206,15 @@ def draw_plots(trained: Trained) -> tuple[Any, Any]:
     return report.draw(held_back.truth, by_title, held_back.contract.target)
 
 
-def _validation_predictions(trained: Trained, held_back: Part) -> dict[str, Predictions]:
+def _validation_predictions(trained: Trained, held_back: Examples) -> dict[str, Predictions]:
     """Predictions for the validation rows: as served, and by the models that it grew from."""
     from mlops_for_mle.pipelines.training.onnx import trained_answers
 
-    predictions = {"validation": trained.predictor.predict(held_back.features.to_numpy())}
-    for name in ("linear", "uncalibrated"):
-        if (model := getattr(trained, name)) is not None:
-            predictions[name] = trained_answers(model, held_back.features)
-    return predictions
+    served = trained.predictor.predict(held_back.features.to_numpy())
+    compared = {
+        name: trained_answers(model, held_back.features) for name, model in trained.compared.items()
+    }
+    return {"validation": served} | compared
 
 
 def assemble_candidate(
@@ -237,33 +222,29 @@ def assemble_candidate(
 ) -> tuple[tuple[Trained, ModelDescription], Any]:
     """Describe what is to be logged; with a picture of the importance of its features."""
     from mlops_for_mle.pipelines.training import checks, estimators, report
-    from mlops_for_mle.pipelines.training.onnx import trained_answers
 
-    examples, predictor = trained.examples, trained.predictor
-    contract, validation_rows = examples.contract, examples.rows[examples.is_validation]
-    example = examples.held_back.features.head(_EXAMPLE_ROWS)
-    predictions = decided(trained_answers(trained.model, example), contract, predictor.threshold)
+    examples, predictor, held_back = trained.examples, trained.predictor, trained.examples.held_back
+    contract, example = examples.contract, held_back.features.head(_EXAMPLE_ROWS)
+    predictions = predictor.predict(example.to_numpy())
     probabilities = predictions.probabilities
     background, importance = _background_and_importance(trained)
-    candidates = []
+    scores: list[Any] = []
     if trained.training.estimator.is_auto and trained.trials is not None:
-        for name, errors in trained.trials.set_index("estimator").iterrows():
-            statistics = {"error": errors.mean(), "standard_error": errors.sem()}
-            candidates.append(manifest.EstimatorScore(estimator=str(name), **statistics))
+        scores = trained.trials[[*manifest.EstimatorScore.model_fields]].to_dict("records")
     description = ModelDescription(
         contract=contract,
         estimator=type(estimators.inner_estimator(trained.model)).__name__,
         precision=predictor.precision,
         metrics=metrics,
         snapshot=examples.facts,
-        validation_rows=len(validation_rows),
-        candidates=tuple(candidates),
+        validation_rows=len(held_back.rows),
+        candidates=tuple(map(manifest.EstimatorScore.model_validate, scores)),
         calibrated=trained.is_calibrated,
         threshold=predictor.threshold,
         remarks=tuple(checks.remarks(trained, metrics, data_quality, importance)),
         parity=trained.parity,
         example=manifest.Example(
-            rows=plain_rows(validation_rows.head(_EXAMPLE_ROWS), contract),
+            rows=plain_rows(held_back.rows.head(_EXAMPLE_ROWS), contract),
             predictions=predictions.values.tolist(),
             probabilities=None if probabilities is None else probabilities.tolist(),
         ),

@@ -5,7 +5,7 @@ import re
 import warnings
 from collections.abc import Callable
 from itertools import chain, combinations
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -58,9 +58,8 @@ def export(model: Pipeline, features: pd.DataFrame, contract: Contract) -> tuple
     """
     points = np.vstack([features, grid(features.to_numpy(), contract)])
     expected = trained_answers(model, pd.DataFrame(points, columns=features.columns))
-    precisions: tuple[Precision, ...] = ("float32", "float64")
     failures = {}
-    for precision in precisions:
+    for precision in get_args(Precision):
         try:
             predictor = Predictor(convert(model, contract, precision), contract)
             return predictor, compare(predictor.predict(points), expected)
@@ -209,7 +208,7 @@ def _rounded_down(exact: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _register_lightgbm() -> None:
-    """Make skl2onnx know what onnxmltools converts, and of scores what is no probability yet."""
+    """Make skl2onnx know what onnxmltools converts, also as scores that are no probabilities."""
     from lightgbm import LGBMClassifier, LGBMRegressor
     from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
 

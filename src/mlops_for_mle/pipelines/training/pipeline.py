@@ -14,7 +14,7 @@ def create_pipeline() -> Pipeline:
         (nodes.take_snapshot, ["observations@window", contract], "snapshot"),
         (
             nodes.prepare_examples,
-            ["snapshot", contract, training, "params:data_checks", metric],
+            ["snapshot", contract, training, "params:data_checks"],
             ["examples", "validation_rows", "data_quality"],
         ),
         (nodes.train_model, ["examples", training, metric], "trained"),

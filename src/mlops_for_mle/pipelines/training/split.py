@@ -1,9 +1,4 @@
-"""Which rows of a snapshot are held back, and the folds of those that are not.
-
-Rows are split by a hash of their values, so that equal rows fall on one side; by time, so that a
-model is judged on what comes after what it has learned from; or by a group, such as a shop, so that
-it is judged on groups that it has not seen. The folds of a cross-validation follow the same rule.
-"""
+"""Which rows of a snapshot are held back, and the folds of those that are not."""
 
 import hashlib
 import warnings
@@ -19,7 +14,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.model import Target
 from mlops_for_mle.contract.notation import present
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.training.nodes import Part
+from mlops_for_mle.pipelines.training.nodes import Examples
 from mlops_for_mle.pipelines.training.options import TrainingOptions
 
 # With more rows, fewer folds tell as much.
@@ -99,7 +94,7 @@ def hold_back(
     return is_validation
 
 
-def folds(learned: Part, training: TrainingOptions, count: int | None = None) -> Folds:
+def folds(learned: Examples, training: TrainingOptions, count: int | None = None) -> Folds:
     """Split the rows to learn from again, by the same rule as ``hold_back``.
 
     Split by time, each fold judges by a later stretch what was learned from all before it; where
@@ -154,7 +149,7 @@ def row_hashes(features: pd.DataFrame, seed: int) -> npt.NDArray[np.uint64]:
     return _hashes((row.data for row in rows), seed)
 
 
-def _hashes(contents: "Iterable[bytes | memoryview]", seed: int) -> npt.NDArray[np.uint64]:
+def _hashes(contents: Iterable[bytes | memoryview], seed: int) -> npt.NDArray[np.uint64]:
     key = str(seed).encode()
     hashes = (hashlib.blake2b(content, digest_size=8, key=key).digest() for content in contents)
     return np.fromiter(hashes, "S8").view(">u8").astype(np.uint64)
