@@ -9,13 +9,8 @@ import pytest
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.pipelines.training.estimators import build_estimator, search_parameters
-from mlops_for_mle.pipelines.training.options import (
-    EstimatorOptions,
-    SearchOptions,
-    TrainingOptions,
-)
-from mlops_for_mle.pipelines.training.split import folds as folds_of
+from mlops_for_mle.pipelines.training.estimators import search_parameters
+from mlops_for_mle.pipelines.training.options import TrainingOptions
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.training.examples import LINE_CONTRACT, fit, line_rows, split
 from tests.releases import IRIS_CONTRACT, encoded, iris_rows
@@ -32,11 +27,10 @@ def search(
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """A search, on iris unless told otherwise: the best combination, and all."""
     usual = {"folds": 3, "scoring": "accuracy", "engine": {"scheduler": "threads"}}
-    wanted = SearchOptions.model_validate(usual | options)
+    training = TrainingOptions.model_validate({"estimator": estimator, "search": usual | options})
     examples = split(iris_rows() if rows is None else rows, contract)
-    folds = folds_of(examples, TrainingOptions(), wanted.folds)
-    model = build_estimator(EstimatorOptions.model_validate(estimator), contract, seed=1)
-    return search_parameters(model, examples, wanted, folds, seed=1)
+    found, trials = search_parameters(examples, training, training.search)
+    return found.parameters, trials
 
 
 @pytest.mark.parametrize(
@@ -68,7 +62,7 @@ def test_the_best_combination_of_the_space_is_found_and_all_are_listed():
     forest = {"name": "random_forest", "parameters": {"n_estimators": 5}}
     options: dict[str, Any] = {"space": {"max_depth": [1, 6]}, "scoring": "r2"}
     best, trials = search(forest, line_rows(), LINE_CONTRACT, **options)
-    assert best == {"max_depth": 6}
+    assert best == {"n_estimators": 5, "max_depth": 6}
     assert trials["max_depth"].tolist() == [6, 1]
 
 

@@ -14,7 +14,6 @@ import pandas as pd
 from sklearn.base import ClassifierMixin, RegressorMixin, clone
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import log_loss, root_mean_squared_error
 from sklearn.model_selection import RandomizedSearchCV
@@ -32,15 +31,19 @@ from mlops_for_mle.contract.encoding import (
 )
 from mlops_for_mle.contract.model import Feature, Task
 from mlops_for_mle.errors import ConfigurationError, UserError
+from mlops_for_mle.pipelines.training import split
 from mlops_for_mle.pipelines.training.nodes import Examples
-from mlops_for_mle.pipelines.training.options import EstimatorName, EstimatorOptions, SearchOptions
-from mlops_for_mle.pipelines.training.split import Folds, judged
+from mlops_for_mle.pipelines.training.options import (
+    EstimatorName,
+    EstimatorOptions,
+    SearchOptions,
+    TrainingOptions,
+)
 
 _LOGGER = logging.getLogger(__name__)
 
 ESTIMATOR = "estimator"
 ROUND = "round"
-VOTING = (VotingClassifier, VotingRegressor)
 
 _MANY_ROWS = 50_000
 # Parts of a date that only grow.
@@ -115,9 +118,9 @@ def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) ->
             f"{options.class_path or name}; for name choose {', '.join(names_for(task))}, "
             "for class_path any such class of scikit-learn"
         )
-    defaults = {} if options.class_path else _DEFAULTS.get(name, {})
-    parameters = {**defaults, **options.parameters}
-    if issubclass(estimator_class, VOTING) and options.class_path is None:
+    is_named = options.class_path is None
+    parameters = {**(_DEFAULTS.get(name, {}) if is_named else {}), **options.parameters}
+    if is_named and name == "voting":
         members = voting_members(task)
         models = [(str(member.name), build_estimator(member, contract, seed)) for member in members]
         if task == "classification":
@@ -126,7 +129,7 @@ def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) ->
     estimator = estimator_class().set_params(**parameters)
     if "random_state" in estimator.get_params() and "random_state" not in parameters:
         estimator.set_params(random_state=seed)
-    if options.class_path is None and task == "regression":
+    if is_named and task == "regression":
         estimator = TransformedTargetRegressor(estimator, transformer=StandardScaler())
     is_tree = module.startswith(("sklearn.ensemble", "sklearn.tree", "lightgbm"))
     steps = _preprocessing(contract, is_scaled=not is_tree)
@@ -146,7 +149,7 @@ def inner_estimator(model: Pipeline) -> Any:
     return getattr(last, "regressor_", getattr(last, "regressor", last))
 
 
-def held_out(model: Pipeline, learned: Examples, folds: Folds) -> Matrix:
+def held_out(model: Pipeline, learned: Examples, folds: split.Folds) -> Matrix:
     """The outputs of a model for the rows ``judged``, which it has not learned from.
 
     These are its probabilities, else its decision function, else its predictions.
@@ -161,7 +164,7 @@ def held_out(model: Pipeline, learned: Examples, folds: Folds) -> Matrix:
 
 
 def choose_estimator(
-    learned: Examples, folds: Folds, seed: int
+    learned: Examples, folds: split.Folds, seed: int
 ) -> tuple[EstimatorOptions, pd.DataFrame, Matrix]:
     """Choose the simplest estimator that is not shown to be worse than the best one.
 
@@ -195,7 +198,7 @@ def choose_estimator(
     measure: Any = root_mean_squared_error
     if target.classes:
         measure = partial(log_loss, labels=target.class_codes)
-    rows, fold = judged(folds)
+    rows, fold = split.judged(folds)
     truth = learned.truth[rows]
     errors = pd.DataFrame(
         {
@@ -213,24 +216,28 @@ def choose_estimator(
 
 
 def search_parameters(
-    model: Pipeline, learned: Examples, search: SearchOptions, folds: Folds, seed: int
-) -> tuple[dict[str, Any], pd.DataFrame]:
+    learned: Examples, training: TrainingOptions, search: SearchOptions
+) -> tuple[EstimatorOptions, pd.DataFrame]:
     """Find the best combination of the search space by cross-validation.
 
     A combination that cannot be scored in every fold is never the best, and it is an error where
     none can.
 
     Returns:
-        The best combination, and all that were tried with their scores, the best first.
+        The estimator with the best combination, and all that were tried with their scores, the
+        best first.
     """
+    estimator = training.estimator
+    model = build_estimator(estimator, learned.contract, training.seed)
     prefix = f"{ESTIMATOR}__"
     if isinstance(model[-1], TransformedTargetRegressor):
         prefix += "regressor__"
     space = {prefix + name: values for name, values in search.space.items()}
     # As many trials as there are combinations are all of them, each once.
     count = search.maximum_trials or math.prod(map(len, space.values()))
+    folds = split.folds(learned, training, search.folds)
     options: dict[str, Any] = {"scoring": search.scoring, "cv": folds, "refit": False}
-    searcher = RandomizedSearchCV(model, space, n_iter=count, random_state=seed, **options)
+    searcher = RandomizedSearchCV(model, space, n_iter=count, random_state=training.seed, **options)
     with search.engine.running(), warnings.catch_warnings(), suppress(ValueError):
         # It warns in several lines of each combination that cannot be scored; logged below.
         warnings.simplefilter("ignore")
@@ -250,7 +257,7 @@ def search_parameters(
     for trial in unscored.to_dict("records"):
         _LOGGER.warning("search: cannot be scored in every fold, does not count: %s", trial)
     best = {name.removeprefix(prefix): value for name, value in searcher.best_params_.items()}
-    return best, trials
+    return estimator.model_copy(update={"parameters": estimator.parameters | best}), trials
 
 
 def threads_for(row_count: int) -> threadpool_limits:

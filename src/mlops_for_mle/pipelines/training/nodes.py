@@ -76,9 +76,9 @@ class Trained:
     examples: Examples
     training: TrainingOptions
     model: Any
-    parameters: dict[str, Any]
     predictor: Predictor
     parity: manifest.Parity
+    parameters: dict[str, Any]
     trials: pd.DataFrame | None
     compared: dict[str, Any]
     is_calibrated: bool
@@ -142,29 +142,22 @@ def train_model(
 
     training = training.model_copy(update={"metric": training.metric or gate_metric})
     contract, learned, seed = examples.contract, examples.learned, training.seed
-    estimator, parameters = training.estimator, dict(training.estimator.parameters)
-    trials, judged_by, is_calibrated, threshold = None, None, False, None
-    compared = {}
+    estimator, trials, compared = training.estimator, None, {}
+    judged_by, is_calibrated, threshold = None, False, None
     with estimators.threads_for(len(learned.features)):
         if estimator.is_auto:
             folds = split.folds(learned, training)
             estimator, trials, outputs = estimators.choose_estimator(learned, folds, seed)
-            judged_by, parameters = (folds, outputs), dict(estimator.parameters)
+            judged_by = folds, outputs
             simplest = estimators.auto_candidates(contract.target.task)[0]
             if estimator != simplest:
                 linear = estimators.build_estimator(simplest, contract, seed)
                 compared["linear"] = linear.fit(learned.features, learned.truth)
-        model = estimators.build_estimator(estimator, contract, seed)
         if training.search is not None:
-            folds = split.folds(learned, training, training.search.folds)
-            best, trials = estimators.search_parameters(
-                model, learned, training.search, folds, seed
-            )
-            estimators.inner_estimator(model).set_params(**best)
-            parameters |= best
-        model.fit(learned.features, learned.truth)
+            estimator, trials = estimators.search_parameters(learned, training, training.search)
+        fitted = estimators.build_estimator(estimator, contract, seed)
+        model = fitted.fit(learned.features, learned.truth)
         if contract.target.classes:
-            fitted = model
             model, is_calibrated, threshold = calibration.decide(
                 fitted, learned, training, judged_by
             )
@@ -172,8 +165,8 @@ def train_model(
                 compared["uncalibrated"] = fitted
     predictor, parity = onnx.export(model, examples.features, contract)
     predictor.threshold = threshold
-    extras = trials, compared, is_calibrated
-    return Trained(examples, training, model, parameters, predictor, parity, *extras)
+    extras = estimator.parameters, trials, compared, is_calibrated
+    return Trained(examples, training, model, predictor, parity, *extras)
 
 
 def evaluate_model(trained: Trained) -> dict[str, float]:

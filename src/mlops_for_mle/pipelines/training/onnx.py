@@ -20,7 +20,7 @@ from skl2onnx.common import shape_calculator as shapes
 from skl2onnx.sklapi import CastTransformer
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.ensemble import VotingRegressor
+from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
@@ -180,7 +180,7 @@ def _prepared(model: Pipeline) -> Pipeline:
     """
     prepared = copy.deepcopy(model)
     inner = inner_estimator(prepared)
-    if isinstance(inner, estimators.VOTING):
+    if isinstance(inner, VotingClassifier | VotingRegressor):
         inner.estimators_ = [_prepared(member) for member in inner.estimators_]
     if estimators.ROUND not in model.named_steps:
         return prepared
