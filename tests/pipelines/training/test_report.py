@@ -11,7 +11,6 @@ from matplotlib.text import Text
 
 from mlops_for_mle.contract import Contract, Target
 from mlops_for_mle.pipelines.training.report import draw, draw_importance, drawable
-from mlops_for_mle.releases.predictor import Predictions
 from tests.pipelines.training.examples import LINE_CONTRACT, assemble, line_rows
 from tests.releases import IRIS_CONTRACT
 
@@ -26,7 +25,7 @@ def texts(found: Iterable[Text]) -> list[str]:
 
 
 def test_classes_are_shown_by_their_confusion_their_scores_and_their_reliability():
-    errors, report = draw(TRUTH, {"served": Predictions(FOUND, np.eye(3)[FOUND] * 0.4 + 0.2)}, IRIS)
+    errors, report = draw(TRUTH, FOUND, {"served": np.eye(3)[FOUND] * 0.4 + 0.2}, IRIS)
 
     (matrix,) = errors.axes
     assert texts(matrix.texts) == ["1", "1", "0", "0", "2", "1", "0", "0", "1"]
@@ -46,7 +45,7 @@ def test_many_classes_are_drawn_without_their_numbers():
     target = Target.model_validate(IRIS.model_dump() | {"classes": classes})
     truth = np.arange(120) % 60
 
-    errors, report = draw(truth, {"served": Predictions(truth, None)}, target)
+    errors, report = draw(truth, truth, {}, target)
 
     assert texts(errors.axes[0].texts) == texts(report.axes[0].texts) == []
     assert report.get_figwidth() < 60
@@ -57,7 +56,7 @@ def test_a_regression_is_shown_by_its_values_and_residuals():
 
     values, residuals = (
         np.asarray(figure.axes[0].collections[0].get_offsets()).tolist()
-        for figure in draw(truth, {"served": Predictions(found, None)}, LINE)
+        for figure in draw(truth, found, {}, LINE)
     )
 
     assert values == [[1.5, 1.0], [2.0, 2.0], [3.0, 4.0]]
@@ -76,7 +75,7 @@ def test_names_that_no_font_has_are_drawn_as_their_place_and_without_a_warning()
     raw["classes"][1]["label"] = unknown
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for figure in draw(TRUTH, {"served": Predictions(TRUTH, None)}, Target.model_validate(raw)):
+        for figure in draw(TRUTH, TRUTH, {}, Target.model_validate(raw)):
             figure.savefig(io.BytesIO())
 
 

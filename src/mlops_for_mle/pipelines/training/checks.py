@@ -173,11 +173,8 @@ def _fit(metrics: dict[str, float], scores: dict[str, float]) -> Iterator[str]:
     is_regression = "validation_rmse" in metrics
     name = "rmse" if is_regression else "balanced_accuracy"
     training, validation = metrics[f"training_{name}"], metrics[f"validation_{name}"]
-    constant = metrics[f"baseline_{name}"]
-    gain, training_gain = validation - constant, training - constant
-    if is_regression:
-        gain, training_gain = -gain, -training_gain
-    if gain < _LEAST_KEPT * training_gain:
+    constant, sign = metrics[f"baseline_{name}"], -1 if is_regression else 1
+    if sign * (validation - constant) < _LEAST_KEPT * sign * (training - constant):
         yield (
             f"it overfits: {name} is {metric_text(training)} on the rows that it was trained on "
             f"and {metric_text(validation)} on the others, where a constant answer has "

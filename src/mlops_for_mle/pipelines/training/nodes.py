@@ -193,10 +193,13 @@ def draw_plots(trained: Trained) -> tuple[Any, Any]:
 
     held_back = trained.examples.held_back
     predictions = _validation_predictions(trained, held_back)
-    by_title = {"served": predictions["validation"]}
-    if "uncalibrated" in predictions:
-        by_title["before calibration"] = predictions["uncalibrated"]
-    return report.draw(held_back.truth, by_title, held_back.contract.target)
+    probabilities = {
+        title: predictions[name].probabilities
+        for title, name in {"served": "validation", "before calibration": "uncalibrated"}.items()
+        if name in predictions and predictions[name].probabilities is not None
+    }
+    answers = predictions["validation"].values
+    return report.draw(held_back.truth, answers, probabilities, held_back.contract.target)
 
 
 def _validation_predictions(trained: Trained, held_back: Examples) -> dict[str, Predictions]:

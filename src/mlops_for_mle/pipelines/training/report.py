@@ -19,7 +19,6 @@ from sklearn.metrics import (
 
 from mlops_for_mle.contract import Target
 from mlops_for_mle.contract.encoding import Matrix
-from mlops_for_mle.releases.predictor import Predictions
 
 # The usual font, then those with Hangul and other scripts of East Asia on Linux, macOS, Windows.
 _FONTS = (
@@ -32,20 +31,17 @@ _MOST_CLASSES = 40
 
 
 def draw(
-    truth: npt.NDArray[Any], predictions: Mapping[str, Predictions], target: Target
+    truth: npt.NDArray[Any],
+    predicted: npt.NDArray[Any],
+    probabilities: Mapping[str, Matrix],
+    target: Target,
 ) -> tuple[Figure, Figure]:
     """Draw the confusion matrix and the scores by class, with how reliable probabilities are.
 
-    For a regression, true values and residuals against predicted values. The first predictions are
-    those of the served model; others are of the model before its calibration.
+    For a regression, true values and residuals against predicted values. Probabilities come with
+    the name of the model that gave them.
     """
-    predicted = next(iter(predictions.values())).values
     errors, report = (Figure(figsize=(5.2, 4.6), layout="constrained") for _ in range(2))
-    probabilities = {
-        name: model_predictions.probabilities
-        for name, model_predictions in predictions.items()
-        if model_predictions.probabilities is not None
-    }
     report_axes, *reliability_axes = report.subplots(1, 1 + bool(probabilities), squeeze=False)[0]
     axes, rows = errors.subplots(), f"{len(truth)} validation rows"
     with rc_context({"font.family": _families()}):
