@@ -39,16 +39,11 @@ def fit(
     return build_estimator(options, contract, seed).fit(*encoded(rows, contract))
 
 
-def snapshot(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """Rows of a table as a training fixes them."""
-    rows.attrs["source"] = "a table"
-    return nodes.take_snapshot(rows, contract)
-
-
 def split(rows: pd.DataFrame, contract: Contract, **training: Any) -> nodes.Examples:
     """The steps from rows to examples, without checks."""
+    rows.attrs["source"] = "a table"
     options = TrainingOptions.model_validate(training)
-    return nodes.prepare_examples(snapshot(rows, contract), contract, options)[0]
+    return nodes.prepare_examples(nodes.take_snapshot(rows, contract), contract, options)[0]
 
 
 def train(rows: pd.DataFrame, contract: Contract, **training: Any) -> nodes.Trained:

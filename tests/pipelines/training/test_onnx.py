@@ -140,12 +140,13 @@ def test_an_answer_that_is_no_number_is_no_parity():
         compare(answers, Predictions(np.array([1.0, 1.5, 2.0]), None))
 
 
-@pytest.mark.parametrize("class_path", ["svm.LinearSVC", "dummy.DummyClassifier"])
-def test_an_estimator_without_a_served_form_is_told_with_those_that_have_one(class_path):
-    name = class_path.rpartition(".")[2]
+def test_an_estimator_without_a_served_form_is_told_with_those_that_have_one():
+    model = plain("classification", "svm.LinearSVC")
 
-    with pytest.raises(UserError, match=f"{name} cannot be served .* of logistic, svc, random_for"):
-        export(plain("classification", class_path), *PLAIN["classification"])
+    with pytest.raises(
+        UserError, match=r"LinearSVC cannot be served .* of logistic, svc, random_f"
+    ):
+        export(model, *PLAIN["classification"])
 
 
 def test_a_model_that_no_form_reproduces_is_refused():

@@ -221,6 +221,7 @@ def test_the_split_is_the_same_in_every_revision_of_the_code():
         ({"by": "time"}, "leaves no row of class yes to learn from"),
         ({"by": "time", "column": "when"}, "expected is one of width.*found when"),
         ({"by": "time", "column": "shop"}, "shop holds no dates"),
+        ({"by": "group"}, r"contract\.group"),
     ],
 )
 def test_a_split_that_cannot_be_is_told(by, message):
@@ -230,15 +231,3 @@ def test_a_split_that_cannot_be_is_told(by, message):
         split(shops(rows), SMALL_CONTRACT, split=by)
     with pytest.raises(UserError, match="leaves no row to learn from or to validate on"):
         split(pd.concat([line_rows(1)] * 5), LINE_CONTRACT)
-
-
-def test_the_group_is_that_of_the_contract_where_no_column_is_named():
-    rows = shops([(0.5, at % 5, at % 2, at, "abcdef"[at % 6]) for at in range(60)])
-    grouped = Contract.model_validate({**SMALL_CONTRACT.model_dump(), "group": "shop"})
-
-    named = split(rows, SMALL_CONTRACT, split={"by": "group", "column": "shop"})
-
-    found = split(rows, grouped, split={"by": "group"})
-    assert (found.is_validation == named.is_validation).all()
-    with pytest.raises(UserError, match=r"contract\.group"):
-        split(rows, SMALL_CONTRACT, split={"by": "group"})
