@@ -1,6 +1,7 @@
 """Checks: whether a snapshot is fit to train on, and remarks on a model."""
 
 from collections.abc import Iterator
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ _LARGEST_OVERLAP = 0.05
 _MANY_TIMESTAMPS = 20
 # As a share of the largest contribution: where many features share, each has little of their sum.
 _LEAST_CONTRIBUTION = 0.02
-_NAMED = 10
+_LONGEST_REMARK = 200
 
 
 def check(
@@ -138,8 +139,7 @@ def remarks(
     least = _LEAST_CONTRIBUTION * max(importance.values())
     idle = [name for name, size in importance.items() if size <= least]
     if idle:
-        rest = f" and {len(idle) - _NAMED} more" if len(idle) > _NAMED else ""
-        yield f"does nothing for the answers: {', '.join(idle[:_NAMED])}{rest}"
+        yield shorten(f"does nothing for the answers: {', '.join(idle)}", _LONGEST_REMARK)
 
 
 def _overlap(trained: Trained) -> Iterator[str]:
@@ -170,25 +170,24 @@ def _overlap(trained: Trained) -> Iterator[str]:
 
 def _fit(metrics: dict[str, float], scores: dict[str, float]) -> Iterator[str]:
     """Overfitting; and a feature that alone does as well as all, by the snapshot's scores."""
-    is_regression = "validation_rmse" in metrics
-    name = "rmse" if is_regression else "balanced_accuracy"
+    name = "r2" if "validation_rmse" in metrics else "balanced_accuracy"
+    # R2 needs two rows.
+    if f"validation_{name}" not in metrics:
+        return
     training, validation = metrics[f"training_{name}"], metrics[f"validation_{name}"]
-    constant, sign = metrics[f"baseline_{name}"], -1 if is_regression else 1
-    if sign * (validation - constant) < _LEAST_KEPT * sign * (training - constant):
+    constant = metrics[f"baseline_{name}"]
+    if validation - constant < _LEAST_KEPT * (training - constant):
         yield (
             f"it overfits: {name} is {metric_text(training)} on the rows that it was trained on "
             f"and {metric_text(validation)} on the others, where a constant answer has "
             f"{metric_text(constant)}"
         )
-    metric = "r2" if is_regression else "balanced_accuracy"
-    chance = metrics.get(f"baseline_{metric}", 0.0)
-    of_all = metrics.get(f"validation_{metric}", 1.0)
     best = max(scores, key=lambda feature: scores[feature], default="")
-    least = max(_NEARLY_ALL * (of_all - chance), _LEAST_GAIN * (1 - chance))
-    if len(scores) > 1 and of_all > chance and scores[best] - chance >= least:
+    least = max(_NEARLY_ALL * (validation - constant), _LEAST_GAIN * (1 - constant))
+    if len(scores) > 1 and validation > constant and scores[best] - constant >= least:
         yield (
-            f"{best} alone does it: {metric} {metric_text(scores[best])}, and "
-            f"{metric_text(of_all)} with all features"
+            f"{best} alone does it: {name} {metric_text(scores[best])}, and "
+            f"{metric_text(validation)} with all features"
         )
 
 
