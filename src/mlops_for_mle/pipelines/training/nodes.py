@@ -69,8 +69,8 @@ class Trained:
     Attributes:
         parameters: Of its estimator, as they were configured, found or chosen.
         trials: What a search or ``auto`` has tried, with its scores.
-        compared: Fitted models to measure it by: the ``linear`` candidate of ``auto``, where
-            another one was chosen, and itself before its calibration, ``uncalibrated``.
+        predictions: For the validation rows, by names of ``ModelDescription.metrics``: as served,
+            and of the models that it is compared with.
     """
 
     examples: Examples
@@ -80,7 +80,7 @@ class Trained:
     parity: manifest.Parity
     parameters: dict[str, Any]
     trials: pd.DataFrame | None
-    compared: dict[str, Any]
+    predictions: dict[str, Predictions]
     is_calibrated: bool
 
 
@@ -165,7 +165,11 @@ def train_model(
                 compared["uncalibrated"] = fitted
     predictor, parity = onnx.export(model, examples.features, contract)
     predictor.threshold = threshold
-    extras = estimator.parameters, trials, compared, is_calibrated
+    features = examples.held_back.features
+    predictions = {"validation": predictor.predict(features.to_numpy())}
+    for name, compared_model in compared.items():
+        predictions[name] = onnx.trained_answers(compared_model, features)
+    extras = estimator.parameters, trials, predictions, is_calibrated
     return Trained(examples, training, model, predictor, parity, *extras)
 
 
@@ -173,8 +177,10 @@ def evaluate_model(trained: Trained) -> dict[str, float]:
     """Measure the served form on training and validation rows, see ``ModelDescription``."""
     learned, held_back = trained.examples.learned, trained.examples.held_back
     target, truth = learned.contract.target, held_back.truth
-    predictions = _validation_predictions(trained, held_back)
-    measured = {name: measure(predictions[name], truth, target) for name in predictions}
+    measured = {
+        name: measure(predictions, truth, target)
+        for name, predictions in trained.predictions.items()
+    }
     constant = measure_baseline(truth, target)
     # Without probabilities there is nothing to compare those of a constant answer with.
     measured["baseline"] = {name: constant[name] for name in measured["validation"]}
@@ -191,26 +197,13 @@ def draw_plots(trained: Trained) -> tuple[Any, Any]:
     """Draw the confusion matrix and the scores by class (for regression, their counterparts)."""
     from mlops_for_mle.pipelines.training import report
 
-    held_back = trained.examples.held_back
-    predictions = _validation_predictions(trained, held_back)
-    probabilities = {
-        title: predictions[name].probabilities
-        for title, name in {"served": "validation", "before calibration": "uncalibrated"}.items()
-        if name in predictions and predictions[name].probabilities is not None
-    }
-    answers = predictions["validation"].values
-    return report.draw(held_back.truth, answers, probabilities, held_back.contract.target)
-
-
-def _validation_predictions(trained: Trained, held_back: Examples) -> dict[str, Predictions]:
-    """Predictions for the validation rows: as served, and by the models that it grew from."""
-    from mlops_for_mle.pipelines.training.onnx import trained_answers
-
-    served = trained.predictor.predict(held_back.features.to_numpy())
-    compared = {
-        name: trained_answers(model, held_back.features) for name, model in trained.compared.items()
-    }
-    return {"validation": served} | compared
+    held_back, served = trained.examples.held_back, trained.predictions["validation"]
+    probabilities = {}
+    if served.probabilities is not None:
+        probabilities["served"] = served.probabilities
+    if before := trained.predictions.get("uncalibrated"):
+        probabilities["before calibration"] = np.asarray(before.probabilities)
+    return report.draw(held_back.truth, served.values, probabilities, held_back.contract.target)
 
 
 def assemble_candidate(
