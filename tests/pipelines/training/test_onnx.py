@@ -31,10 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 @pytest.fixture(autouse=True)
 def small_grid(monkeypatch) -> None:
-    whole = served_form.grid
-    monkeypatch.setattr(
-        served_form, "grid", lambda values, contract: whole(values, contract, 2_500)
-    )
+    monkeypatch.setattr(served_form, "_GRID_POINTS", 2_500)
 
 
 def plain(task: str, class_path: str, **parameters: Any) -> Pipeline:

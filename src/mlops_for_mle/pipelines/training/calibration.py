@@ -8,6 +8,7 @@ import logging
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.special import logit
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -141,7 +142,8 @@ def _scores(model: Pipeline, outputs: Matrix) -> Matrix:
     if outputs.shape[1] > 2:
         return np.log(outputs + _LEAST_PROBABILITY)
     if hasattr(model, "decision_function"):
-        return (np.log(outputs + _LEAST_PROBABILITY) @ [[-1.0], [1.0]]).astype(np.float64)
+        scores: Matrix = logit(outputs[:, 1:].clip(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY))
+        return scores
     return outputs[:, 1:]
 
 

@@ -121,10 +121,8 @@ def prepare_examples(
     if data_checks is not None:
         quality, problems = checks.check(features, truth, contract, data_checks)
         if problems:
-            raise UserError(
-                f"{facts.source} is not fit to train on: {'; '.join(problems)}. Nothing was "
-                "trained."
-            )
+            reasons = "; ".join(problems)
+            raise UserError(f"{facts.source} is not fit to train on: {reasons}.")
     values = split.split_values(snapshot, features, contract, training)
     is_validation = split.hold_back(values, truth, target, training)
     examples = Examples(contract, facts, snapshot, features, truth, values, is_validation)

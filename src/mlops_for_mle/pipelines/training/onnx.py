@@ -56,7 +56,7 @@ def export(model: Pipeline, features: pd.DataFrame, contract: Contract) -> tuple
 
     Compared are all rows and a dense grid over their ranges and categories.
     """
-    points = np.vstack([features, grid(features.to_numpy(), contract)])
+    points = np.vstack([features, grid(features.to_numpy(), contract, _GRID_POINTS)])
     expected = trained_answers(model, pd.DataFrame(points, columns=features.columns))
     failures = {}
     for precision in get_args(Precision):
@@ -98,7 +98,7 @@ def compare(actual: Predictions, expected: Predictions) -> Parity:
     return Parity(point_count=count, largest_difference=difference)
 
 
-def grid(values: Matrix, contract: Contract, point_count: int = _GRID_POINTS) -> Matrix:
+def grid(values: Matrix, contract: Contract, point_count: int) -> Matrix:
     """Points whose columns each spread evenly over their range in some rows, in random order.
 
     They hold only values that a request may hold.
