@@ -120,8 +120,9 @@ def test_a_run_says_what_it_was_trained_on_and_how(project, shipped):
             {"training": {"estimator": {"class_path": "sklearn.dummy.DummyClassifier"}}},
             ("DummyClassifier cannot be served", "logistic"),
         ),
+        ({"gates": {"metric": "rmse"}}, ("gates.metric: rmse", "balanced_accuracy")),
     ],
-    ids=["rows", "parameter", "estimator"],
+    ids=["rows", "parameter", "estimator", "gates"],
 )
 def test_a_run_that_fails_says_why_is_marked_as_failed_and_leaves_no_candidate(
     project, shipped, parameters, told

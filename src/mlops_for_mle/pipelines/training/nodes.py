@@ -16,12 +16,12 @@ import pandas as pd
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_rows
 from mlops_for_mle.contract.encoding import encode_target, encoded_columns
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
 from mlops_for_mle.releases import manifest
 from mlops_for_mle.releases.explain import Explainer, training_ranges
 from mlops_for_mle.releases.manifest import ModelDescription, SnapshotFacts
-from mlops_for_mle.releases.metrics import measure, measure_baseline
+from mlops_for_mle.releases.metrics import GREATER_IS_BETTER, measure, measure_baseline
 from mlops_for_mle.releases.predictor import Predictions, Predictor
 
 _EXAMPLE_ROWS = 5
@@ -140,6 +140,13 @@ def train_model(
 
     training = training.model_copy(update={"metric": training.metric or gate_metric})
     contract, learned, seed = examples.contract, examples.learned, training.seed
+    task, known = contract.target.task, GREATER_IS_BETTER[contract.target.task]
+    # Before a training that may take long.
+    if gate_metric is not None and gate_metric not in known:
+        expected = ", ".join(known)
+        raise ConfigurationError(
+            f"gates.metric: {gate_metric} does not measure a {task}, expected is one of {expected}"
+        )
     estimator, trials, compared = training.estimator, None, {}
     judged_by, is_calibrated, threshold = None, False, None
     with estimators.threads_for(len(learned.features)):
