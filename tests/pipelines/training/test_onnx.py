@@ -16,7 +16,7 @@ from mlops_for_mle.pipelines.training.onnx import compare, grid
 from mlops_for_mle.releases.manifest import Parity
 from mlops_for_mle.releases.predictor import Predictions, Predictor
 from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
-from tests.pipelines.training.examples import LINE_CONTRACT, SMALL, fit, line_rows
+from tests.pipelines.training.examples import LINE_CONTRACT, SMALL, assemble, fit, line_rows
 from tests.releases import IRIS_CONTRACT, encoded, iris_rows
 
 ROWS = mixed_rows()
@@ -175,3 +175,13 @@ def test_the_grid_covers_what_a_request_may_hold_and_nothing_else():
     seen = points.filter(like="last seen.")
     assert (seen.isna().all(axis=1) == seen.isna().any(axis=1)).all()
     assert not points.filter(like="가입일.").isna().any(axis=None)
+
+
+def test_a_release_is_held_to_the_answers_of_its_served_form():
+    """Those of the trained model may differ from them by more than a loading forgives."""
+    assembled = assemble(line_rows(), LINE_CONTRACT)
+
+    example = assembled.examples.held_back.features.head(5).to_numpy()
+    answers = assembled.predictor.predict(example).values.tolist()
+    assert [*assembled.description.example.predictions] == answers
+    assert answers != assembled.model.predict(example).tolist()
