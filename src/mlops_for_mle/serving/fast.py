@@ -12,6 +12,8 @@ client asks for HTTP/2 with every first request, and the parser would then take 
 import asyncio
 import logging
 import resource
+import socket
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -34,6 +36,7 @@ from mlops_for_mle.serving.services import Services
 _UNUSUAL = frozenset({b"content-encoding", b"transfer-encoding", b"origin", b"sec-fetch-site"})
 # Beside what arrives in one read, which uvloop makes 256 KiB at most.
 _LARGEST_HEAD = 64 * 1024
+# After which the kernel ends a connection whose client takes nothing of its answer.
 _UNREAD_SECONDS = 30.0
 # So many requests of a connection may wait for the one before them; each takes some kilobytes.
 _MOST_WAITING = 100
@@ -81,7 +84,7 @@ class FastWay:
 
     def take(self, connection: "ServingProtocol", body: bytes) -> bool:
         """Have a whole POST answered in the next turn; False where it goes the ordinary way."""
-        started, received = time.perf_counter(), connection.received_headers
+        started, received = time.perf_counter(), list(connection.scope["headers"])
         target, headers = self._target_of(connection.url), dict(received)
         if (
             target is None
@@ -178,13 +181,10 @@ class ServingProtocol(HttpToolsProtocol):
 
     # Whether an answer of the short way is still to come.
     is_waiting = False
-    # Those of the request; uvicorn's own list takes the trailers of a chunked body.
-    received_headers: list[tuple[bytes, bytes]]
     # The body of a request that may be answered at once; None while there is no such request.
     _withheld: bytes | None = None
     # The size of the head, or trailers, being read, without its first part; None outside of one.
     _head_bytes: int | None = None
-    _unread: asyncio.TimerHandle | None = None
 
     def __init__(self, config: Config, *arguments: Any, **options: Any) -> None:
         super().__init__(config, *arguments, **options)
@@ -202,6 +202,9 @@ class ServingProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection; where there are very many, end an idle one for it."""
         super().connection_made(transport)
+        if sys.platform == "linux":
+            option = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_UNREAD_SECONDS * 1000))
+            transport.get_extra_info("socket").setsockopt(*option)
         if len(self.connections) > _most_connections():
             rest = (cast(ServingProtocol, other) for other in self.connections if other is not self)
             # One that was ended in this turn is among them until the next.
@@ -245,19 +248,17 @@ class ServingProtocol(HttpToolsProtocol):
         """Forget the connection."""
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
-        if self._unread is not None:
-            self._unread.cancel()
 
     def on_message_begin(self) -> None:
-        """Begin to read a head; the rest of uvicorn's own beginning is for the ordinary way."""
-        self.url, self.received_headers, self.headers = b"", [], []
-        self.expect_100_continue, self._head_bytes = False, 0
+        """Begin to read a head."""
+        super().on_message_begin()
+        self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
         """Let a request go the ordinary way, or wait and see whether its body has arrived too."""
         self._head_bytes = None
         # What comes behind a chunked body is no header, least of all one that says what is in it.
-        self.received_headers, self.headers = self.headers, []
+        self.headers = []
         # Answers leave in the order of the requests.
         self._answer_what_waits()
         if len(self.pipeline) == _MOST_WAITING:
@@ -301,17 +302,6 @@ class ServingProtocol(HttpToolsProtocol):
             self._go_the_ordinary_way()
         super().on_message_complete()
 
-    def pause_writing(self) -> None:
-        """The client reads slowly, or not at all."""
-        super().pause_writing()
-        self._look_whether_it_reads(None)
-
-    def resume_writing(self) -> None:
-        """It has read."""
-        super().resume_writing()
-        if self._unread is not None:
-            self._unread.cancel()
-
     def shutdown(self) -> None:
         """End the connection after the requests that are being answered."""
         self._answer_what_waits()
@@ -321,7 +311,7 @@ class ServingProtocol(HttpToolsProtocol):
         """The head again, without the other protocol at which the parser has stopped."""
         version = self.parser.get_http_version().encode()
         first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)
-        headers = (pair for pair in self.received_headers if pair[0] not in _UPGRADE_HEADERS)
+        headers = (pair for pair in self.scope["headers"] if pair[0] not in _UPGRADE_HEADERS)
         self.parser = httptools.HttpRequestParser(self)
         # As uvicorn does, so that a request behind one that closes is refused in order.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -334,20 +324,9 @@ class ServingProtocol(HttpToolsProtocol):
     def _go_the_ordinary_way(self) -> None:
         body, self._withheld = self._withheld, None
         self._unset_keepalive_if_required()
-        url, expects = self.url, self.expect_100_continue
-        super().on_message_begin()
-        self.url, self.expect_100_continue = url, expects
-        self.scope["headers"] = self.received_headers
         super().on_headers_complete()
         if body:
             super().on_body(body)
-
-    def _look_whether_it_reads(self, before: int | None) -> None:
-        size = self.transport.get_write_buffer_size()
-        if size == before:
-            self.transport.abort()
-        else:
-            self._unread = self.loop.call_later(_UNREAD_SECONDS, self._look_whether_it_reads, size)
 
     def _refuse(self, message: str, failure: BaseException | None = None) -> None:
         self._withheld = None
