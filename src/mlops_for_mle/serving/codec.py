@@ -163,7 +163,7 @@ class Reading:
 
     def read_list(self, text: bytes) -> Rows:
         """Read the JSON of a list of objects."""
-        codec, start, texts, is_rewritten = self._codec, 0, list[bytes](), False
+        codec, start, texts = self._codec, 0, list[bytes]()
         for piece in pieces(text, ROWS):
             columns: list[tuple[Any, ...]]
             try:
@@ -176,13 +176,12 @@ class Reading:
                 rows = [self._row(given, f"{self.where}[{number}]") for number, given in numbered]
                 columns = list(zip(*rows, strict=True))
                 texts.append(self._as_json(rows)[1:-1])
-                is_rewritten = True
             else:
                 texts.append(piece.strip()[1:-1])
             for name, values in zip(codec.names, columns, strict=False):
                 self._add(name, values)
             start += len(columns[0]) if columns else 0
-        return self.done(Form.LIST, b"[%b]" % b",".join(texts) if is_rewritten else text)
+        return self.done(Form.LIST, b"[%b]" % b",".join(texts))
 
     def read_columns(self, given: Mapping[str, Given], text: bytes = b"") -> Rows:
         """Read a list for each feature, one value a row; ``text`` is the JSON of the body."""

@@ -186,10 +186,8 @@ def _limit(seconds: float) -> str:
 
 
 @lru_cache(maxsize=64)
-def media_type(declared: bytes | None, *allowed: str, may_be_missing: bool = False) -> str | None:
+def media_type(declared: bytes | None, *allowed: str) -> str:
     """The type that the client says its body has; ProblemError 415 for one that is not allowed."""
-    if declared is None and may_be_missing:
-        return None
     media, _, parameters = (declared or b"").decode("latin-1").lower().partition(";")
     if media.strip() in allowed and ("charset" not in parameters or "utf-8" in parameters):
         return media.strip()

@@ -184,7 +184,8 @@ def _tensor(name: str, datatype: str, *width: int) -> dict[str, Any]:
 
 def _read(services: Services, request: Request) -> Question:
     # The protocol's own clients say nothing of the type.
-    media_type(request.headers.get(CONTENT_TYPE), "application/json", _OCTETS, may_be_missing=True)
+    declared_type = request.headers.get(CONTENT_TYPE, b"application/json")
+    media_type(declared_type, "application/json", _OCTETS)
     # /v2/models/MODEL/infer or /v2/models/MODEL/versions/VERSION/infer
     served = _served_as(services, *request.path.split("/")[3:6:2])
     declared, size = request.headers.get(_HEADER_LENGTH), len(request.body)
