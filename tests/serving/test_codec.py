@@ -30,7 +30,6 @@ def codec(contract: Contract, precision: str = "float32") -> Codec:
 
 NAMES = list(IRIS_ROW)
 IRIS = codec(IRIS_CONTRACT)
-HOUSES = codec(HOUSE_CONTRACT)
 
 
 def matrix(reader: Codec, body: bytes | str | Any) -> list[list[float]]:
@@ -110,10 +109,6 @@ def test_all_that_is_wrong_with_a_body_is_named(body, messages):
     assert all(one.given is None or one.given.encode() for one in errors)
 
 
-def test_what_a_float32_model_cannot_hold_is_refused():
-    assert refusal(HOUSES, '{"방 수": 2, "area m2": 1e39}').errors[0].message == "is too large"
-
-
 def test_one_feature_may_be_named_columns():
     features = {"features": {"columns": {"minimum": 0}}}
     reader = codec(Contract.model_validate(HOUSE_CONTRACT.model_dump() | features), "float64")
@@ -158,36 +153,35 @@ def test_what_is_taken_is_what_the_rules_of_the_contract_allow(data: st.DataObje
         assert {prefix + name: message for name, message in wrong.items()}.items() <= found.items()
 
 
-MANY = [MIXED_ROW | {"Usage (GB)": None, "channel": 'a "},{" b\\'} for _ in range(3000)]
+# Rows whose names have a quote are read one by one.
+UNQUOTED = {name: one for name, one in MIXED_CONTRACT.features.items() if '"' not in name}
+MIXED = codec(MIXED_CONTRACT.model_copy(update={"features": UNQUOTED}))
+ROW = {name: MIXED_ROW[name] for name in UNQUOTED}
+MANY = [ROW | {"Usage (GB)": None, "channel": 'a "},{" b\\'}] * 3000
+
+
+def both_forms(rows: list[dict[str, Any]]) -> tuple[Any, Any]:
+    return rows, {"columns": {name: [row[name] for row in rows] for name in UNQUOTED}}
 
 
 @pytest.mark.parametrize("ascii_only", [True, False])
 def test_long_bodies_are_read_in_pieces_as_short_ones_are(ascii_only):
-    names = {name: f"f{place}" for place, name in enumerate(MIXED_CONTRACT.features)}
-    raw = MIXED_CONTRACT.model_dump()
-    raw["features"] = {names[name]: one for name, one in raw["features"].items()}
-    reader = codec(Contract.model_validate(raw))
-    rows = [{names[name]: one for name, one in row.items()} for row in MANY]
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
-    one = matrix(reader, rows[0])
+    one = matrix(MIXED, MANY[0])
 
-    for document in (rows, {"columns": columns}):
+    for document in both_forms(MANY):
         body = json.dumps(document, ensure_ascii=ascii_only).encode()
         assert len(body) > 3 * documents.PIECE
-        np.testing.assert_array_equal(matrix(reader, body), np.repeat(one, 3000, axis=0))
+        np.testing.assert_array_equal(matrix(MIXED, body), np.repeat(one, 3000, axis=0))
 
 
 @pytest.mark.parametrize("place", [0, 2999])
 def test_a_fault_in_a_long_body_is_found_where_it_is(place):
     rows = MANY.copy()
     rows[place] = rows[place] | {"select": "three"}
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
 
-    for document, path in (
-        (rows, f"[{place}].select"),
-        ({"columns": columns}, f"columns.select[{place}]"),
-    ):
-        (error,) = refusal(codec(MIXED_CONTRACT), json.dumps(document)).errors
+    paths = (f"[{place}].select", f"columns.select[{place}]")
+    for document, path in zip(both_forms(rows), paths, strict=True):
+        (error,) = refusal(MIXED, json.dumps(document)).errors
         assert (error.path, error.message, error.given) == (path, "is no number", '"three"')
 
 

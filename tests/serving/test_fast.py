@@ -17,7 +17,6 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.serving import fast
-from mlops_for_mle.serving.context import RequestContext
 from mlops_for_mle.serving.request import current_request
 from tests.releases import HOUSE_CONTRACT, make_release
 from tests.serving.conftest import IRIS_ROW, make_key, wait_until
@@ -43,6 +42,10 @@ REQUESTS = {
     "another model": parts_of(TENSOR, "/v2/models/nothing/infer"),
     "a query": parts_of(path="/predict?x=1"),
     "an escaped path": parts_of(path="/%70redict"),
+    "compressed": parts_of(Content_Encoding="gzip"),
+    "from a page": parts_of(Origin="https://evil.example"),
+    "the last of its connection": parts_of(Connection="close"),
+    "large": parts_of(ROW + b" " * 40_000),
 }
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
 LAST = LIVE + b"Connection: close\r\n\r\n"
@@ -76,25 +79,11 @@ def test_what_arrives_whole_is_answered_as_what_arrives_in_parts(server, name):
     assert masked(whole) == masked(parts)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        request(Content_Encoding="gzip"),
-        CHUNKED + b"\r\n",
-        request(Expect="100-continue"),
-        request(Connection="close"),
-        request(ROW + b" " * 40_000),
-    ],
-    ids=["compressed", "chunked", "asks first", "the last of its connection", "large"],
-)
-def test_everything_else_goes_the_ordinary_way(server, content, caplog, monkeypatch):
-    async def refuse(scope, receive, send):
-        raise AssertionError("the ordinary way")
-
-    monkeypatch.setattr(RequestContext, "__call__", staticmethod(refuse))
-
-    assert status_of(server.say(content)) == 500
-    assert any("ordinary way" in str(one.exc_info[1]) for one in caplog.records)
+def test_who_asks_before_the_body_is_told_to_go_on(server):
+    with server.connect() as channel:
+        for part, status in zip(parts_of(Expect="100-continue"), (100, 200), strict=True):
+            channel.sendall(part)
+            assert status_of(channel.recv(65536)) == status
 
 
 def test_requests_on_one_connection_are_answered_in_their_order(server):

@@ -18,11 +18,6 @@ from tests.releases import trained_iris_release
 from tests.serving.conftest import IRIS_ROW, Client
 
 
-@pytest.fixture
-def empty(settings) -> Client:
-    return Client(settings)
-
-
 def test_one_row_is_answered_as_the_tutorial_does_with_everything_else_beside_it(client, iris):
     answer = client.post("/predict", json=IRIS_ROW)
 
@@ -95,7 +90,7 @@ def test_a_failure_of_the_server_says_nothing_of_its_inside(client, monkeypatch)
     assert "NoneType" not in answer.text
 
 
-def test_wrong_methods_and_paths_are_problem_documents(empty):
+def test_wrong_methods_and_paths_are_problem_documents(client):
     for method, path, status in (
         ("GET", "/predict", 405),
         ("GET", "/nowhere", 404),
@@ -103,13 +98,14 @@ def test_wrong_methods_and_paths_are_problem_documents(empty):
         ("GET", "/model/", 404),
         ("PUT", "/predict", 405),
     ):
-        answer = empty.request(method, path)
+        answer = client.request(method, path)
         assert answer.status_code == answer.json()["status"] == status
         assert answer.headers["content-type"] == "application/problem+json"
         assert status == 404 or answer.headers["allow"] == "POST"
 
 
-def test_without_a_release_the_process_is_live_and_not_ready(empty):
+def test_without_a_release_the_process_is_live_and_not_ready(settings):
+    empty = Client(settings)
     assert empty.get("/health/live").json() == {"status": "live"}
     answers = {path: empty.get(path) for path in ("/health/ready", "/ping", "/model")}
     for path in ("/predict", "/invocations", "/v2/models/iris/infer"):

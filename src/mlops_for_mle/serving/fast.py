@@ -273,7 +273,7 @@ class ServingProtocol(HttpToolsProtocol):
             # uvicorn fails at other URLs, and only within a call of the parser is that a refusal.
             and self.url.startswith(b"/")
             and self.url.isascii()
-            and not (self.expect_100_continue or self.flow.write_paused or self.is_busy)
+            and not (self.flow.write_paused or self.is_busy)
         ):
             self._withheld = b""
         else:
