@@ -115,9 +115,9 @@ def test_requests_that_arrive_in_one_turn_of_the_event_loop_are_counted_too():
 def test_a_body_that_may_be_long_is_not_read_in_the_event_loop(client, path, monkeypatch):
     readers = []
 
-    def noting(body: bytes) -> Any:
+    def noting(*given: Any, **options: Any) -> Any:
         readers.append(threading.current_thread())
-        return plain(body)
+        return plain(*given, **options)
 
     monkeypatch.setattr("mlops_for_mle.serving.context.plain", noting)
 

@@ -8,7 +8,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +19,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_for_mle.serving.documents import plain, read_json
-from mlops_for_mle.serving.errors import (
-    Answer,
-    ProblemError,
-    problem_answer,
-    refused,
-    shown,
-    too_many,
-)
+from mlops_for_mle.serving.errors import Answer, ProblemError, problem_answer, too_many
 from mlops_for_mle.serving.keys import PROBES, READING, Headers, check_site, needed
 from mlops_for_mle.serving.request import Request, current_request
 
@@ -199,10 +192,7 @@ def json_body() -> dict[str, Any]:
     """The fields of a route's body that is one JSON object; to be read in a thread."""
     request = current_request.get()
     media_type(request.headers.get(CONTENT_TYPE), "application/json")
-    document = read_json(request.body, plain)
-    if not isinstance(document, dict):
-        raise refused("", "the body is no object", "an object", shown(document))
-    return document
+    return read_json(request.body, partial(plain, form=dict))
 
 
 def response(answer: Answer) -> Response:

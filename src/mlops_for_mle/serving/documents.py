@@ -60,11 +60,11 @@ def fields(text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[Result]) -> 
     return decoder.decode(text)
 
 
-def plain(text: bytes | msgspec.Raw) -> Any:
-    """Decode a text that is not long."""
+def plain(text: bytes | msgspec.Raw, form: Any = Any) -> Any:
+    """Decode a text that is not long, which must have a form such as ``list[str]``."""
     if len(text := bytes(text)) > _LONGEST_EXPLAINED:
         raise msgspec.ValidationError(f"is wrong, or longer than {_LONGEST_EXPLAINED >> 10} KiB")
-    return msgspec.json.decode(text)
+    return msgspec.json.decode(text, type=form)
 
 
 def joined(pieces: Iterable[SomePiece]) -> list[SomePiece | bytes]:

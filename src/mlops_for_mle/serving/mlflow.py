@@ -112,16 +112,11 @@ def _read_json(codec: Codec, text: bytes) -> Rows:
         raise refused("", "the body has not one form", allowed, ", ".join(given) or None)
     ((name, content),) = given.items()
     if isinstance(content, _Split):
-        header, data = plain(content.columns), bytes(content.data)
-        if not isinstance(header, list) or data[:1] != b"[":
-            allowed = "columns as a list of names, data as a list of rows"
-            raise refused(name, "does not hold lists", allowed)
-        return _read_table(codec, header, map(plain, pieces(data, LISTS)), f"{name}.data")
+        parts = (plain(piece, list[list[Any]]) for piece in pieces(bytes(content.data), LISTS))
+        return _read_table(codec, plain(content.columns, list), parts, f"{name}.data")
     rows, reading = bytes(content), Reading(codec, name, lenient=True)
     if rows[:1] == b"[":
         return reading.read_list(rows)
-    if name == "dataframe_records" or rows[:1] != b"{":
-        raise refused(name, "is no list", "a list of objects, one a row")
     columns = fields(rows, FIELDS)
     if any(bytes(columns[feature])[:1] == b"[" for feature in codec.names if feature in columns):
         return reading.read_columns(columns)
@@ -152,7 +147,7 @@ def _read_table(codec: Codec, header: list[Any], parts: Iterable[Any], where: st
     indices = {name: header.index(name) for name in codec.names if name in header}
     for rows in parts:
         for number, row in enumerate(rows, start):
-            if not isinstance(row, list) or len(row) != len(header):
+            if len(row) != len(header):
                 allowed = f"a list of {len(header)} values"
                 reading.faults.add(f"{where}[{number}]", "is no row", allowed, row)
         reading.faults.raise_if_any()
