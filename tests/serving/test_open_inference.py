@@ -2,28 +2,15 @@
 
 import json
 import struct
-from collections.abc import Sequence
 from typing import Any
 
-import httpx
-
-from tests.serving.conftest import IRIS_ROW, Client
+from tests.serving.conftest import IRIS_ROW
 
 PATH = "/v2/models/iris/infer"
 
 
 def tensor(**changes: Any) -> dict[str, Any]:
     return {"name": "features", "shape": [1, 4], "datatype": "FP64", "data": [1, 1, 1, 1]} | changes
-
-
-def post_binary(
-    client: Client, tensors: Sequence[dict[str, Any]], values: Sequence[float], shift: int = 0
-) -> httpx.Response:
-    """Numbers behind the JSON, whose length is told with a mistake."""
-    head = json.dumps({"inputs": tensors}).encode()
-    content = head + struct.pack(f"<{len(values)}d", *values)
-    length = {"Inference-Header-Content-Length": str(len(head) + shift)}
-    return client.post(PATH, content=content, headers=length)
 
 
 def test_json_tensors_are_read_flat_and_nested(client):
@@ -68,27 +55,36 @@ def test_wrong_tensors_are_refused_in_one_sentence(client):
         assert message in answer.json()["error"]
 
 
-def test_binary_data_fits_its_header_or_is_refused(client):
-    ones = (1, 1, 1, 1)
-    for size, values, shift, status in (
-        (32, ones, 0, 200),
-        (32, ones[1:], 0, 400),
-        (24, ones[1:], 0, 400),
-        (32, (*ones, 1), 0, 400),
-        (32, (1, 1, 1, float("nan")), 0, 400),
-        (32, ones, 10**30, 400),
-        (32, ones, -3, 400),
-        (-32, ones, 0, 400),
-    ):
-        tensors = [tensor(parameters={"binary_data_size": size})]
-        assert post_binary(client, tensors, values, shift).status_code == status, (size, values)
+def test_binary_data_fits_its_header_and_its_shape_or_is_refused(client):
+    def matrix(size: int) -> list[dict[str, Any]]:
+        return [tensor(parameters={"binary_data_size": size})]
 
-
-def test_binary_columns_have_the_values_of_their_shape(client):
-    for count, status in ((2, 200), (1, 400), (0, 400)):
-        sizes = dict.fromkeys(IRIS_ROW, 2) | {"petal_width": count}
-        tensors = [
-            tensor(name=name, shape=[2], parameters={"binary_data_size": 8 * size})
-            for name, size in sizes.items()
+    def columns(last: int) -> list[dict[str, Any]]:
+        """Two rows, of whose last column some values are there."""
+        counts = dict.fromkeys(IRIS_ROW, 2) | {"petal_width": last}
+        return [
+            tensor(name=name, shape=[2], parameters={"binary_data_size": 8 * count})
+            for name, count in counts.items()
         ]
-        assert post_binary(client, tensors, [1] * sum(sizes.values())).status_code == status
+
+    ones = (1, 1, 1, 1)
+    for tensors, values, mistake, status in (
+        (matrix(32), ones, 0, 200),
+        (matrix(32), ones[1:], 0, 400),
+        (matrix(24), ones[1:], 0, 400),
+        (matrix(32), (*ones, 1), 0, 400),
+        (matrix(32), (1, 1, 1, float("nan")), 0, 400),
+        (matrix(32), ones, 10**30, 400),
+        (matrix(32), ones, -3, 400),
+        (matrix(-32), ones, 0, 400),
+        (columns(2), [1] * 8, 0, 200),
+        (columns(1), [1] * 7, 0, 400),
+        (columns(0), [1] * 6, 0, 400),
+    ):
+        head = json.dumps({"inputs": tensors}).encode()
+        answer = client.post(
+            PATH,
+            content=head + struct.pack(f"<{len(values)}d", *values),
+            headers={"Inference-Header-Content-Length": str(len(head) + mistake)},
+        )
+        assert answer.status_code == status, (tensors, values, mistake)
