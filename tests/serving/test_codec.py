@@ -18,7 +18,7 @@ from mlops_for_mle.serving.request import Request, current_request
 from tests.contract.strategies import any_values, contracts
 from tests.mixed import MIXED_CONTRACT, MIXED_ROW
 from tests.releases import HOUSE_CONTRACT, IRIS_CONTRACT, iris_release
-from tests.serving.conftest import IRIS_ROW
+from tests.serving.conftest import IRIS_ROW, peak_of
 
 MANIFEST = iris_release(1).manifest
 
@@ -126,6 +126,20 @@ def test_what_stands_for_a_missing_number_in_csv_is_missing(missing):
     found = json.loads(mlflow.read_csv(codec(MIXED_CONTRACT), text.encode()).text)["columns"]
 
     assert (found["월 요금"], found["Usage (GB)"]) == ([None, 2], [1.5, 3])
+
+
+@pytest.mark.parametrize("start", [b"", ",".join(NAMES).encode() + b"\n"])
+@pytest.mark.parametrize("line", [b"ab," * 400_000, (b"ab," * 1000 + b'"\n",') * 400])
+def test_a_very_long_line_of_csv_takes_little_memory(start, line):
+    def read() -> str:
+        with pytest.raises(ProblemError) as caught:
+            mlflow.read_csv(IRIS, start + line)
+        return str(caught.value)
+
+    message, peak = peak_of(read)
+
+    assert "is no CSV: a line has more than" in message
+    assert peak < 8 * len(line)
 
 
 CONTRACTS = contracts().map(Contract.model_validate)

@@ -7,7 +7,7 @@ names and never by their positions.
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -21,7 +21,7 @@ from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.serving import predict
 from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
 from mlops_for_mle.serving.context import CONTENT_TYPE, media_type
-from mlops_for_mle.serving.documents import FIELDS, LISTS, fields, pieces, plain, read_json
+from mlops_for_mle.serving.documents import FIELDS, LISTS, PIECE, fields, pieces, plain, read_json
 from mlops_for_mle.serving.errors import Answer, refused
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, list_of, object_of
@@ -30,6 +30,7 @@ from mlops_for_mle.serving.request import Request
 from mlops_for_mle.serving.services import Services
 
 _LINES_A_PIECE = 1000
+_LONGEST_RECORD = 4 * PIECE
 _Part = msgspec.Raw | msgspec.UnsetType
 
 
@@ -127,12 +128,31 @@ def _read_json(codec: Codec, text: bytes) -> Rows:
 def read_csv(codec: Codec, body: bytes) -> Rows:
     """Read a body of CSV with a header."""
     text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
-    lines = (line for line in csv.reader(text, strict=True) if line)
+    lines = _records(text)
     try:
         parts = iter(lambda: list(islice(lines, _LINES_A_PIECE)), [])
         return _read_table(codec, next(lines, []), parts, "rows")
     except (csv.Error, UnicodeDecodeError) as error:
         raise refused("", f"is no CSV: {error}", "CSV in UTF-8") from None
+
+
+def _records(text: Iterable[str]) -> Iterator[list[str]]:
+    """The records of CSV, which may go over several lines, but not over very long ones."""
+    size = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal size
+        for line in text:
+            size += len(line)
+            # Cells take many times the memory of their text.
+            if size > _LONGEST_RECORD:
+                raise csv.Error(f"a line has more than {_LONGEST_RECORD} characters")
+            yield line
+
+    for record in csv.reader(lines(), strict=True):
+        size = 0
+        if record:
+            yield record
 
 
 def _read_table(codec: Codec, header: list[Any], parts: Iterable[Any], where: str) -> Rows:
