@@ -36,7 +36,7 @@ from mlops_for_mle.serving.services import Services
 _UNUSUAL = frozenset({b"content-encoding", b"transfer-encoding", b"origin", b"sec-fetch-site"})
 # Beside what arrives in one read, which uvloop makes 256 KiB at most.
 _LARGEST_HEAD = 64 * 1024
-# After which the kernel ends a connection whose client takes nothing of its answer.
+# After which Linux ends a connection whose client takes nothing of its answer.
 _UNREAD_SECONDS = 30.0
 # So many requests of a connection may wait for the one before them; each takes some kilobytes.
 _MOST_WAITING = 100
@@ -84,7 +84,7 @@ class FastWay:
 
     def take(self, connection: "ServingProtocol", body: bytes) -> bool:
         """Have a whole POST answered in the next turn; False where it goes the ordinary way."""
-        started, received = time.perf_counter(), list(connection.scope["headers"])
+        started, received = time.perf_counter(), connection.received_headers
         target, headers = self._target_of(connection.url), dict(received)
         if (
             target is None
@@ -181,6 +181,8 @@ class ServingProtocol(HttpToolsProtocol):
 
     # Whether an answer of the short way is still to come.
     is_waiting = False
+    # Those of the request; uvicorn's own list takes the trailers of a chunked body.
+    received_headers: list[tuple[bytes, bytes]]
     # The body of a request that may be answered at once; None while there is no such request.
     _withheld: bytes | None = None
     # The size of the head, or trailers, being read, without its first part; None outside of one.
@@ -250,15 +252,15 @@ class ServingProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
 
     def on_message_begin(self) -> None:
-        """Begin to read a head."""
-        super().on_message_begin()
-        self._head_bytes = 0
+        """Begin to read a head; the rest of uvicorn's own beginning is for the ordinary way."""
+        self.url, self.received_headers, self.headers = b"", [], []
+        self.expect_100_continue, self._head_bytes = False, 0
 
     def on_headers_complete(self) -> None:
         """Let a request go the ordinary way, or wait and see whether its body has arrived too."""
         self._head_bytes = None
         # What comes behind a chunked body is no header, least of all one that says what is in it.
-        self.headers = []
+        self.received_headers, self.headers = self.headers, []
         # Answers leave in the order of the requests.
         self._answer_what_waits()
         if len(self.pipeline) == _MOST_WAITING:
@@ -311,7 +313,7 @@ class ServingProtocol(HttpToolsProtocol):
         """The head again, without the other protocol at which the parser has stopped."""
         version = self.parser.get_http_version().encode()
         first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)
-        headers = (pair for pair in self.scope["headers"] if pair[0] not in _UPGRADE_HEADERS)
+        headers = (pair for pair in self.received_headers if pair[0] not in _UPGRADE_HEADERS)
         self.parser = httptools.HttpRequestParser(self)
         # As uvicorn does, so that a request behind one that closes is refused in order.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -324,6 +326,10 @@ class ServingProtocol(HttpToolsProtocol):
     def _go_the_ordinary_way(self) -> None:
         body, self._withheld = self._withheld, None
         self._unset_keepalive_if_required()
+        url, expects = self.url, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.scope["headers"] = self.received_headers
         super().on_headers_complete()
         if body:
             super().on_body(body)
