@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -105,14 +107,16 @@ class Project:
 
     @contextmanager
     def held(self) -> Iterator[str]:
-        """Keep the embedded server running as one that uses it; gives the URL."""
-        server = embedded.acquire(self.home)
+        """Keep the embedded server running by a process beside this one; gives the URL."""
+        ours, theirs = CONTEXT.Pipe()
+        holder = CONTEXT.Process(target=_hold, args=(self.home, theirs), daemon=True)
+        _start(holder)
+        theirs.close()
         try:
-            yield server.url("mlops")
+            yield ours.recv()
         finally:
-            # It would be used until this process ends.
-            descriptor, *_ = embedded._held.pop(self.home.resolve())
-            os.close(descriptor)
+            ours.close()
+            holder.join(90)
 
     def is_running(self) -> bool:
         """Whether its embedded server takes connections."""
@@ -141,15 +145,19 @@ def fork(folder: Path, environment: dict[str, str], *command: str, given: str = 
         files = [Path(streams, name) for name in ("input", "output", "errors")]
         files[0].write_text(given)
         process = CONTEXT.Process(target=_become, args=(folder, environment, command, files))
-        CONTEXT.set_forkserver_preload(["tests.end_to_end.preloaded"])
-        # Kedro takes the settings of logging from where it is imported.
-        with chdir(PROJECT):
-            process.start()
+        _start(process)
         process.join(600)
         if process.exitcode is None:
             process.kill()
             raise AssertionError(f"no end: {command}")
         return Finished(process.exitcode, *(path.read_text("utf-8") for path in files[1:]))
+
+
+def _start(process: ForkServerProcess) -> None:
+    CONTEXT.set_forkserver_preload(["tests.end_to_end.preloaded"])
+    # Kedro takes the settings of logging from where it is imported.
+    with chdir(PROJECT):
+        process.start()
 
 
 def _become(
@@ -178,6 +186,12 @@ def _become(
     finally:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
+
+
+def _hold(home: Path, answers: Connection) -> None:
+    answers.send(embedded.acquire(home).url("mlops"))
+    # Until the other end is closed.
+    answers.poll(None)
 
 
 def finish(process: subprocess.Popen[str], seconds: float = 600) -> Finished:

@@ -83,6 +83,7 @@ class CandidateDataset(ProjectDataset):
         """Log to the active run; the tags, by which the candidate is found, come last."""
         import mlflow
         import skops.io
+        from mlflow.models import infer_signature
 
         trained, description = data
         model, held_back = trained.model, trained.examples.held_back
@@ -113,6 +114,7 @@ class CandidateDataset(ProjectDataset):
             logged = mlflow.sklearn.log_model(
                 model,
                 name=self._name,
+                signature=infer_signature(example, model.predict(example)),
                 input_example=example,
                 pip_requirements=[f"{package}=={version(package)}" for package in needed],
                 skops_trusted_types=trusted,
