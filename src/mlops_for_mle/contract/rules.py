@@ -41,6 +41,11 @@ def bounds(feature: Feature) -> tuple[float, float]:
     return lower, upper
 
 
+def time_bounds(feature: Feature) -> tuple[datetime, datetime]:
+    """The earliest and the latest date or time of a feature, inclusive."""
+    return feature.earliest or datetime.min, feature.latest or datetime.max  # noqa: DTZ901
+
+
 def is_allowed(values: Column, feature: Feature) -> Column:
     """Which values of a column that was read are allowed by a feature.
 
@@ -55,8 +60,8 @@ def is_allowed(values: Column, feature: Feature) -> Column:
             fits &= np.trunc(values) == values
     elif feature.is_time:
         missing = np.isnat(values)
-        fits = values >= np.datetime64(feature.earliest or datetime.min)  # noqa: DTZ901
-        fits &= values <= np.datetime64(feature.latest or datetime.max)  # noqa: DTZ901
+        first, last = map(np.datetime64, time_bounds(feature))
+        fits = (values >= first) & (values <= last)
         if feature.type == "date":
             fits &= values == values.astype("datetime64[D]")
     else:
@@ -84,8 +89,18 @@ def fault(value: Any, feature: Feature) -> str | None:
 
 def text_check(feature: Feature) -> Callable[[str | None], None] | None:
     """A check that raises ValueError for what ``json_type`` lets through, where one is needed."""
-    is_open_text = feature.unknown == "other" and not feature.has_integer_categories
-    if not is_open_text and not feature.is_time:
+    if feature.is_time:
+        (first, last), is_date = time_bounds(feature), feature.type == "date"
+
+        # Not by `fault`, which takes three times as long.
+        def check_time(text: str | None) -> None:
+            if text is not None:
+                moment = read_time(text)
+                if not first <= moment <= last or (is_date and moment.time() != _MIDNIGHT):
+                    raise ValueError("out of range, or with a time of day")
+
+        return check_time
+    if feature.unknown != "other" or feature.has_integer_categories:
         return None
 
     def check(text: str | None) -> None:
