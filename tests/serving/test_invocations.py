@@ -71,6 +71,7 @@ SAME = (
     {"dataframe_records": [RECORDS[0], without_first(RECORDS[1])]},
     {"dataframe_records": [without_first(RECORDS[0])]},
     {"dataframe_records": []},
+    {"dataframe_records": IRIS_ROW},
     {"instances": RECORDS},
     {"instances": COLUMNS},
     {"instances": [ROW, SMALL]},
@@ -133,6 +134,7 @@ def test_a_body_is_answered_as_mlflow_answers_it(ours, theirs, body, content_typ
             "inputs.petal_width[1]: is too large, found 99",
         ),
         (json.dumps(split(columns=NAMES[1:], data=[ROW[1:]])), JSON, f"{NAMES[0]}: is missing"),
+        (json.dumps(split(data=[ROW] * 9000 + [3])), JSON, "data[9000]: is no row, found 3"),
         (pd.DataFrame(RECORDS)[NAMES[1:]].to_csv(), "text/csv", f"{NAMES[0]}: is missing"),
     ],
 )

@@ -102,7 +102,7 @@ INVOCATIONS = HotRoute("/invocations", _read)
 
 def read_body(codec: Codec, body: bytes) -> Rows:
     """Read a body of JSON."""
-    return read_json(body, partial(_read_json, codec))
+    return read_json(body, partial(_read_json, codec), "a body of MLflow's scoring protocol")
 
 
 def _read_json(codec: Codec, text: bytes) -> Rows:
@@ -113,11 +113,13 @@ def _read_json(codec: Codec, text: bytes) -> Rows:
         raise refused("", "the body has not one form", allowed, ", ".join(given) or None)
     ((name, content),) = given.items()
     if isinstance(content, _Split):
-        parts = (plain(piece, list[list[Any]]) for piece in pieces(bytes(content.data), LISTS))
+        parts = (plain(piece, list) for piece in pieces(bytes(content.data), LISTS))
         return _read_table(codec, plain(content.columns, list), parts, f"{name}.data")
     rows, reading = bytes(content), Reading(codec, name, lenient=True)
     if rows[:1] == b"[":
         return reading.read_list(rows)
+    if name == "dataframe_records":
+        raise refused(name, "is no list", "a list of objects, one a row")
     columns = fields(rows, FIELDS)
     if any(bytes(columns[feature])[:1] == b"[" for feature in codec.names if feature in columns):
         return reading.read_columns(columns)
@@ -127,8 +129,7 @@ def _read_json(codec: Codec, text: bytes) -> Rows:
 
 def read_csv(codec: Codec, body: bytes) -> Rows:
     """Read a body of CSV with a header."""
-    text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
-    lines = _records(text)
+    lines = _records(io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline=""))
     try:
         parts = iter(lambda: list(islice(lines, _LINES_A_PIECE)), [])
         return _read_table(codec, next(lines, []), parts, "rows")
@@ -167,7 +168,7 @@ def _read_table(codec: Codec, header: list[Any], parts: Iterable[Any], where: st
     indices = {name: header.index(name) for name in codec.names if name in header}
     for rows in parts:
         for number, row in enumerate(rows, start):
-            if len(row) != len(header):
+            if not isinstance(row, list) or len(row) != len(header):
                 allowed = f"a list of {len(header)} values"
                 reading.faults.add(f"{where}[{number}]", "is no row", allowed, row)
         reading.faults.raise_if_any()
