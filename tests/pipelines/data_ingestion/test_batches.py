@@ -219,3 +219,9 @@ def test_a_batch_is_not_written_again_where_its_table_was_renamed(database_url, 
     query(database_url, "UPDATE ingestion_batches SET table_name = 'iris_data'")
     assert write(database_url, contract, rows).written == 0
     assert scalar(database_url, "SELECT count(*) FROM iris_data") == 2
+
+    # Another table in the place of a dropped one takes all of its batches.
+    query(database_url, "UPDATE ingestion_batches SET table_name = 'iris_before'")
+    query(database_url, "DELETE FROM iris_data")
+    for centimetres in (5.0, 6.0):
+        assert write(database_url, contract, lengths(contract, centimetres)).written == 1

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, Row, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -166,11 +167,14 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
 
 
 def _require_same_table(connection: Connection, contract: Contract, batch: Batch) -> None:
-    """Raise a ``UserError`` where the batch may be in the table under its former name."""
-    ledger = ingestion_batches
+    """Raise a ``UserError`` where a table with rows older than its batches may hold this one."""
+    ledger, key = ingestion_batches, sa.column(contract.key, sa.BigInteger)
+    first = select(func.min(ledger.c.first_id)).filter_by(table_name=contract.table)
+    is_older = key < func.coalesce(first.scalar_subquery(), 2**63 - 1)
+    has_older = sa.exists().select_from(sa.table(contract.table)).where(is_older)
     is_gone = func.to_regclass(func.quote_ident(ledger.c.table_name)).is_(None)
-    same_rows = {"source": batch.source, "content_sha256": batch.content_sha256}
-    for former in connection.execute(select(ledger).filter_by(**same_rows).where(is_gone)):
+    same = select(ledger).filter_by(source=batch.source, content_sha256=batch.content_sha256)
+    for former in connection.execute(same.where(is_gone, has_older)):
         raise UserError(
             f"The same rows are batch {former.id} of table {former.table_name}, which is not there "
             f"any more, so nothing was written. If {contract.table} is that table under another "

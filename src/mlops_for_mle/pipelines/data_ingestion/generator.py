@@ -2,7 +2,6 @@
 
 import secrets
 import time
-import uuid
 from datetime import timedelta
 from itertools import count, islice
 from logging import WARNING, getLogger
@@ -35,7 +34,7 @@ def stream_batches(
     Rows are drawn with replacement from ``contract_rows``, as ``to_contract`` gives them, in
     batches of ``size``; between the starts of two batches passes the time ``every``.
     """
-    stream, random = f"stream {uuid.uuid4().hex}", np.random.default_rng(seed)
+    stream, random = f"stream {secrets.token_hex(16)}", np.random.default_rng(seed)
     options = ingestion.model_copy(update={"source": stream})
 
     @tenacity.retry(
