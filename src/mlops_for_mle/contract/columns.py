@@ -111,8 +111,8 @@ def read_column(
 
 
 def typed_marks(marks: Collection[str], feature: Feature) -> Series:
-    """The marks of missing values that are numbers or times, as ``read_column`` gives them."""
-    texts = marks if feature.is_number or feature.is_time else ()
+    """The marks of missing values, as ``read_column`` gives them; 0 and 1 are no flags."""
+    texts = () if feature.type == "boolean" else marks
     return read_column(pd.Series([*texts], dtype=object), feature).dropna()
 
 

@@ -182,13 +182,17 @@ def test_rare_classes_are_told_with_what_to_do_and_can_be_tried():
     assert infer(rows, missing=("odd",)).target.missing_count == 3
 
 
-def test_rows_without_a_target_are_dropped_by_wish():
-    rows = table(200)
-    rows.loc[50:, "y"] = ""
+@pytest.mark.parametrize(
+    ("values", "missing"), [(["p", "q"], ""), ([0, 1], 9), (np.linspace(0, 7, 200), -999.0)]
+)
+def test_rows_without_a_target_are_dropped_by_wish(values, missing):
+    rows = table(200, y=pd.Series(np.resize(values, 200)))
+    rows.loc[50:, "y"] = missing
+    marks = (str(missing),)
 
     with pytest.raises(UserError, match=r"in 150 of 200 rows: .* --drop-missing-target"):
-        infer(rows)
-    batch = ingest(rows, infer(rows, drop_missing_target=True))
+        infer(rows, missing=marks)
+    batch = ingest(rows, infer(rows, missing=marks, drop_missing_target=True))
     assert (len(batch.accepted), len(batch.rejected)) == (50, 150)
 
 

@@ -6,7 +6,13 @@ import pandas as pd
 from pydantic import Field
 
 from mlops_for_mle.contract import Contract, Feature
-from mlops_for_mle.contract.columns import as_json, check_columns, frame_digest
+from mlops_for_mle.contract.columns import (
+    as_json,
+    check_columns,
+    frame_digest,
+    read_column,
+    typed_marks,
+)
 from mlops_for_mle.contract.model import Name, normalised
 from mlops_for_mle.contract.notation import Notation, present
 from mlops_for_mle.errors import UserError
@@ -95,10 +101,12 @@ def validate(
     numbers, row_count = contract_rows.index + 1, len(contract_rows) + len(unread)
     reasons = {int(numbers[position]): reason for position, reason in faults.items()}
     reasons |= {number: row.reason for number, row in unread.items()}
-    target, dropped = contract_rows[contract.target.column], set[int]()
+    target, dropped = contract.target, set[int]()
     if ingestion.drop_missing_target:
-        marks = ingestion.missing_marks.get(contract.target.column, ())
-        dropped = {*numbers[present(target, marks).isna()]}
+        marks = ingestion.missing_marks.get(target.column, ())
+        given = present(contract_rows[target.column], marks)
+        is_marked = read_column(given, target.feature).isin(typed_marks(marks, target.feature))
+        dropped = {*numbers[given.isna() | is_marked]}
     bad, judged = sorted(reasons.keys() - dropped), row_count - len(dropped)
     remark = f"such as row {bad[0]}: {reasons[bad[0]]}" if bad else ""
     if len(bad) > ingestion.maximum_rejected_fraction * judged:
