@@ -116,6 +116,12 @@ def typed_marks(marks: Collection[str], feature: Feature) -> Series:
     return read_column(pd.Series([*texts], dtype=object), feature).dropna()
 
 
+def is_missing(values: Series, marks: Collection[str], feature: Feature) -> "pd.Series[bool]":
+    """Which values are none, or marks that stand for none."""
+    given = present(values, marks)
+    return given.isna() | read_column(given, feature).isin(typed_marks(marks, feature))
+
+
 def is_exact(numbers: "pd.Series[float]") -> "pd.Series[bool]":
     """Which are whole numbers that a float64 keeps exactly."""
     return (numbers == np.trunc(numbers)) & (numbers.abs() < EXACT_BELOW)

@@ -6,15 +6,9 @@ import pandas as pd
 from pydantic import Field
 
 from mlops_for_mle.contract import Contract, Feature
-from mlops_for_mle.contract.columns import (
-    as_json,
-    check_columns,
-    frame_digest,
-    read_column,
-    typed_marks,
-)
+from mlops_for_mle.contract.columns import as_json, check_columns, frame_digest, is_missing
 from mlops_for_mle.contract.model import Name, normalised
-from mlops_for_mle.contract.notation import Notation, present
+from mlops_for_mle.contract.notation import Notation
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.data_ingestion.csv_text import Unread
 
@@ -104,9 +98,7 @@ def validate(
     target, dropped = contract.target, set[int]()
     if ingestion.drop_missing_target:
         marks = ingestion.missing_marks.get(target.column, ())
-        given = present(contract_rows[target.column], marks)
-        is_marked = read_column(given, target.feature).isin(typed_marks(marks, target.feature))
-        dropped = {*numbers[given.isna() | is_marked]}
+        dropped = {*numbers[is_missing(contract_rows[target.column], marks, target.feature)]}
     bad, judged = sorted(reasons.keys() - dropped), row_count - len(dropped)
     remark = f"such as row {bad[0]}: {reasons[bad[0]]}" if bad else ""
     if len(bad) > ingestion.maximum_rejected_fraction * judged:

@@ -142,8 +142,7 @@ def _scores(model: Pipeline, outputs: Matrix) -> Matrix:
     if outputs.shape[1] > 2:
         return np.log(outputs + _LEAST_PROBABILITY)
     if hasattr(model, "decision_function"):
-        scores: Matrix = logit(outputs[:, 1:].clip(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY))
-        return scores
+        return np.asarray(logit(outputs[:, 1:].clip(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)))
     return outputs[:, 1:]
 
 
