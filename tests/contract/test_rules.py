@@ -22,6 +22,10 @@ def test_columns_are_held_to_the_rule_of_one_value(data):
 
     read = plain_column(column, feature)
     assert allowed.tolist() == [fault(value, feature) is None for value in read]
+    # What fits as one value is read in a column, too.
+    for value, one, is_fitting in zip(values, read, allowed, strict=True):
+        if fault(value, feature) is None:
+            assert (is_fitting, one is None) == (True, value is None)
 
 
 def test_a_number_is_told_what_is_wrong_with_it():
