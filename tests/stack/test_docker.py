@@ -70,10 +70,11 @@ class Clone(Serving):
 
     def refuse(self, *arguments: str) -> str:
         """Run make, which must refuse before anything was started; gives the one sentence."""
-        before = docker("ps", "--quiet")
+        ours = f"label=com.docker.compose.project.working_dir={self.folder}"
+        before = docker("ps", "--quiet", "--filter", ours)
         finished = self.run("make", *arguments)
         assert finished.returncode != 0
-        assert docker("ps", "--quiet") == before
+        assert docker("ps", "--quiet", "--filter", ours) == before
         said = [line for line in finished.stderr.splitlines() if line.startswith("make: ")]
         return said[0].removeprefix("make: ")
 

@@ -59,6 +59,8 @@ def test_every_panel_asks_the_provisioned_data_source():
     for panel in DASHBOARD["panels"]:
         for part in (panel, *panel["targets"]):
             assert part["datasource"] == {"type": source["type"], "uid": source["uid"]}
+        # Of a range, the last value would be shown long after the API has gone.
+        assert panel["targets"][0].get("instant", False) == (panel["type"] == "stat")
 
 
 def test_prometheus_asks_services_of_the_stack_at_their_ports():
