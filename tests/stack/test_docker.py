@@ -338,6 +338,9 @@ def test_the_tutorial_has_its_addresses_and_logins(stack):
         stack.succeed("up", "PROFILE=tutorial")
         answer = httpx.post("http://localhost:8000/predict", json=IRIS_ROW)
         assert answer.json()["iris_class"] == 2
+        # As Prometheus asks.
+        asked = "healthy http://$(hostname -i):8000/metrics"
+        docker("exec", "mlops-tutorial-api-1", "sh", "-c", asked)
         logs = docker("compose", "--project-name", "mlops-tutorial", "logs", "api")
         assert "Serving release" in logs
         network = docker("network", "inspect", "mlops-network", "--format", "{{.Name}}")
