@@ -22,4 +22,10 @@ class TestPart5(PartSuite):
             "id=len(self._flowers) + 1",
             "a_number_is_never_given_again",
         ),
+        Change(
+            "store.py",
+            "with self._lock:\n            self._refuse_taken(new.tag)",
+            "if True:\n            self._refuse_taken(new.tag)",
+            "two_requests_at_once_do_not_get_one_tag",
+        ),
     )

@@ -2,6 +2,8 @@
 
 import json
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,23 @@ def test_a_tag_belongs_to_one_flower(api):
     ):
         assert [api.post("/flowers", json=FLOWER).status_code for _ in range(2)] == [201, 409]
         assert api.get("/flowers/2").status_code == 404
+
+
+def test_two_requests_at_once_do_not_get_one_tag(learner):
+    class SlowlyRead(learner.models.NewFlower):
+        def model_dump(self, **options):
+            time.sleep(0.2)
+            return super().model_dump(**options)
+
+    with hint(
+        "Two threads have both got the tag a1: put `with self._lock:` around looking and keeping.",
+        "두 스레드가 같은 태그 a1을 얻었습니다. 확인하고 저장하는 부분을 `with self._lock:`으로 감싸십시오.",
+    ):
+        store = learner.store.FlowerStore()
+        with ThreadPoolExecutor(2) as threads:
+            added = [threads.submit(store.add, SlowlyRead(**FLOWER)) for _ in range(2)]
+        with pytest.raises(learner.store.TagTakenError):
+            [one.result() for one in added]
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
