@@ -25,7 +25,8 @@ LANGUAGES = ("en", "ko")
 
 # Read somewhere else than in the server's settings; `variables_of_source` finds new ones.
 VARIABLES = {
-    "DATABASE_URL": "PostgreSQL 15 to 18, as `postgresql://user:password@host:port/database`; "
+    "DATABASE_URL": "PostgreSQL 15 to 18, as `postgresql://user:password@host:port/database`, of "
+    "several hosts `postgresql://user:password@/database?host=one:5432&host=two:5432`; "
     "without it the embedded server in `data/postgres` is used.",
     "SOURCE_DATABASE_URL": "Another database for the sources `table` and `query`.",
     "MLFLOW_TRACKING_URI": "An MLflow server; without it a database `mlflow` beside the project's.",

@@ -1,11 +1,12 @@
 """Where the project's database is, and the engine that connects to it."""
 
 import os
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Engine, create_engine, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from mlops_for_mle.errors import ConfigurationError
@@ -55,15 +56,16 @@ def database_url() -> str:
 
 def normalise_url(raw: str, variable: str) -> str:
     """Give a PostgreSQL URL the driver that is installed."""
-    try:
+    with suppress(ArgumentError, ValueError):
         url = make_url(raw)
-    except (ArgumentError, ValueError):
-        url = URL.create("unknown")
-    if url.get_backend_name() not in {"postgresql", "postgres"} or not url.database:
-        raise ConfigurationError(
-            f"{variable}: expected postgresql://user:password@host:port/database"
-        )
-    return url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
+        is_postgres = url.get_backend_name() in {"postgresql", "postgres"}
+        # An @ of the password would be shown as the host that is not found.
+        if is_postgres and url.database and "@" not in str(url.host):
+            # As it stands: SQLAlchemy would write blanks as no other client reads them.
+            return "postgresql+psycopg2" + raw[raw.index(":") :]
+    raise ConfigurationError(
+        f"{variable}: expected postgresql://user:password@host:port/database (%40 stands for @)"
+    )
 
 
 @lru_cache(maxsize=8)

@@ -160,27 +160,25 @@ def mlflow_store_url(url: str) -> str:
     """
     name = "mlflow"
     store = make_url(url).set(database=name).render_as_string(hide_password=False)
-    with _in_turn(url) as connection:
-        exists = text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name)")
-        if not connection.scalar(exists, {"name": name}):
-            try:
+    try:
+        with _in_turn(url) as connection:
+            exists = text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name)")
+            if not connection.scalar(exists, {"name": name}):
                 with engine_for(url).connect() as autocommit:
                     autocommit.execution_options(isolation_level="AUTOCOMMIT")
                     autocommit.exec_driver_sql(f"CREATE DATABASE {name}")
-            except sa.exc.ProgrammingError as error:
-                raise UserError(
-                    f"MLflow needs the database {name!r} beside {make_url(url).database!r} "
-                    f"({str(error.orig).strip()}): create it, or set MLFLOW_TRACKING_URI to an "
-                    "MLflow server."
-                ) from error
-    with _in_turn(store) as connection:
-        if _is_behind_mlflow(connection):
-            from mlflow.store.db.utils import _initialize_tables
+        with _in_turn(store) as connection:
+            if _is_behind_mlflow(connection):
+                from mlflow.store.db.utils import _initialize_tables
 
-            logging.getLogger("alembic").setLevel(logging.WARNING)
-            engine = sa.create_engine(store)
-            _initialize_tables(engine)
-            engine.dispose()
+                logging.getLogger("alembic").setLevel(logging.WARNING)
+                _initialize_tables(engine_for(store))
+    except sa.exc.ProgrammingError as error:
+        raise UserError(
+            f"MLflow needs a database {name!r} of this login beside {make_url(url).database!r} "
+            f"({str(error.orig).strip()}): create it, or set MLFLOW_TRACKING_URI to an MLflow "
+            "server."
+        ) from error
     return store
 
 
