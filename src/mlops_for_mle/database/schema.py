@@ -176,8 +176,7 @@ def mlflow_store_url(url: str) -> str:
     except sa.exc.ProgrammingError as error:
         raise UserError(
             f"MLflow needs a database {name!r} of this login beside {make_url(url).database!r} "
-            f"({str(error.orig).strip()}): create it, or set MLFLOW_TRACKING_URI to an MLflow "
-            "server."
+            f"({str(error.orig).strip()}): create it, or set MLFLOW_TRACKING_URI to a server."
         ) from error
     return store
 

@@ -64,7 +64,8 @@ def allow_many_connections() -> None:
 
 
 def _most_connections() -> int:
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _RESERVED_FILES
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return max(files - _RESERVED_FILES, files // 4)
 
 
 class FastWay:
