@@ -21,6 +21,8 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    # Else a contract of some 1,000 features is refused: its limit is against files of strangers.
+    "OMEGACONF_MAX_YAML_EXPANDED_NODES": "none",
     "ORT_DISABLE_TELEMETRY": "1",
     # Its errors are shown to people as they are.
     "PYDANTIC_ERRORS_INCLUDE_URL": "false",

@@ -59,6 +59,13 @@ def test_an_environment_says_only_what_differs(conf):
     assert load(conf, env="other")["parameters"]["contract"] == OTHER["contract"]
 
 
+def test_a_contract_of_2000_features_is_read(conf):
+    features = {f"x{number}": {"minimum": 0, "maximum": 1} for number in range(2000)}
+    (conf / "other/contract.yml").write_text(yaml.safe_dump({"contract": {"features": features}}))
+
+    assert load(conf, env="other")["parameters"]["contract"]["features"] == features
+
+
 def test_the_command_line_counts_more_than_files(conf):
     given = {"source": "csv", "csv_path": "a.csv"}
     given |= {"contract": {"table": "t"}, "training": {"seed": 1}}

@@ -257,8 +257,7 @@ def _task(column: Column, wish: Wishes) -> Task:
     elif len(column.counts) < 2:
         problem = f"has the same value in every row ({column.counts.index[0]})"
     elif task == "classification" and len(column.counts) > _MAXIMUM_CLASSES:
-        class_count = len(column.counts)
-        problem = f"has {class_count:,} classes, at most {_MAXIMUM_CLASSES} are allowed: group them"
+        problem = f"has {len(column.counts):,} classes, more than {_MAXIMUM_CLASSES}: group them"
     else:
         return task
     raise UserError(f"Target column {column.name!r} {problem}.")
