@@ -158,16 +158,15 @@ def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
     if csv_text.UNREADABLE.search(text) or text.count('"') % 2 or re.search(odd_quote, text):
         return None
     types = dict.fromkeys(map(str, range(width)), pa.large_string())
+    block = min(4 * len(text) + 1, 2**31 - 1)
     try:
         table = csv.read_csv(
             pa.py_buffer(text.encode()),
-            csv.ReadOptions(
-                column_names=list(types), skip_rows=form.skip_lines, block_size=4 * len(text) + 1
-            ),
+            csv.ReadOptions(column_names=list(types), skip_rows=form.skip_lines, block_size=block),
             csv.ParseOptions(delimiter=separator, newlines_in_values=True),
             csv.ConvertOptions(column_types=types, strings_can_be_null=False),
         )
-    except (pa.ArrowInvalid, OverflowError):
+    except pa.ArrowInvalid:
         return None
     rows: pd.DataFrame = table.to_pandas()
     return rows
