@@ -18,7 +18,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import Encoder
 from mlops_for_mle.pipelines.training.onnx import convert
 from mlops_for_mle.releases.explain import Explainer, Explanation, Ranges, training_ranges
-from mlops_for_mle.releases.predictor import Predictor
+from mlops_for_mle.releases.predictor import Predictions, Predictor
 from tests.contract.strategies import CONTRACTS, allowed_values
 from tests.releases import IRIS_CONTRACT, contract_of
 
@@ -67,7 +67,7 @@ def test_contributions_to_any_contract_add_up_to_the_answer(data):
     assert total(found) == pytest.approx(found.value, abs=1e-6)
 
 
-@pytest.mark.parametrize("count", [1, 7, 20])
+@pytest.mark.parametrize("count", [1, 7, 20, 400])
 def test_a_sum_is_explained_by_its_terms_and_what_it_ignores_by_nothing(count):
     weights = np.arange(count) - 1.0
     background = np.random.default_rng(1).normal(size=(10, count))
@@ -109,6 +109,22 @@ def test_some_orders_come_near_what_all_give():
         answers = predictor.predict(np.vstack(mixed)).values.reshape(6, -1).mean(axis=1)
         exact[list(order)] += np.diff(answers) / 120
     assert near == pytest.approx(exact.tolist(), abs=0.02 * np.abs(exact).max())
+
+
+def test_the_model_is_not_asked_more_often_than_the_features_need():
+    asked = []
+
+    class Counting(Predictor):
+        def predict(self, rows: Any) -> Predictions:
+            asked.append(len(rows))
+            return super().predict(rows)
+
+    weights = np.ones(400)
+    predictor = Counting(linear(weights).model, numbers(400))
+    Explainer(predictor, [[0.0] * 400]).explain(weights)
+
+    # The row and its reference, and one order forwards and backwards.
+    assert asked == [2, 2 * 401]
 
 
 def test_the_same_row_is_always_explained_alike():

@@ -25,8 +25,8 @@ Explained = Literal["value", "probability", "answer"]
 Outside = npt.NDArray[np.bool_] | None
 """Which values lie outside, of shape (rows, features); None where none does."""
 
-# For each row of the background; each counts forwards and backwards, so that they err in opposite
-# directions (antithetic sampling), and not at all where features act in pairs at most.
+# For each row of the background, fewer of more than 100 features. Each counts forwards and
+# backwards (antithetic sampling): errors cancel, all of them where features act in pairs at most.
 _ORDERS = 4
 
 
@@ -64,9 +64,8 @@ class Explainer:
 
     def explain(self, row: Matrix) -> Explanation:
         """Explain the answer to one encoded row, of shape (columns,)."""
-        precision = self._predictor.precision
-        row = row.astype(precision)
-        predictions = self._predictor.predict(np.vstack([row, self._background], dtype=precision))
+        row = row.astype(self._predictor.precision)
+        predictions = self._predictor.predict(np.insert(self._background, 0, row, axis=0))
         code, count = predictions.values[0], len(self._names)
         value, *bases = self._explained(predictions, code).tolist()
         random, contributions = np.random.default_rng(0), np.zeros(count)
@@ -75,7 +74,8 @@ class Explainer:
             # Where both have the same value, a feature contributes nothing.
             players = np.unique(self._sources[row != reference])
             # When each of them takes the row's value, in each of the orders.
-            turns = random.permuted(np.tile(np.arange(len(players)), (_ORDERS, 1)), axis=1)
+            orders = max(1, 100 * _ORDERS // max(100, len(players)))
+            turns = random.permuted(np.tile(np.arange(len(players)), (orders, 1)), axis=1)
             turns = np.vstack([turns, len(players) - 1 - turns])
             moments = np.arange(len(players) + 1)
             is_taken = np.zeros((len(turns), len(moments), count), dtype=bool)
@@ -87,8 +87,7 @@ class Explainer:
         explained: Explained = "value"
         if self._target.classes:
             explained = "probability" if self._predictor.has_probabilities else "answer"
-        shares = (contributions / len(bases)).tolist()
-        by_feature = dict(zip(self._names, shares, strict=True))
+        by_feature = dict(zip(self._names, (contributions / len(bases)).tolist(), strict=True))
         return Explanation(explained, value, float(np.mean(bases)), by_feature)
 
     def importance(self, rows: Matrix) -> dict[str, float]:

@@ -264,4 +264,5 @@ def _background_and_importance(trained: Trained) -> tuple[Any, dict[str, float]]
     count = min(_BACKGROUND_ROWS, len(rows))
     chosen = order[(np.arange(count) * len(rows) + len(rows) // 2) // count]
     background = plain_rows(examples.rows.iloc[chosen], examples.contract)
-    return background, Explainer(predictor, background[::5]).importance(rows[chosen])
+    explained = chosen[:: 1 + len(examples.contract.features) // 100]
+    return background, Explainer(predictor, background[::5]).importance(rows[explained])

@@ -122,8 +122,8 @@ def grid(values: Matrix, contract: Contract, point_count: int) -> Matrix:
         if feature.is_optional and feature.missing != "separate":
             # All parts of a date are missing together.
             is_gone = random.random(point_count) < _MISSING_SHARE
-            for index, column in enumerate(columns):
-                points[is_gone & (column.source == name), index] = np.nan
+            parts = [index for index, column in enumerate(columns) if column.source == name]
+            points[np.flatnonzero(is_gone)[:, None], parts] = np.nan
     return points
 
 
