@@ -71,10 +71,11 @@ def acquire(home: Path) -> Server:
         _check_home(home)
         home.mkdir(mode=0o700 if os.geteuid() else 0o711, parents=True, exist_ok=True)
         with open_private(home / keeper.USERS_LOCK) as users:
-            _held[home] = _join_or_start(home, users)
+            server = _join_or_start(home, users)
             # A descriptor that nobody closes, so it is held until the process has really ended.
             os.dup(users.fileno())
-        return _held[home]
+        _held[home] = server
+        return server
 
 
 def find(home: Path) -> Server | None:
