@@ -149,15 +149,13 @@ def test_clients_that_connect_anew_for_each_request_are_answered_or_refused(star
     def ask() -> None:
         while True:
             try:
-                channel = socket.create_connection(server.address, timeout=60)
-            except ConnectionRefusedError:
-                return
-            with channel:
-                try:
+                with socket.create_connection(server.address, timeout=60) as channel:
                     channel.sendall(request())
                     statuses[channel.recv(65536)[9:12].decode()] += 1
-                except ConnectionError as error:
-                    statuses[type(error).__name__] += 1
+            except ConnectionRefusedError:
+                return
+            except ConnectionError as error:
+                statuses[type(error).__name__] += 1
 
     with ThreadPoolExecutor(24) as threads:
         asking = [threads.submit(ask) for _ in range(24)]
