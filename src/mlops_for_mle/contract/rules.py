@@ -59,8 +59,8 @@ def is_allowed(values: Column, feature: Feature) -> Column:
         if feature.type == "integer":
             fits &= np.trunc(values) == values
     elif feature.is_time:
-        missing = np.isnat(values)
         first, last = map(np.datetime64, time_bounds(feature))
+        missing = np.isnat(values)
         fits = (values >= first) & (values <= last)
         if feature.type == "date":
             fits &= values == values.astype("datetime64[D]")
@@ -206,9 +206,10 @@ def _time_fault(value: Any, feature: Feature) -> str | None:
         return "is no date" if feature.type == "date" else "is no time"
     if feature.type == "date" and moment.time() != _MIDNIGHT:
         return "has a time of day"
-    if feature.earliest and moment < feature.earliest:
-        return "is too early"
-    return "is too late" if feature.latest and moment > feature.latest else None
+    first, last = time_bounds(feature)
+    if not first <= moment <= last:
+        return "is too early" if moment < first else "is too late"
+    return None
 
 
 def _text_fault(value: Any) -> str | None:

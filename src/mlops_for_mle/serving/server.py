@@ -88,7 +88,9 @@ def _serve(settings: ServingSettings, listening: socket.socket) -> int:
         # Left by a server that was killed with all its workers.
         shutil.rmtree(stale, ignore_errors=True)
     supervisor = Multiprocess(config, sockets=[listening])
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=MEMORY) as folder:
+    # A worker that is killed may still write there.
+    folders = tempfile.TemporaryDirectory(None, prefix, MEMORY, ignore_cleanup_errors=True)
+    with folders as folder:
         os.environ[METRICS_FOLDER] = folder
         supervisor.run()
     return int(any(worker.process.exitcode == _CANNOT_START for worker in supervisor.processes))

@@ -144,11 +144,12 @@ def remarks(
 
 def _overlap(trained: Trained) -> Iterator[str]:
     """What validation rows share with training rows, where the split does not prevent it."""
-    rows, by = trained.examples.rows, trained.training.split.by
-    learned, held_back = trained.examples.learned, trained.examples.held_back
-    group, timestamp = learned.contract.group, learned.contract.timestamp
+    examples, by = trained.examples, trained.training.split.by
+    rows, is_held_back = examples.rows, examples.is_validation
+    group, timestamp = examples.contract.group, examples.contract.timestamp
     if by == "hash" and group in rows:
-        share = held_back.rows[group].isin(learned.rows[group].dropna()).mean()
+        training_groups = rows[group][~is_held_back].dropna()
+        share = rows[group][is_held_back].isin(training_groups).mean()
         if share > _LARGEST_OVERLAP:
             yield (
                 f"{share:.0%} of the validation rows share their {group} with training rows: "
@@ -163,7 +164,8 @@ def _overlap(trained: Trained) -> Iterator[str]:
                 "rows are among them: split.by: time would validate on the newest"
             )
     if by == "time":
-        share = np.isin(row_hashes(held_back.features, 0), row_hashes(learned.features, 0)).mean()
+        hashes = row_hashes(examples.features, 0)
+        share = np.isin(hashes[is_held_back], hashes[~is_held_back]).mean()
         if share > _LARGEST_OVERLAP:
             yield f"{share:.0%} of the validation rows equal a training row"
 
