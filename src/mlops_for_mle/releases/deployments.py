@@ -49,14 +49,16 @@ def deploy(
     """Have a release served, and commit; gives None where it is served already.
 
     ``newest`` is the id of the newest row when the release was chosen: where somebody has rolled
-    back since then, it is a ``UserError``.
+    back or deployed a later version since then, it is a ``UserError``.
     """
     lock(connection, f"deployments of {manifest.contract.name}")
     served = current(connection, manifest.contract.name)
     if served is not None and served.release == manifest.release:
         return None
-    if newest is not None and served and served.event == "rollback" and served.id > newest:
-        raise UserError(_IN_BETWEEN.format(served.release))
+    if served is not None and newest is not None and served.id > newest:
+        is_later = served.event == "rollback" or served.model_version > manifest.version
+        if is_later:
+            raise UserError(_IN_BETWEEN.format(served.release))
     model = {"model_version": manifest.version, "run_id": manifest.run_id}
     names = {"contract": manifest.contract.name, "release": manifest.release}
     return _append(connection, **names, **model, event="deploy", reason=reason, actor=actor)

@@ -142,6 +142,22 @@ def test_the_champion_becomes_a_release_that_answers_as_it_was_trained_once(
     assert np.mean(answers == rows["target"]) == stored.manifest.metrics["validation_accuracy"]
 
 
+def test_of_two_runs_that_deploy_at_once_the_later_version_is_served(project, good, poor):
+    entry = DeploymentDataset(project.contract, {"con": project.url})
+    chosen = []
+    for run in (good, poor):
+        decide_on(project, run, threshold=0.5, tolerance=0.5)
+        chosen.append(ChampionDataset(project.contract, {"con": project.url}).load())
+
+    entry.save(chosen)
+    with pytest.raises(DatasetError, match="come in between"):
+        entry.save(chosen[:1])
+    assert [row[1] for row in query(project.url, TRAIL)] == [
+        f"iris-v1-{good[:8]}",
+        f"iris-v2-{poor[:8]}",
+    ]
+
+
 def test_the_champion_follows_a_rollback_by_the_api_once(project, good, poor, tmp_path):
     for run in (good, poor):
         decide_on(project, run, threshold=0.5, tolerance=0.5)
