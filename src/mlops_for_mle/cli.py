@@ -28,9 +28,11 @@ def friendly() -> Iterator[None]:
             raise click.exceptions.Exit(0) from error
         if KedroCliError.VERBOSE_ERROR:
             raise
-        command = click.get_current_context().info_name
-        more = f" (where it came from: kedro {command} --verbose …)"
-        raise click.ClickException(our_sentence(error) or explain(error) + more) from error
+        sentence = our_sentence(error)
+        if sentence is None:
+            command = click.get_current_context().info_name
+            sentence = f"{explain(error)} (where it came from: kedro {command} --verbose …)"
+        raise click.ClickException(sentence) from error
 
 
 _VERBOSE = click.Option(

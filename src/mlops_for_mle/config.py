@@ -108,10 +108,9 @@ def mlflow_tracking_uri() -> str:
     configured = _variable("MLFLOW_TRACKING_URI")
     if configured:
         return configured
-    from mlops_for_mle.database.engine import database_url
     from mlops_for_mle.database.schema import mlflow_store_url
 
-    return mlflow_store_url(database_url())
+    return mlflow_store_url(_database_url())
 
 
 def mlflow_artifact_location() -> str:

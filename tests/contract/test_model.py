@@ -1,12 +1,13 @@
 from datetime import datetime
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.encoding import encode_target
+from mlops_for_mle.contract.columns import encode_target
 from mlops_for_mle.contract.model import RESERVED_ANSWER_NAMES
 from mlops_for_mle.database.tables import predictions_of
 from tests.contract.strategies import contracts
@@ -47,7 +48,7 @@ def test_text_classes_are_answered_by_their_place_and_named_by_themselves():
     assert target.class_codes == (0, 1)
     assert target.values == {0: "yes", 1: "no"}
     assert target.labels == {0: "yes", 1: "stays"}
-    assert encode_target(["no", "yes"], target).tolist() == [1, 0]
+    assert encode_target(pd.DataFrame({target.column: ["no", "yes"]}), target).tolist() == [1, 0]
 
 
 def test_dates_have_bounds_in_utc_and_sensible_parts_unless_told_otherwise():

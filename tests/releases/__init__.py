@@ -12,8 +12,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.columns import encode_rows, plain_rows
-from mlops_for_mle.contract.encoding import Encoder, encode_target, encoded_columns
+from mlops_for_mle.contract.columns import encode_examples, plain_rows
+from mlops_for_mle.contract.encoding import Encoder, encoded_columns
 from mlops_for_mle.pipelines.training.estimators import build_estimator
 from mlops_for_mle.pipelines.training.onnx import convert
 from mlops_for_mle.pipelines.training.options import EstimatorOptions
@@ -105,19 +105,12 @@ def house_release(version: int = 1) -> Release:
     return make_release(model, HOUSE_CONTRACT, rows[:3], version)
 
 
-def encoded(rows: pd.DataFrame, contract: Contract) -> tuple[pd.DataFrame, np.ndarray]:
-    """Features and truth as a model takes them."""
-    names = [column.name for column in encoded_columns(contract)]
-    features = pd.DataFrame(encode_rows(rows, contract), columns=names)
-    return features, encode_target(rows[contract.target.column], contract.target)
-
-
 @cache
 def mixed_release(version: int = 1) -> Release:
     """A release of the menu's logistic regression on every type of column."""
     rows = mixed_rows(300, seed=version)
     model = build_estimator(EstimatorOptions(name="logistic"), MIXED_CONTRACT, seed=1)
-    model.fit(*encoded(rows, MIXED_CONTRACT))
+    model.fit(*encode_examples(rows, MIXED_CONTRACT))
     examples = plain_rows(rows.head(3), MIXED_CONTRACT)
     return make_release(model, MIXED_CONTRACT, examples, version)
 

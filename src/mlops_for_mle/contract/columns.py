@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlops_for_mle.contract.encoding import Encoder, Matrix
-from mlops_for_mle.contract.model import EXACT_BELOW, Contract, Feature
+from mlops_for_mle.contract.encoding import Encoder, Matrix, encoded_columns
+from mlops_for_mle.contract.model import EXACT_BELOW, Contract, Feature, Target
 from mlops_for_mle.contract.notation import Notation, NumberFormat, Series, present, read_times
 from mlops_for_mle.contract.rules import Column, describe, fault, is_allowed
 
@@ -140,6 +140,21 @@ def encode_rows(rows: pd.DataFrame, contract: Contract) -> Matrix:
     """The model's matrix of rows that fit; shape (rows, encoded columns)."""
     columns = (to_array(rows[name], feature) for name, feature in contract.features.items())
     return Encoder(contract)(columns)
+
+
+def encode_target(rows: pd.DataFrame, target: Target) -> Column:
+    """What the model is to answer for rows that fit: class codes (int64), or float64."""
+    values = rows[target.column]
+    if target.classes:
+        return np.array([target.codes[value] for value in values], np.int64)
+    return to_array(values, target.feature)
+
+
+def encode_examples(rows: pd.DataFrame, contract: Contract) -> tuple[pd.DataFrame, Column]:
+    """What a model learns from: the matrix under the names of its columns, and the target."""
+    names = [column.name for column in encoded_columns(contract)]
+    features = pd.DataFrame(encode_rows(rows, contract), columns=names)
+    return features, encode_target(rows, contract.target)
 
 
 def plain_column(column: Series, feature: Feature) -> list[Any]:

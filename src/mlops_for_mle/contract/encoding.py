@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mlops_for_mle.contract.model import Contract, DatePart, Feature, Target
+from mlops_for_mle.contract.model import Contract, DatePart, Feature
 from mlops_for_mle.contract.rules import Column, Precision, read_time
 
 Matrix = npt.NDArray[np.float64] | npt.NDArray[np.float32]
@@ -78,13 +78,6 @@ class Encoder:
                 packed = struct.pack(f"{len(values)}d", *values)
                 return np.frombuffer(packed).astype(self._precision)
         return np.asarray(values, self._precision)
-
-
-def encode_target(values: Values, target: Target) -> Column:
-    """What the model is to answer for values of the table: class codes (int64), or float64."""
-    if target.task == "regression":
-        return np.asarray(values, np.float64)
-    return np.array([target.codes[value] for value in values], np.int64)
 
 
 def encoded_columns(contract: Contract) -> tuple[EncodedColumn, ...]:

@@ -9,7 +9,6 @@ this machine too, or any page in it could reach the API under a name of its own.
 """
 
 import fcntl
-import hashlib
 import ipaddress
 import logging
 import os
@@ -28,6 +27,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import ConfigurationError, UserError, explain
+from mlops_for_mle.releases.manifest import sha256_of
 from mlops_for_mle.serving.errors import ProblemError
 from mlops_for_mle.serving.settings import ServingSettings
 
@@ -89,7 +89,7 @@ class KeyFile:
         """
         key = "mlops_" + secrets.token_urlsafe(32)
         now = datetime.now(UTC).replace(microsecond=0)
-        sha256 = _digest(key.encode())
+        sha256 = sha256_of(key.encode())
         entry = ApiKey(name=name, scopes=tuple(scopes), sha256=sha256, created_at=now)
         with self._changing() as keys:
             if name in keys:
@@ -119,10 +119,6 @@ class KeyFile:
             partial.replace(self.path)
         finally:
             os.close(lock)
-
-
-def _digest(key: bytes) -> str:
-    return hashlib.sha256(key).hexdigest()
 
 
 def needed(method: str, path: str) -> Need:
@@ -192,7 +188,7 @@ class Access:
         bearer = headers.get(b"authorization", b"")
         if bearer[:7].lower() == b"bearer ":
             presented = bearer[7:].strip()
-        key = self._keys.get(_digest(presented))
+        key = self._keys.get(sha256_of(presented))
         if need == "nothing":
             return None if key is None else key.name
         if key is None:

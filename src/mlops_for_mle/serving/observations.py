@@ -1,6 +1,5 @@
 """``/observations``: the rows of the contract's table as a resource."""
 
-import hashlib
 from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -10,6 +9,7 @@ import msgspec
 from fastapi import APIRouter, Header, Query, Response
 
 from mlops_for_mle.contract import Contract, Feature, rules
+from mlops_for_mle.releases.manifest import sha256_of
 from mlops_for_mle.serving.codec import check_fields
 from mlops_for_mle.serving.context import json_body
 from mlops_for_mle.serving.database import Pool, rows
@@ -238,7 +238,7 @@ def _create(
 
     from mlops_for_mle.database.engine import UTC_NOW, lock
 
-    digest = hashlib.sha256(msgspec.json.encode(values, order="deterministic")).hexdigest()
+    digest = sha256_of(msgspec.json.encode(values, order="deterministic"))
     if key is not None:
         lock(connection, f"idempotency key {key} of {contract.table}")
         for stored in rows(connection, _FIND_ANSWER, table=contract.table, key=key):
@@ -265,7 +265,7 @@ def _plain(value: Any) -> Any:
 
 def _tag(row: bytes) -> str:
     """The entity tag of a row, which follows from its content."""
-    return f'"{hashlib.sha256(row).hexdigest()[:32]}"'
+    return f'"{sha256_of(row)[:32]}"'
 
 
 def _row_answer(row: bytes, status: int = 200) -> Response:

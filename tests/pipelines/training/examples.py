@@ -8,10 +8,11 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.columns import encode_examples
 from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.pipelines.training.estimators import build_estimator
 from mlops_for_mle.pipelines.training.options import EstimatorOptions, TrainingOptions
-from tests.releases import contract_of, encoded
+from tests.releases import contract_of
 
 LINE_CONTRACT = contract_of("line", {"a": {}, "b": {}})
 # Enough for a test of what is served.
@@ -36,7 +37,7 @@ def fit(
 ) -> Pipeline:
     """An estimator by configuration, fitted to all rows."""
     options = EstimatorOptions.model_validate(estimator)
-    return build_estimator(options, contract, seed).fit(*encoded(rows, contract))
+    return build_estimator(options, contract, seed).fit(*encode_examples(rows, contract))
 
 
 def split(rows: pd.DataFrame, contract: Contract, **training: Any) -> nodes.Examples:

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.columns import encode_examples
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training.estimators import search_parameters
 from mlops_for_mle.pipelines.training.options import TrainingOptions
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.training.examples import LINE_CONTRACT, fit, line_rows, split
-from tests.releases import IRIS_CONTRACT, encoded, iris_rows
+from tests.releases import IRIS_CONTRACT, iris_rows
 
 SVC = {"name": "svc"}
 NEIGHBOURS = {"class_path": "sklearn.neighbors.KNeighborsClassifier"}
@@ -104,7 +105,7 @@ def test_an_unknown_category_counts_as_none_of_the_known_ones():
 
     def transformed(channel: Any) -> np.ndarray:
         changed = rows.head(2).assign(channel=channel)
-        return np.asarray(columns.transform(encoded(changed, MIXED_CONTRACT)[0]))
+        return np.asarray(columns.transform(encode_examples(changed, MIXED_CONTRACT)[0]))
 
     known, unknown = transformed("web"), transformed(pd.Series(["phone", "fax"]))
     assert (~np.isclose(unknown, known)).sum(axis=1).tolist() == [1, 1]

@@ -8,6 +8,7 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.columns import encode_examples
 from mlops_for_mle.contract.model import Task
 from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.pipelines.training import onnx as served_form
@@ -17,7 +18,7 @@ from mlops_for_mle.releases.manifest import Parity
 from mlops_for_mle.releases.predictor import Predictions, Predictor
 from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
 from tests.pipelines.training.examples import LINE_CONTRACT, SMALL, assemble, fit, line_rows
-from tests.releases import IRIS_CONTRACT, encoded, iris_rows
+from tests.releases import IRIS_CONTRACT, iris_rows
 
 ROWS = mixed_rows()
 PLAIN = {
@@ -40,13 +41,13 @@ def plain(task: str, class_path: str, **parameters: Any) -> Pipeline:
 
 
 def export(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> tuple[Predictor, Parity]:
-    return served_form.export(model, encoded(rows, contract)[0], contract)
+    return served_form.export(model, encode_examples(rows, contract)[0], contract)
 
 
 def check_parity(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> None:
     """Compare both forms on points that the export has not seen."""
     predictor, parity = export(model, rows, contract)
-    features, _ = encoded(rows, contract)
+    features, _ = encode_examples(rows, contract)
     points = grid(features.to_numpy(), contract, 3_001)
 
     found = predictor.predict(points)
@@ -116,7 +117,7 @@ def test_a_target_of_any_size_is_learned_and_served(name, scale, offset):
 
     served, _ = export(model, rows, LINE_CONTRACT)
 
-    features, truth = encoded(rows, LINE_CONTRACT)
+    features, truth = encode_examples(rows, LINE_CONTRACT)
     found = served.predict(features.to_numpy())
     np.testing.assert_allclose(found.values, model.predict(features), rtol=0, atol=1e-4 * scale)
     assert np.corrcoef(found.values, truth)[0, 1] > 0.8
@@ -156,7 +157,7 @@ def test_a_model_that_no_form_reproduces_is_refused():
 
 
 def test_the_grid_covers_what_a_request_may_hold_and_nothing_else():
-    features, _ = encoded(ROWS, MIXED_CONTRACT)
+    features, _ = encode_examples(ROWS, MIXED_CONTRACT)
 
     points = pd.DataFrame(
         grid(features.to_numpy(), MIXED_CONTRACT, 2_000), columns=features.columns

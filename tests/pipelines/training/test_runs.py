@@ -19,14 +19,13 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from mlops_for_mle.contract.columns import frame_digest
+from mlops_for_mle.contract.columns import encode_examples, frame_digest
 from mlops_for_mle.errors import UserError, explain
 from mlops_for_mle.pipelines.registry.datasets import LoggedCandidateDataset
 from mlops_for_mle.pipelines.registry.nodes import GateOptions, LoggedCandidate, compare_models
 from mlops_for_mle.releases.metrics import GREATER_IS_BETTER
 from mlops_for_mle.releases.predictor import Predictor
 from tests.candidates import RegistryProject as Project
-from tests.releases import encoded
 from tests.servers import connection_to, eventually, query
 
 pytestmark = pytest.mark.integration
@@ -105,7 +104,7 @@ def test_a_run_says_what_it_was_trained_on_and_how(project, shipped):
     described = Model.load(model)
     assert described.signature.inputs.input_names() == list(contract.features)
     assert described.saved_input_example_info is not None
-    features, _ = encoded(candidate.validation, contract)
+    features, _ = encode_examples(candidate.validation, contract)
     trained = mlflow.sklearn.load_model(model).predict(features)
     served = Predictor(candidate.model, contract).predict(features.to_numpy())
     np.testing.assert_array_equal(trained, served.values)

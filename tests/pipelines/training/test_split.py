@@ -9,12 +9,13 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.columns import encode_examples
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training import checks
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
 from mlops_for_mle.pipelines.training.split import folds as folds_of
 from tests.pipelines.training.examples import LINE_CONTRACT, line_rows, split
-from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT, encoded, iris_rows
+from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT, iris_rows
 
 # Two numbers, for a test of classes or of numbers.
 FEATURES = {"features": {"width": {}, "height": {}}}
@@ -36,7 +37,7 @@ def check(
 ) -> tuple[dict[str, Any], list[str]]:
     """What is found, and what is wrong."""
     chosen = DataCheckOptions.model_validate(options)
-    return checks.check(*encoded(rows, contract), contract, chosen)
+    return checks.check(*encode_examples(rows, contract), contract, chosen)
 
 
 @pytest.mark.filterwarnings("error")

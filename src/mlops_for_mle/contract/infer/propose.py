@@ -10,8 +10,7 @@ import pandas as pd
 from pydantic import Field
 
 from mlops_for_mle.contract import Configuration, Contract
-from mlops_for_mle.contract.columns import check_columns, encode_rows
-from mlops_for_mle.contract.encoding import encode_target, encoded_columns
+from mlops_for_mle.contract.columns import check_columns, encode_examples
 from mlops_for_mle.contract.infer.decide import (
     Column,
     case_remark,
@@ -275,11 +274,8 @@ def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
     contract = proposal.contract()
     notation = Notation.model_validate(proposal.ingestion, extra="ignore")
     fitting, _ = check_columns(rows, contract.columns, notation)
-    names = [column.name for column in encoded_columns(contract)]
-    features = pd.DataFrame(encode_rows(fitting, contract), columns=names)
-    target = encode_target(fitting[contract.target.column].to_numpy(), contract.target)
     options = DataCheckOptions(maximum_single_feature_score=None, minimum_rows_per_class=None)
-    facts, problems = check(features, target, contract, options)
+    facts, problems = check(*encode_examples(fitting, contract), contract, options)
     counts, minimum = facts.get("distinct_rows_by_class", {}), proposal.minimum_class_rows
     rare = ", ".join(f"{label!r} {rows}" for label, rows in counts.items() if rows < minimum)
     if rare:

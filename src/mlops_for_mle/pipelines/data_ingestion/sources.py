@@ -6,7 +6,6 @@ it is read.
 """
 
 import codecs
-import hashlib
 import io
 import json
 import os
@@ -34,6 +33,7 @@ from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.data_ingestion import csv_text
 from mlops_for_mle.pipelines.data_ingestion.csv_text import CsvForm, Unread
 from mlops_for_mle.pipelines.dataset import ProjectDataset
+from mlops_for_mle.releases.manifest import sha256_of
 
 # They tell how many columns a CSV file has.
 _FIRST_LINES = 100
@@ -84,7 +84,7 @@ class FileSourceDataset(ProjectDataset):
         except (OSError, EOFError, ValueError, ImportError, BadZipFile, zlib.error) as error:
             reason = getattr(error, "strerror", None) or str(error).strip()
             raise UserError(f"{self._location}: {reason}") from error
-        rows.attrs["sha256"] = hashlib.sha256(content.removeprefix(codecs.BOM_UTF8)).hexdigest()
+        rows.attrs["sha256"] = sha256_of(content.removeprefix(codecs.BOM_UTF8))
         return rows
 
 

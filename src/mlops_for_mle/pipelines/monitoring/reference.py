@@ -9,8 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlops_for_mle.contract import Contract, Feature
-from mlops_for_mle.contract.columns import encode_rows, plain_column, to_array
-from mlops_for_mle.contract.encoding import encode_target
+from mlops_for_mle.contract.columns import encode_rows, encode_target, plain_column, to_array
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, SegmentOptions
 from mlops_for_mle.releases.manifest import Manifest, Release
@@ -161,7 +160,7 @@ def describe_reference(deployed: Deployed, monitoring: MonitoringOptions) -> Ref
         for part, mask in masks.items()
     }
     predictions = predictor.predict(encode_rows(validation, contract))
-    truth = encode_target(validation[target.column].tolist(), target)
+    truth = encode_target(validation, target)
     expectation = expect(predictions, truth, contract, prediction.edges)
     return Reference(manifest, monitoring, parts, expectation, tuple(segments))
 

@@ -11,8 +11,7 @@ import pandas as pd
 from pydantic import Field
 
 from mlops_for_mle.contract import Configuration
-from mlops_for_mle.contract.columns import encode_rows, to_array
-from mlops_for_mle.contract.encoding import encode_target
+from mlops_for_mle.contract.columns import encode_rows, encode_target
 from mlops_for_mle.contract.model import Target
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.releases.manifest import ModelDescription, Release
@@ -87,7 +86,7 @@ def compare_models(
     """Measure candidate, constant answer and champion; confirm what training has recorded."""
     description, rows = candidate.description, candidate.validation
     contract, target = description.contract, description.contract.target
-    truth = encode_target(to_array(rows[target.column], target.feature), target)
+    truth = encode_target(rows, target)
     predictions = _predict(candidate.model, description, rows)
     metrics = {
         "candidate": measure(predictions, truth, target),

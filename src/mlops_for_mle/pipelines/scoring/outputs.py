@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from posixpath import normpath
 from typing import Any
@@ -23,6 +22,7 @@ from mlops_for_mle.database.engine import engine_for, execute_plainly, literal, 
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.scoring.nodes import place_of
+from mlops_for_mle.releases.manifest import sha256_of
 
 _MARK = "_SUCCESS"
 # Other programs call their files part-…, too.
@@ -100,7 +100,7 @@ class Table:
 
     @property
     def _stage(self) -> str:
-        return f"scoring_stage_{sha256(self.place.encode()).hexdigest()[:12]}"
+        return f"scoring_stage_{sha256_of(self.place.encode())[:12]}"
 
     @property
     def _columns(self) -> str:

@@ -14,8 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.columns import encode_rows, frame_digest, plain_rows
-from mlops_for_mle.contract.encoding import encode_target, encoded_columns
+from mlops_for_mle.contract.columns import encode_examples, frame_digest, plain_rows
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training.options import DataCheckOptions, TrainingOptions
 from mlops_for_mle.releases import manifest
@@ -113,10 +112,8 @@ def prepare_examples(
     """
     from mlops_for_mle.pipelines.training import checks, split
 
-    facts, target = SnapshotFacts.model_validate(snapshot.attrs), contract.target
-    names = [column.name for column in encoded_columns(contract)]
-    features = pd.DataFrame(encode_rows(snapshot, contract), columns=names)
-    truth = encode_target(snapshot[target.column].to_numpy(), target)
+    facts = SnapshotFacts.model_validate(snapshot.attrs)
+    features, truth = encode_examples(snapshot, contract)
     quality: dict[str, Any] = {}
     if data_checks is not None:
         quality, problems = checks.check(features, truth, contract, data_checks)
@@ -124,7 +121,7 @@ def prepare_examples(
             reasons = "; ".join(problems)
             raise UserError(f"{facts.source} is not fit to train on: {reasons}.")
     values = split.split_values(snapshot, features, contract, training)
-    is_validation = split.hold_back(values, truth, target, training)
+    is_validation = split.hold_back(values, truth, contract.target, training)
     examples = Examples(contract, facts, snapshot, features, truth, values, is_validation)
     return examples, examples.held_back.rows, quality
 
