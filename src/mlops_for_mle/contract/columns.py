@@ -9,7 +9,7 @@ import json
 import math
 import reprlib
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,9 @@ from mlops_for_mle.contract.encoding import Encoder, Matrix, encoded_columns
 from mlops_for_mle.contract.model import EXACT_BELOW, Contract, Feature, Target
 from mlops_for_mle.contract.notation import Notation, NumberFormat, Series, present, read_times
 from mlops_for_mle.contract.rules import Column, describe, fault, is_allowed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _BOOLEANS = {
     **dict.fromkeys(("true", "t", "yes", "y", "on", "1", "1.0"), True),
@@ -76,8 +79,19 @@ def check_columns(
     return typed, {position: ". ".join(faults[position]) for position in sorted(faults)}
 
 
+def to_frame(table: "pa.Table") -> pd.DataFrame:
+    """A table of Arrow; as floats, whole numbers with gaps would not all be kept."""
+    import pyarrow as pa
+
+    types: dict[Any, Any] = dict.fromkeys(table.schema.types)
+    types |= dict.fromkeys(filter(pa.types.is_integer, types), pd.Int64Dtype())
+    types |= {pa.uint64(): pd.UInt64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    options = {"ignore_metadata": True, "date_as_object": False}
+    return pd.DataFrame(table.to_pandas(**options, types_mapper=types.get))
+
+
 def read_column(
-    present: Series,
+    raw: Series,
     feature: Feature,
     date_format: str | None = None,
     number_format: NumberFormat | None = None,
@@ -87,26 +101,25 @@ def read_column(
     Numbers come as float64, so that ranges and whole numbers can be checked on them.
     """
     if feature.is_time:
-        return read_times(present, date_format)
+        return read_times(raw, date_format)
     if feature.type == "boolean":
-        if present.dtype.kind == "b":
-            return present.astype("boolean")
-        words = present.astype("string").str.strip().str.lower()
+        if raw.dtype.kind == "b":
+            return raw.astype("boolean")
+        words = raw.astype("string").str.strip().str.lower()
         return words.map(_BOOLEANS).astype("boolean")
-    if feature.type == "category" and not feature.has_integer_categories:
+    if feature.is_text:
         # Whole numbers beside a missing value come as floats, but are written without a fraction.
-        if present.dtype.kind == "f" and is_exact(present.dropna()).all():
-            present = present.astype("Int64")
-        text = present.astype("string").str.strip().astype(object)
-        return text.where(text.notna(), None)
-    is_typed = present.dtype.kind in "biuf" or pd.api.types.infer_dtype(present) == "decimal"
+        if raw.dtype.kind == "f" and is_exact(raw.dropna()).all():
+            raw = raw.astype("Int64")
+        return _objects(raw.astype("string").str.strip())
+    is_typed = raw.dtype.kind in "biuf" or pd.api.types.infer_dtype(raw) == "decimal"
     if number_format is not None and not is_typed:
-        numbers = number_format.read(present)
+        numbers = number_format.read(raw)
     else:
-        numbers = pd.to_numeric(present, errors="coerce").astype(np.float64)
-        is_unread = numbers.isna() & present.notna()
+        numbers = pd.to_numeric(raw, errors="coerce").astype(np.float64)
+        is_unread = numbers.isna() & raw.notna()
         if is_unread.any() and not is_typed:
-            numbers = numbers.where(~is_unread, NumberFormat().read(present.where(is_unread)))
+            numbers = numbers.where(~is_unread, NumberFormat().read(raw.where(is_unread)))
     return numbers.where(is_exact(numbers)).astype("Int64") if feature.categories else numbers
 
 
@@ -133,7 +146,7 @@ def to_array(column: Series, feature: Feature) -> Column:
         return np.asarray(pd.to_numeric(column).to_numpy(np.float64, na_value=np.nan))
     if feature.is_time:
         return pd.to_datetime(column, utc=True).dt.tz_convert(None).to_numpy()
-    return column.astype(object).where(column.notna(), None).to_numpy()
+    return _objects(column).to_numpy()
 
 
 def encode_rows(rows: pd.DataFrame, contract: Contract) -> Matrix:
@@ -159,7 +172,7 @@ def encode_examples(rows: pd.DataFrame, contract: Contract) -> tuple[pd.DataFram
 
 def plain_column(column: Series, feature: Feature) -> list[Any]:
     """A column of the table's type as plain values; dates and times in ISO 8601."""
-    values: list[Any] = column.astype(object).where(column.notna(), None).tolist()
+    values: list[Any] = _objects(column).tolist()
     if feature.is_time:
         values = [None if value is None else value.isoformat() for value in values]
     if feature.type == "date":
@@ -208,10 +221,14 @@ def frame_digest(frame: pd.DataFrame) -> str:
         if values.dtype.kind in "biufM":
             content, type_name = values.tobytes(), str(values.dtype)
         else:
-            plain_values = column.astype(object).where(column.notna(), None).tolist()
-            content = json.dumps(plain_values, default=str).encode()
+            content = json.dumps(_objects(column).tolist(), default=str).encode()
         result.update(f"{name}\x00{type_name}\x00".encode() + content)
     return result.hexdigest()
+
+
+def _objects(column: Series) -> Series:
+    """The values as Python's own, None for a missing one."""
+    return column.astype(object).where(column.notna(), None)
 
 
 def _type_of(feature: Feature) -> str:
@@ -222,7 +239,7 @@ def _type_of(feature: Feature) -> str:
         return "float64"
     if feature.type == "boolean":
         return "boolean" if feature.is_optional else "bool"
-    if feature.type == "category" and not feature.has_integer_categories:
+    if feature.is_text:
         return "str"
     return "Int64" if feature.is_optional else "int64"
 

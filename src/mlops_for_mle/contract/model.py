@@ -176,9 +176,14 @@ class Feature(Configuration):
         return self.missing != "reject"
 
     @property
+    def is_text(self) -> bool:
+        """Whether the table holds text, the names of categories."""
+        return bool(self.categories) and isinstance(self.categories[0], str)
+
+    @property
     def has_integer_categories(self) -> bool:
         """Whether categories are whole numbers rather than text."""
-        return bool(self.categories) and isinstance(self.categories[0], int)
+        return bool(self.categories) and not self.is_text
 
     @cached_property
     def category_codes(self) -> dict[int | str, int]:
@@ -232,7 +237,7 @@ class Target(Configuration):
             return self
         _check_discrete("classes", tuple(class_.value for class_ in self.classes), at_least=2)
         _check_distinct("labels of classes", tuple(class_.label for class_ in self.classes))
-        if not self.has_text_classes and list(self.class_codes) != sorted(self.class_codes):
+        if not self.feature.is_text and list(self.class_codes) != sorted(self.class_codes):
             raise ValueError(f"numbers of classes must ascend, found {self.class_codes}")
         return self
 
@@ -242,11 +247,6 @@ class Target(Configuration):
         if self.task == "classification":
             return Feature(type="category", categories=tuple(self.codes))
         return Feature(minimum=self.minimum, maximum=self.maximum)
-
-    @cached_property
-    def has_text_classes(self) -> bool:
-        """Whether the table holds the classes as text."""
-        return bool(self.classes) and isinstance(self.classes[0].value, str)
 
     @cached_property
     def class_codes(self) -> tuple[int, ...]:

@@ -110,12 +110,12 @@ class Notation(Configuration):
         return self.model_copy(update=formats)
 
 
-def read_times(present: Series, date_format: str | None = None) -> Series:
+def read_times(raw: Series, date_format: str | None = None) -> Series:
     """Read times as UTC without a zone, missing where there is none."""
-    if present.dtype.kind == "M":
-        times = pd.to_datetime(present, utc=True)
+    if raw.dtype.kind == "M":
+        times = pd.to_datetime(raw, utc=True)
     else:
-        text = present.astype("string")
+        text = raw.astype("string")
         if date_format is None:
             # pandas also knows "now"; a finer fraction than Postgres keeps would narrow the years.
             text = text.where(text.str.match(r"\s*[0-9]{4}")).str.replace(
@@ -176,7 +176,7 @@ def number_formats(text: Series, decimal: DecimalMark) -> dict[NumberFormat, Ser
     return readings
 
 
-def date_readings(text: Series, date_format: str | None = None) -> Dates:
+def date_readings(text: Series, date_format: str | None) -> Dates:
     """The times that each known format reads, if it reads any; or that the given format reads."""
     if date_format is not None:
         return {date_format: read_times(text, date_format)}

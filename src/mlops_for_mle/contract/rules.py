@@ -78,10 +78,7 @@ def fault(value: Any, feature: Feature) -> str | None:
         return None if isinstance(value, bool) else "is neither true nor false"
     if feature.is_time:
         return _time_fault(value, feature)
-    if feature.type == "category" and not feature.has_integer_categories:
-        reason = _text_fault(value)
-    else:
-        reason = _number_fault(value, feature)
+    reason = _text_fault(value) if feature.is_text else _number_fault(value, feature)
     if reason is None and not feature.is_number and not _is_known(value, feature):
         reason = "is no known category"
     return reason

@@ -36,10 +36,9 @@ class ContractDataset(ProjectDataset):
         contract: dict[str, Any],
         credentials: dict[str, Any],
         metadata: dict[str, Any] | None = None,
-        **description: Any,
     ) -> None:
         """Take the parameters block ``contract`` and credentials with the key ``con``, a URL."""
         self._contract = Contract.model_validate(contract)
         self._url: str = credentials["con"]
         self._engine = engine_for(self._url)
-        super().__init__(metadata, contract=self._contract.name, **description)
+        super().__init__(metadata, contract=self._contract.name)

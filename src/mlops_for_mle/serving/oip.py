@@ -167,7 +167,7 @@ def datatype_of(feature: Feature) -> str:
 
 def _outputs(served: Served) -> dict[str, dict[str, Any]]:
     target = served.contract.target
-    datatype = "FP64" if not target.classes else "BYTES" if target.has_text_classes else "INT64"
+    datatype = "FP64" if not target.classes else "BYTES" if target.feature.is_text else "INT64"
     outputs = [_tensor(target.response_name, datatype)]
     if target.classes:
         outputs.append(_tensor("label", "BYTES"))

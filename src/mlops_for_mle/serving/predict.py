@@ -227,7 +227,7 @@ class Answers:
 
     def values(self, parts: Sequence[Part]) -> list[Piece]:
         """The JSON of the numbers or classes of rows, in pieces."""
-        if self._target.has_text_classes:
+        if self._target.feature.is_text:
             return self.named(parts, self._target.values)
         return [part.texts[0] for part in parts]
 

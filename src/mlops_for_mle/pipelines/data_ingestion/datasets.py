@@ -56,9 +56,10 @@ class ObservationDataset(ContractDataset):
 
         A file is read as ingestion would read it: see ``CsvForm`` and ``IngestionOptions``.
         """
-        super().__init__(**options, csv_path=csv_path)
+        super().__init__(**options)
         self._row_limit, self._watermark = row_limit, watermark
         self._csv_path, self._csv_form = csv_path, csv_form
+        self._description["csv_path"] = csv_path
         self._ingestion = ingestion or {}
 
     def save(self, data: Batch) -> None:

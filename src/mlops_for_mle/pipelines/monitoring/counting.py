@@ -162,7 +162,7 @@ def count_window(reference: Reference, prediction_log: PredictionLog) -> dict[st
     parameters |= {"since": since, "until": until}
     newest, rated = "", _ERROR
     if target.classes:
-        rated = _CLASSES.format(target=_POSITION_OF_LABEL if target.has_text_classes else "target")
+        rated = _CLASSES.format(target=_POSITION_OF_LABEL if target.feature.is_text else "target")
     if options.rows is not None:
         newest = f"{_NEWEST} LIMIT {options.rows}"
         [first_rows] = prediction_log(parameters | {"skipped": options.rows - 1}, _BEGIN)

@@ -11,7 +11,7 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 
-from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
+from mlops_for_mle.database.copying import arrow_type, begin_reading, copy_rows, relation
 from mlops_for_mle.database.engine import engine_for, execute_plainly, hold, literal, quoted
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.dataset import ContractDataset
@@ -24,8 +24,6 @@ _BUFFER_BYTES = 2**20  # of each column
 # By the object ids of Postgres's own types. Numbers and times of other types are read as text,
 # since they may be larger than any type of a file.
 _AS_TEXT = (1700, 1082, 1114, 1184)
-_TYPES = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
-_TYPES |= dict.fromkeys((700, 701), pa.float64())
 _PRIMARY_KEY = """
 SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
 WHERE indrelid = to_regclass(%s) AND indisprimary AND indnkeyatts = 1
@@ -48,9 +46,9 @@ class _ScoringDataset(ContractDataset):
     """An entry that the parameters block ``scoring`` names."""
 
     def __init__(self, scoring: dict[str, Any], **options: Any) -> None:
+        super().__init__(**options)
         self._options = ScoringOptions.model_validate(scoring)
-        description = self._options.model_dump(include={"source", "release", "output"})
-        super().__init__(**options, **description)
+        self._description |= self._options.model_dump(include={"source", "release", "output"})
 
 
 class SourceDataset(_ScoringDataset):
@@ -178,10 +176,8 @@ def _database_source(url: str, source: str, size: int) -> Source:
             table = relation(connection, source)
             query = f"SELECT * FROM {table}"  # noqa: S608  (quoted)
             key = connection.exec_driver_sql(_PRIMARY_KEY, (table,)).scalar()
-            connection.rollback()
         description = begin_reading(connection, query)
-    types = [(column.name, _TYPES.get(column.type_code, pa.string())) for column in description]
-    schema = pa.schema(types)
+    schema = pa.schema([(column.name, arrow_type(column.type_code)) for column in description])
 
     @contextmanager
     def parts() -> Iterator[list[Part]]:

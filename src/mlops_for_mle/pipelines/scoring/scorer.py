@@ -10,14 +10,11 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from mlops_for_mle.contract.columns import as_json, check_columns, encode_rows
+from mlops_for_mle.contract.columns import as_json, check_columns, encode_rows, to_frame
 from mlops_for_mle.contract.notation import Notation, read_times
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.releases.predictor import Predictions, Predictor, load
 from mlops_for_mle.releases.store import ReleaseStore
-
-# Whole numbers with gaps would become floats, which do not hold all of them.
-_WHOLE = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
 
 # Predictions and rejects.
 Scored = tuple[pa.Table, pa.Table]
@@ -67,9 +64,7 @@ class Scorer:
         version and the release. Rejects have ``row_number``, ``reason`` and the row as JSON.
         """
         contract, target = self.manifest.contract, self.manifest.contract.target
-        features = rows.select(list(contract.features)).to_pandas(
-            ignore_metadata=True, date_as_object=False, types_mapper=_WHOLE.get
-        )
+        features = to_frame(rows.select(list(contract.features)))
         positions, predictions, rejected = self.score(features, notation)
         scored_rows, count = rows.take(pa.array(positions)), len(positions)
         columns = {"row_number": pa.array(positions + first_row, pa.int64())}
@@ -80,7 +75,7 @@ class Scorer:
                 times = read_times(scored_rows[name].to_pandas(), notation.date_formats.get(name))
                 columns[name] = pa.array(times, pa.timestamp("us"), from_pandas=True)
         number_type = pa.int64() if target.classes else pa.float64()
-        value_type = pa.string() if target.has_text_classes else number_type
+        value_type = pa.string() if target.feature.is_text else number_type
         columns[target.response_name] = pa.array(self.values(predictions), value_type)
         if target.classes:
             labels = [target.labels[code] for code in predictions.values.tolist()]
