@@ -8,7 +8,7 @@ import fsspec
 import pytest
 
 from mlops_for_mle.errors import ReleaseError, UserError
-from mlops_for_mle.releases.manifest import Release
+from mlops_for_mle.releases.manifest import Release, sha256_of
 from mlops_for_mle.releases.store import MANIFEST_FILE, MODEL_FILE, ReleaseStore
 from tests.releases import changed
 
@@ -34,14 +34,14 @@ def test_a_published_release_is_fetched_as_it_was_and_never_written_again(store,
     assert store.fetch("iris", release.manifest.release) == release
 
 
-@pytest.mark.parametrize(
-    "changes", [{"run_id": "run1-of-another-project"}, {"model_sha256": "0" * 64}]
-)
-def test_two_projects_that_share_a_store_do_not_take_each_others_release(store, release, changes):
+def test_two_projects_that_share_a_store_do_not_take_each_others_release(store, release):
     store.publish(release)
+    digest = {"model_sha256": sha256_of(b"another")}
+    another = Release(manifest=release.manifest.model_copy(update=digest), model=b"another")
 
-    with pytest.raises(ReleaseError, match=r"of run run1: give this project a MLOPS_RELEASE_STORE"):
-        store.publish(changed(release, **changes))
+    for theirs in (changed(release, run_id="run1-of-another-project"), another):
+        with pytest.raises(ReleaseError, match="of run run1: give this project a MLOPS_RELEASE"):
+            store.publish(theirs)
 
     assert store.fetch("iris", release.manifest.release) == release
 

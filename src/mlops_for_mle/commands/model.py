@@ -121,7 +121,8 @@ def project_summary(
             lines["chosen"] = f"{manifest.estimator}, by {measure}: {errors}"
         if manifest.remarks:
             lines["look at"] = "; ".join(manifest.remarks)
-        lines["decision"] = registry.decision_on(version)
+        decision = version.tags.get(registry.DECISION_TAG, "undecided")
+        lines["decision"] = f"{decision}: {version.tags.get(registry.REASONS_TAG, '')}"
     lines["champion"] = "none yet"
     if champion := registry.champion_version(client, name, deployment):
         measured = _measured(client, champion, metric)

@@ -30,7 +30,7 @@ class Project(NamedTuple):
     contract: Contract
 
 
-def read_project(folder: Path, env: str | None = None) -> Project:
+def read_project(folder: Path, env: str | None) -> Project:
     """Read the configuration of an environment."""
     bootstrap_project(folder)
     loader = ProjectConfigLoader(str(folder / "conf"), env=env, **settings.CONFIG_LOADER_ARGS)

@@ -74,7 +74,7 @@ def keep_watch(
     look: Callable[[], bool],
     retrain: Callable[[], Any],
     pause: Callable[[], None],
-    rounds: int | None = None,
+    rounds: int | None,
 ) -> None:
     """Look once a round, and retrain where a look says so; for some rounds, or until stopped.
 

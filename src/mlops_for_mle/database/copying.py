@@ -47,6 +47,8 @@ def begin_reading(connection: Connection, query: str, snapshot: str | None = Non
     With a ``snapshot``, it sees the same rows as the transaction that has exported it. Gives the
     columns, as psycopg2 describes them.
     """
+    # What was asked on it before has begun a transaction, too.
+    connection.rollback()
     session: Any = connection.connection
     with session.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -57,6 +59,15 @@ def begin_reading(connection: Connection, query: str, snapshot: str | None = Non
             cursor.execute("SET LOCAL lock_timeout TO '10s'")
         cursor.execute(_PREPARE, (query,))
         return cursor.description
+
+
+def arrow_type(object_id: int) -> "pa.DataType":
+    """The type in which to copy values of one of Postgres's own types, else the text it writes."""
+    import pyarrow as pa
+
+    types = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
+    types |= dict.fromkeys((700, 701), pa.float64())
+    return types.get(object_id, pa.string())
 
 
 def copy_rows(

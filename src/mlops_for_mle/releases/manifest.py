@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mlops_for_mle.contract import Configuration, Contract
 from mlops_for_mle.contract.rules import Precision
@@ -127,21 +127,20 @@ class Manifest(ModelDescription):
 
 
 class Release(Configuration):
-    """A manifest together with the model's bytes, whose digest was checked."""
+    """A manifest with the bytes of its model; a ``ReleaseError`` where their digest is another."""
 
     manifest: Manifest
     model: bytes = Field(repr=False, exclude=True)
 
-    @classmethod
-    def checked(cls, manifest: Manifest, model: bytes) -> Self:
-        """Join the two; a ``ReleaseError`` where the bytes do not have the manifest's digest."""
-        digest = sha256_of(model)
-        if digest != manifest.model_sha256:
+    @model_validator(mode="after")
+    def _is_unaltered(self) -> Self:
+        digest, recorded = sha256_of(self.model), self.manifest.model_sha256
+        if digest != recorded:
             raise ReleaseError(
-                f"Release {manifest.release} was altered: its model has the digest "
-                f"{digest[:12]}…, its manifest says {manifest.model_sha256[:12]}…"
+                f"Release {self.manifest.release} was altered: its model has the digest "
+                f"{digest[:12]}…, its manifest says {recorded[:12]}…"
             )
-        return cls(manifest=manifest, model=model)
+        return self
 
 
 @dataclass(frozen=True)

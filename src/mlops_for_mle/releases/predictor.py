@@ -69,23 +69,17 @@ class Predictor:
 
     def predict(self, rows: Matrix) -> Predictions:
         """Answer rows of shape (rows, columns), as the contract's encoding gives them."""
+        target = self.contract.target
         results = self._session.run(
             self._outputs, {INPUT_NAME: np.ascontiguousarray(rows, dtype=self.precision)}
         )
         values = results[0].reshape(-1)
-        if not self.contract.target.classes:
+        if not target.classes:
             values = values.astype(np.float64)
         probabilities = results[1].astype(np.float64) if self.has_probabilities else None
-        return decided(Predictions(values, probabilities), self.contract, self.threshold)
-
-
-def decided(predictions: Predictions, contract: Contract, threshold: float | None) -> Predictions:
-    """Predictions of two classes, decided by the threshold of the second one, if there is one."""
-    if threshold is None or predictions.probabilities is None:
-        return predictions
-    first, second = contract.target.class_codes
-    is_second = predictions.probabilities[:, 1] >= threshold
-    return Predictions(np.where(is_second, second, first), predictions.probabilities)
+        if probabilities is not None and self.threshold is not None:
+            values = np.where(probabilities[:, 1] >= self.threshold, *target.class_codes[::-1])
+        return Predictions(values, probabilities)
 
 
 def load(release: Release) -> Predictor:

@@ -72,7 +72,7 @@ class ReleaseStore:
     def fetch(self, contract: str, name: str) -> Release:
         """Read a release and check its digest; raises as ``manifest`` does."""
         manifest = self.manifest(contract, name)
-        return Release.checked(manifest, self._read(contract, name, MODEL_FILE))
+        return Release(manifest=manifest, model=self._read(contract, name, MODEL_FILE))
 
     def delete(self, contract: str, name: str) -> None:
         """Delete a release; its manifest goes first, so that an interrupted one is incomplete."""

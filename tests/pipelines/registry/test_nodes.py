@@ -17,7 +17,7 @@ from mlops_for_mle.pipelines.registry.nodes import (
     apply_gates,
     compare_models,
 )
-from mlops_for_mle.releases.manifest import Manifest, Release, release_name
+from mlops_for_mle.releases.manifest import Manifest, Release, release_name, sha256_of
 from tests.pipelines.training.examples import assemble
 from tests.releases import IRIS_CONTRACT, iris_rows
 
@@ -148,7 +148,8 @@ def of_features(*names: str) -> Contract:
 def test_a_champion_that_lacks_a_feature_is_compared_by_the_columns_that_it_knows():
     older = of_features("petal_length", "sepal_length")
     before = assemble(iris_rows(), older, estimator=MODELS["good"], calibrate=False)
-    manifest = champion(contract=older).manifest
+    digest = {"model_sha256": sha256_of(before.predictor.model)}
+    manifest = champion(contract=older).manifest.model_copy(update=digest)
     incumbent = Release(manifest=manifest, model=before.predictor.model)
 
     found = compare_models(candidate(), incumbent, gates())

@@ -25,8 +25,9 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Connection
 
+from mlops_for_mle.contract.columns import to_frame
 from mlops_for_mle.contract.model import EXACT_BELOW, normalised
-from mlops_for_mle.database.copying import begin_reading, copy_rows, relation
+from mlops_for_mle.database.copying import arrow_type, begin_reading, copy_rows, relation
 from mlops_for_mle.database.engine import engine_for, normalise_url, quoted
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.paths import project_path
@@ -200,13 +201,7 @@ def read_parquet(content: bytes) -> pd.DataFrame:
 
     table = ParquetFile(pa.BufferReader(content)).read()
     names = [name for name in table.column_names if not re.fullmatch(_UNNAMED_INDEX, name)]
-    # Whole numbers with gaps would become floats, which do not hold all of them.
-    integers = filter(pa.types.is_integer, {*table.schema.types})
-    types = {**dict.fromkeys(integers, pd.Int64Dtype()), pa.uint64(): pd.UInt64Dtype()}
-    rows: pd.DataFrame = table.select(names).to_pandas(
-        ignore_metadata=True, date_as_object=False, types_mapper=types.get
-    )
-    return rows
+    return to_frame(table.select(names))
 
 
 def read_excel(content: bytes, sheet: str | None = None) -> pd.DataFrame:
@@ -329,7 +324,6 @@ class PostgresSourceDataset(ProjectDataset):
         """The rows, as ``read_query`` gives them."""
         with engine_for(self._url).connect() as connection:
             query = self._query or f"SELECT * FROM {relation(connection, self._table)}"  # noqa: S608
-            connection.rollback()
             return read_query(connection, query)
 
 
@@ -343,19 +337,16 @@ def read_query(connection: Connection, query: str) -> pd.DataFrame:
     """
     import pyarrow as pa
 
-    arrow_types = {16: pa.bool_(), **dict.fromkeys((20, 21, 23), pa.int64())}
-    arrow_types |= dict.fromkeys((700, 701), pa.float64())
     columns = begin_reading(connection, query)
     names = [column.name for column in columns]
     oids = [column.type_code for column in columns]
     pg_types = connection.exec_driver_sql(_TYPES, (oids,))
     by_oid = {oid: (name, _CASTS.get(name, _CASTS.get(group))) for oid, name, group in pg_types}
     # Named by position, since two columns may have one name, which is reported later.
-    types = {str(position): arrow_types.get(oid, pa.string()) for position, oid in enumerate(oids)}
+    types = {str(position): arrow_type(oid) for position, oid in enumerate(oids)}
     batches = copy_rows(connection, query.strip().removesuffix(";"), list(types.values()))
-    nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
     table = pa.Table.from_batches(batches, pa.schema(types))
-    rows: pd.DataFrame = table.to_pandas(types_mapper=nullable.get)
+    rows = to_frame(table)
     for name, column in zip(types, columns, strict=True):
         if column.type_code in _TIMES:
             # What pandas cannot hold, such as infinity, stays text for the contract to refuse.

@@ -148,12 +148,6 @@ def find_version(client: MlflowClient, name: str, wanted: str) -> ModelVersion:
     return client.get_model_version_by_alias(name, wanted)
 
 
-def decision_on(version: ModelVersion) -> str:
-    """What was decided on a version, and why."""
-    decision = version.tags.get(DECISION_TAG, "undecided")
-    return f"{decision}: {version.tags.get(REASONS_TAG, '')}"
-
-
 def load_version(version: ModelVersion) -> Release:
     """Download a version in its served form."""
     description, model, _ = _read_files(f"models:/{version.name}/{version.version}")
@@ -164,7 +158,7 @@ def load_version(version: ModelVersion) -> Release:
         version=int(version.version),
         run_id=version.run_id,
     )
-    return Release.checked(manifest, model)
+    return Release(manifest=manifest, model=model)
 
 
 def _read_files(model: str) -> tuple[ModelDescription, bytes, pd.DataFrame]:
