@@ -159,7 +159,7 @@ def encode_target(rows: pd.DataFrame, target: Target) -> Column:
     """What the model is to answer for rows that fit: class codes (int64), or float64."""
     values = rows[target.column]
     if target.classes:
-        return np.array([target.codes[value] for value in values], np.int64)
+        return np.array([target.codes[value] for value in values.to_numpy()], np.int64)
     return to_array(values, target.feature)
 
 
