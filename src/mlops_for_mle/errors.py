@@ -31,7 +31,18 @@ class NotCalledForError(UserError):
 
 def explain(error: BaseException) -> str:
     """What an error says to a person: our sentence among its causes, else a library's message."""
-    return our_sentence(error) or _library_message(error)
+    if sentence := our_sentence(error):
+        return sentence
+    # Kedro and OmegaConf say only where the error came up, joblib adds a traceback as its cause,
+    # and a KeyError does not even say what it is.
+    shown = error
+    for cause in causes(error):
+        is_wrapper = type(cause).__module__.startswith(("kedro.", "omegaconf.", "joblib."))
+        if str(cause) and not is_wrapper and not isinstance(cause, LookupError):
+            # SQLAlchemy adds the statement to what the server says.
+            shown = getattr(cause, "orig", None) or cause
+            break
+    return without_secrets(f"{type(shown).__name__}: {shown}")
 
 
 def our_sentence(error: BaseException) -> str | None:
@@ -62,16 +73,3 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         is_omegaconf = type(following).__module__.startswith("omegaconf")
         is_hidden = following.__suppress_context__ and not is_omegaconf
         following = following.__cause__ or (None if is_hidden else following.__context__)
-
-
-def _library_message(error: BaseException) -> str:
-    # Kedro and OmegaConf say only where the error came up, joblib adds a traceback as its cause,
-    # and a KeyError does not even say what it is.
-    shown = error
-    for cause in causes(error):
-        is_wrapper = type(cause).__module__.startswith(("kedro.", "omegaconf.", "joblib."))
-        if str(cause) and not is_wrapper and not isinstance(cause, LookupError):
-            # SQLAlchemy adds the statement to what the server says.
-            shown = getattr(cause, "orig", None) or cause
-            break
-    return without_secrets(f"{type(shown).__name__}: {shown}")

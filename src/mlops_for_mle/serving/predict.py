@@ -138,9 +138,10 @@ def answer(services: "Services", questions: Sequence[Question]) -> list[Answer]:
 def _predict(served: "Served", matrix: Matrix) -> Part:
     values, probabilities = served.predictor.predict(matrix)
     precision, labels = served.codec.precision, served.contract.target.labels
+    texts = [_numbers(values if labels else values.astype(precision))]
     if probabilities is not None:
-        probabilities = probabilities.astype(precision)
-    texts = texts_of(values if labels else values.astype(precision), probabilities)
+        by_class = np.ascontiguousarray(probabilities.T, precision)
+        texts += _numbers(by_class)[1:-1].split(b"],[")
     # orjson writes null for what is not finite; a number has no n.
     if any(b"n" in text for text in texts):
         raise refused("", "the model has no finite answer", "values it was trained on")
@@ -169,14 +170,6 @@ def _divide(part: Part, questions: Sequence[Question]) -> None:
 def _numbers(array: Column | Matrix) -> bytes:
     """An array as JSON without its outermost brackets, with the digits that its type knows."""
     return orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
-
-
-def texts_of(values: Column, probabilities: Matrix | None) -> list[bytes]:
-    """JSON numbers with commas between: the values, then the probabilities of each class."""
-    texts = [_numbers(values)]
-    if probabilities is not None:
-        texts += _numbers(np.ascontiguousarray(probabilities.T))[1:-1].split(b"],[")
-    return texts
 
 
 def filled(document: Any, lists: Iterable[Iterable[Piece]]) -> list[Piece]:

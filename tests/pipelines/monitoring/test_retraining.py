@@ -121,8 +121,8 @@ def test_only_the_own_champion_is_deployed_and_only_where_nobody_else_has_deploy
     ],
 )
 def test_a_decision_is_concluded_with_what_has_become_of_the_candidate(champion, run_id, outcome):
-    rows = [Deployment(1, "iris", "deploy", "iris-v2", 2, run_id, "better", "ada", at(8))]
-    concluded = conclude_decision(OPEN, champion, rows)
+    table = pd.DataFrame({"run_id": [run_id], "model_version": 2})
+    concluded = conclude_decision(OPEN, champion, table)
     assert replace(concluded, outcome=None) == OPEN
     assert concluded.outcome.startswith(outcome)
 
