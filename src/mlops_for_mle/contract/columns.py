@@ -46,10 +46,8 @@ def check_columns(
     faults: dict[int, list[str]] = {}
     columns = {}
     for name, feature in features.items():
-        # As Postgres writes one of numeric; other NaN are missing anyway.
-        nan = ("NaN",) if feature.is_number else ()
         marks = notation.missing_marks.get(name, ())
-        raw = present(rows[name], (*marks, *nan))
+        raw = present(rows[name], _missing_texts(marks, feature))
         if name in notation.ignore_case:
             raw = _in_known_case(raw, feature)
         date_format = notation.date_formats.get(name)
@@ -131,7 +129,7 @@ def typed_marks(marks: Collection[str], feature: Feature) -> Series:
 
 def is_missing(values: Series, marks: Collection[str], feature: Feature) -> "pd.Series[bool]":
     """Which values are none, or marks that stand for none."""
-    given = present(values, marks)
+    given = present(values, _missing_texts(marks, feature))
     return given.isna() | read_column(given, feature).isin(typed_marks(marks, feature))
 
 
@@ -224,6 +222,11 @@ def frame_digest(frame: pd.DataFrame) -> str:
             content = json.dumps(_objects(column).tolist(), default=str).encode()
         result.update(f"{name}\x00{type_name}\x00".encode() + content)
     return result.hexdigest()
+
+
+def _missing_texts(marks: Collection[str], feature: Feature) -> tuple[str, ...]:
+    """The marks, and NaN as Postgres writes one of numeric; other NaN are missing anyway."""
+    return (*marks, "NaN") if feature.is_number else tuple(marks)
 
 
 def _objects(column: Series) -> Series:
