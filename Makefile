@@ -76,9 +76,10 @@ docs: setup ## Write the reference out of the code, and build the documentation 
 	@$(IN_VENV) .venv/bin/python docs/site/reference.py
 	@$(IN_VENV) .venv/bin/python docs/site/build.py
 
-# With more workers than cores, threads of BLAS and of OpenMP only wait for one another.
+# With more workers than cores, threads of BLAS and of OpenMP only wait for one another; and where
+# no bytecode is kept, every process compiles all that it imports.
 test: lint ## Check the code as lint does, then run the tests
-	@$(IN_VENV) OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv/bin/pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(IN_VENV) PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv/bin/pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: setup ## Check style, types and the architecture's import rules
 	@$(IN_VENV) .venv/bin/ruff check

@@ -36,8 +36,13 @@ settings.load_profile("suite")
 ssl.create_default_context = cache(ssl.create_default_context)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slowest first, so that workers end together."""
+    """Marks what asks for a server; the slowest first, so that workers end together."""
+    servers = {"embedded_server", "external_server", "server"}
+    for item in items:
+        if servers & {*getattr(item, "fixturenames", ())}:
+            item.add_marker("integration")
     slow = ("end_to_end", "integration")
     items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in slow])
 

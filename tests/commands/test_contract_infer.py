@@ -18,8 +18,6 @@ from tests.mixed_rows import TARGET, mixed_rows
 from tests.projects import copy_project, invoke
 from tests.servers import query
 
-pytestmark = pytest.mark.integration
-
 ROWS = 400
 
 

@@ -23,8 +23,6 @@ from mlops_for_mle.settings import HOOKS
 from tests.projects import invoke
 from tests.servers import query
 
-pytestmark = pytest.mark.integration
-
 TRAIL = "SELECT event, model_version, reason, actor FROM deployments ORDER BY id"
 ROW = '{"sepal_length": 6.7, "sepal_width": 3.3, "petal_length": 5.7, "petal_width": 2.1}'
 

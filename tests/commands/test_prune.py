@@ -18,8 +18,6 @@ from tests.projects import invoke
 from tests.releases import iris_release
 from tests.servers import eventually, query, scalar, waiting_for_a_lock
 
-pytestmark = pytest.mark.integration
-
 # Two windows of 20 rows are what a decision needs.
 SETTINGS: dict[str, Any] = {
     "monitoring": {"window": {"rows": 20, "minimum_rows": 20, "minimum_labelled": 10}},

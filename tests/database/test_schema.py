@@ -27,8 +27,6 @@ from mlops_for_mle.errors import ConfigurationError, UserError
 from tests.mixed import MIXED_CONTRACT
 from tests.servers import connection_to, query, scalar
 
-pytestmark = pytest.mark.integration
-
 
 def test_several_that_make_the_tables_at_once_make_what_the_code_describes_once(
     empty_database, contract

@@ -20,8 +20,6 @@ from mlops_for_mle.releases.store import ReleaseStore
 from tests.releases import changed
 from tests.servers import eventually, query, waiting_for_a_lock
 
-pytestmark = pytest.mark.integration
-
 Back = Callable[..., Deployment]
 
 

@@ -20,8 +20,6 @@ from tests.mixed import MIXED_ROW
 from tests.releases import IRIS_CONTRACT
 from tests.serving.conftest import IRIS_ROW, Client, Database, ServerProcess, server_processes
 
-pytestmark = pytest.mark.integration
-
 NAMES = list(IRIS_ROW)
 ROWS = np.array([list(IRIS_ROW.values()), [5.1, 3.5, 1.4, 0.2]])
 

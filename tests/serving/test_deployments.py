@@ -10,8 +10,6 @@ from mlops_for_mle.database.engine import engine_for, lock
 from tests.servers import waiting_for_a_lock
 from tests.serving.conftest import Client, Load, make_key, wait_until
 
-pytestmark = pytest.mark.integration
-
 CHANGES = 20
 
 

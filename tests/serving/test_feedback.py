@@ -9,8 +9,6 @@ from uuid_utils import uuid7
 from tests.mixed import MIXED_ROW
 from tests.serving.conftest import IRIS_ROW, NOWHERE, Client, error_paths, wait_until
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def client(start_client, iris) -> Client:

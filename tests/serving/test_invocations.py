@@ -16,8 +16,6 @@ from sklearn.linear_model import LogisticRegression
 from mlops_for_mle.serving.settings import ServingSettings
 from tests.serving.conftest import IRIS_ROW, Client, ask
 
-pytestmark = pytest.mark.integration
-
 NAMES = list(IRIS_ROW)
 ROW = list(IRIS_ROW.values())
 SMALL = [5.1, 3.5, 1.4, 0.2]

@@ -10,8 +10,6 @@ from tests.serving.conftest import NOWHERE, Client
 from tests.serving.monitored import METRICS, record_run
 from tests.stack.compose_file import PROJECT
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def client(settings, database, iris) -> Client:

@@ -12,8 +12,6 @@ from tests.releases import IRIS_CONTRACT
 from tests.servers import waiting_for_a_lock
 from tests.serving.conftest import IRIS_ROW, NOWHERE, Client, error_paths, wait_until
 
-pytestmark = pytest.mark.integration
-
 VIRGINICA = IRIS_ROW | {"target": 2}
 
 

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from mlops_for_mle.database.schema import ensure_observations
 from tests.releases import IRIS_CONTRACT
 from tests.serving.conftest import make_key
@@ -27,7 +25,6 @@ checks.negative_data_rejection.enabled = false
 """
 
 
-@pytest.mark.integration
 def test_the_server_answers_as_its_openapi_document_says_and_never_fails(
     start_server, settings, database, deploy, tmp_path: Path, iris, iris_second
 ):

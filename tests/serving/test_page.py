@@ -27,8 +27,6 @@ from tests.serving.conftest import (
 )
 from tests.serving.monitored import record_run
 
-pytestmark = pytest.mark.integration
-
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )

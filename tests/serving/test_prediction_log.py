@@ -18,8 +18,6 @@ from mlops_for_mle.serving import prediction_log
 from tests.servers import waiting_for_a_lock
 from tests.serving.conftest import IRIS_ROW, NOWHERE, Client, limited, wait_until
 
-pytestmark = pytest.mark.integration
-
 LOCK = text("LOCK TABLE predictions IN ACCESS EXCLUSIVE MODE")
 
 

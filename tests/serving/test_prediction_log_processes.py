@@ -15,8 +15,6 @@ from mlops_for_mle.database.schema import upgrade
 from tests.servers import ExternalPostgres
 from tests.serving.conftest import IRIS_ROW, Database, Load, wait_until
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def own_postgres() -> Iterator[ExternalPostgres]:

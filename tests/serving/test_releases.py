@@ -15,8 +15,6 @@ from mlops_for_mle.serving.services import Services
 from tests.releases import changed, house_release, iris_release
 from tests.serving.conftest import Database, deployment_of, wait_until
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def services(settings, database) -> Iterator[Services]:

@@ -129,7 +129,6 @@ def test_a_signal_while_it_starts_ends_it_at_once(tmp_path, number, imported):
     assert "Traceback" not in errors
 
 
-@pytest.mark.integration
 def test_nothing_of_the_metrics_stays_after_a_kill(start_serving, iris):
     server = start_serving(iris, options=("--workers", "2"))
     host, port = server.address
@@ -141,7 +140,6 @@ def test_nothing_of_the_metrics_stays_after_a_kill(start_serving, iris):
     wait_until(lambda: not folder.exists())
 
 
-@pytest.mark.integration
 def test_clients_that_connect_anew_for_each_request_are_answered_or_refused(start_serving, iris):
     server = start_serving(iris, MLOPS_SHUTDOWN_SECONDS="60")
     statuses: Counter[str] = Counter()
@@ -185,7 +183,6 @@ def test_an_embedded_server_that_cannot_start_is_a_database_that_is_away(
     assert "postgres" in answer.json()["detail"]
 
 
-@pytest.mark.integration
 def test_neither_forty_slow_requests_nor_a_stuck_database_hold_up_anything_else(
     start_serving, database, deploy, iris, iris_second
 ):

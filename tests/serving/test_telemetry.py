@@ -171,7 +171,6 @@ def collector():
     server.shutdown()
 
 
-@pytest.mark.integration
 def test_a_request_is_a_span_below_the_callers(start_serving, iris, collector):
     endpoint, spans = collector
     server = start_serving(iris, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)

@@ -32,8 +32,6 @@ from tests.servers import (
     waiting_for_a_lock,
 )
 
-pytestmark = pytest.mark.integration
-
 ALL = "SELECT sepal_length, target FROM iris_data ORDER BY id"
 REJECTS = "SELECT row_number, reason FROM rejected_rows ORDER BY row_number"
 LEDGER = "SELECT row_count, rejected_count FROM ingestion_batches ORDER BY id"

@@ -16,8 +16,6 @@ from mlops_for_mle.pipelines.data_ingestion.sources import PostgresSourceDataset
 from tests.pipelines.data_ingestion.observations import batch_of
 from tests.servers import query
 
-pytestmark = pytest.mark.integration
-
 _TABLES = """
 CREATE TABLE orders (id int, note text);
 INSERT INTO orders VALUES (1, 'a'), (2, NULL), (3, '');

@@ -22,8 +22,6 @@ from tests.pipelines.data_ingestion.observations import lengths
 from tests.projects import run_session
 from tests.servers import eventually, query, scalar
 
-pytestmark = pytest.mark.integration
-
 HEADER = "sepal_length,sepal_width,petal_length,petal_width,target\n"
 GOOD = "5.1,3.5,1.4,0.2,0\n6.7,3.3,5.7,2.1,2\n5.9,3.0,4.2,1.5,1\n"
 COUNTS = """

@@ -4,7 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
 import pandas as pd
-import pytest
 from pandas.testing import assert_frame_equal
 from sqlalchemy import text
 
@@ -16,8 +15,6 @@ from tests.expectations import refused
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.data_ingestion.observations import lengths, observations, window_of, write
 from tests.servers import connection_to, eventually, query, waiting_for_a_lock
-
-pytestmark = pytest.mark.integration
 
 INSERT = text("INSERT INTO iris_data VALUES (DEFAULT, now(), :length, 3, 1, 0.2, 0) RETURNING id")
 

@@ -32,8 +32,6 @@ from tests.releases import (
 )
 from tests.servers import query
 
-pytestmark = pytest.mark.integration
-
 START = datetime(2026, 5, 1, tzinfo=UTC)
 IRIS, HOUSES = iris_release(1), house_release(1)
 INSERT = """

@@ -65,7 +65,6 @@ def test_an_error_is_estimated_by_those_of_answers_alike():
     )
 
 
-@pytest.mark.integration
 def test_a_month_of_other_customers_is_understood_before_a_label_arrives(database_url):
     release, train, validation = overfitted()
     days = []

@@ -19,8 +19,6 @@ from tests.expectations import refused
 from tests.pipelines.monitoring.traffic import Traffic, deployed_release
 from tests.servers import query, scalar
 
-pytestmark = pytest.mark.integration
-
 
 def swapped(classes: "pd.Series[int]") -> Any:
     """Versicolor is called virginica from now on, and the other way round."""

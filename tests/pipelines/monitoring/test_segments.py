@@ -75,7 +75,6 @@ def observed(url: str, *segments: Any) -> Look:
     return look(url, mixed_release(1), rows, **options)
 
 
-@pytest.mark.integration
 def test_segments_are_counted_as_pandas_counts_them_or_are_empty(database_url):
     empty = observed(database_url, "channel")
     parts = ("", "channel=phone", "channel=shop", "channel=web")

@@ -9,7 +9,6 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-import pytest
 
 from mlops_for_mle.database.engine import hold
 from mlops_for_mle.errors import NotCalledForError
@@ -26,8 +25,6 @@ from tests.expectations import refused
 from tests.pipelines.monitoring.examples import DECISION, run, window
 from tests.releases import iris_release
 from tests.servers import query
-
-pytestmark = pytest.mark.integration
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 IRIS = iris_release(1).manifest.contract.model_dump(mode="json")

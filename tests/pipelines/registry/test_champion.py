@@ -24,8 +24,6 @@ from tests.candidates import SVC, RegistryProject
 from tests.expectations import refused
 from tests.servers import query
 
-pytestmark = pytest.mark.integration
-
 TRAIL = "SELECT event, release, model_version, run_id, reason, actor FROM deployments ORDER BY id"
 
 

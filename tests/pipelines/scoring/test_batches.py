@@ -27,9 +27,6 @@ from tests.pipelines.scoring.stage import FEATURES, Stage
 from tests.releases import house_release
 from tests.servers import eventually, query, scalar, waiting_for_a_lock
 
-pytestmark = pytest.mark.integration
-
-
 ROW = pa.table({"row_number": [1]})
 
 

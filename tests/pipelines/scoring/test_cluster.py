@@ -16,8 +16,6 @@ from sqlalchemy.exc import ProgrammingError
 from tests.pipelines.scoring.stage import FEATURES, INSERT
 from tests.servers import eventually, query, scalar
 
-pytestmark = pytest.mark.integration
-
 # MLOPS_TEST_BATCH_ROWS=2000000 is the long form.
 ROWS = int(os.environ.get("MLOPS_TEST_BATCH_ROWS", "80000"))
 PARTS = 40

@@ -14,8 +14,6 @@ from tests.pipelines.scoring.stage import INSERT, Stage, following
 from tests.releases import changed, iris_release
 from tests.servers import connection_to, eventually, query, scalar
 
-pytestmark = pytest.mark.integration
-
 GOOD = (5.1, 3.5, 1.4, 0.2)
 
 

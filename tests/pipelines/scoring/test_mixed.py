@@ -11,8 +11,6 @@ from tests.pipelines.scoring.stage import staged
 from tests.releases import changed, mixed_release
 from tests.servers import connection_to, query
 
-pytestmark = pytest.mark.integration
-
 # Names that have to be quoted, of whatever a contract names.
 RAW = MIXED_CONTRACT.model_dump() | {"key": "Key's", "timestamp": "when 100 %"}
 CONTRACT = Contract.model_validate(RAW | {"target": RAW["target"] | {"response_name": "Is it %s?"}})

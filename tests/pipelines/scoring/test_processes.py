@@ -13,15 +13,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
-import pytest
 
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.scoring.following import Follower, install
 from tests.pipelines.scoring.kafka_broker import bare, wrapped
 from tests.pipelines.scoring.stage import AUDIT, LISTENING, Stage, TopicStage, start_process
 from tests.servers import eventually, query, scalar
-
-pytestmark = pytest.mark.integration
 
 # The long forms: MLOPS_TEST_ROWS=50000, and
 # MLOPS_TEST_MESSAGES=200000 MLOPS_TEST_KILL_EVERY=5 MLOPS_TEST_KILLS=12.

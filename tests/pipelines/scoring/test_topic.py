@@ -14,8 +14,6 @@ from tests.pipelines.scoring.stage import SESSION_SECONDS, TopicStage, following
 from tests.releases import iris_release
 from tests.servers import eventually, query, scalar
 
-pytestmark = pytest.mark.integration
-
 BAD: dict[bytes | None, str] = {
     None: "tombstone",
     b"{": "is no JSON",

@@ -28,8 +28,6 @@ from mlops_for_mle.releases.predictor import Predictor
 from tests.candidates import RegistryProject as Project
 from tests.servers import connection_to, eventually, query
 
-pytestmark = pytest.mark.integration
-
 SMALL_FOREST = {
     "training": {
         "estimator": {"class_path": "sklearn.ensemble.RandomForestClassifier"},
