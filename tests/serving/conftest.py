@@ -1,10 +1,8 @@
 """What the tests of the server share: a real database, releases, applications and processes."""
 
 import asyncio
-import os
 import re
 import resource
-import subprocess
 import sys
 import threading
 import time
@@ -308,18 +306,6 @@ def limited(kind: int, most: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(kind, limits)
-
-
-def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """``python`` with arguments, to its end."""
-    return subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | variables,
-        timeout=90,
-    )
 
 
 class ServerProcess(Program, Serving):

@@ -13,7 +13,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.rules import fault
 from mlops_for_mle.serving import documents, mlflow
 from mlops_for_mle.serving.codec import MOST_ROWS, Codec
-from mlops_for_mle.serving.errors import FieldError, ProblemError
+from mlops_for_mle.serving.errors import ProblemError
 from mlops_for_mle.serving.request import Request, current_request
 from tests.contract.strategies import any_values, contracts
 from tests.mixed import MIXED_CONTRACT, MIXED_ROW
@@ -44,20 +44,6 @@ def refusal(reader: Codec, body: bytes | str) -> ProblemError:
         reader.read(body.encode() if isinstance(body, str) else body)
     assert caught.value.status == 422
     return caught.value
-
-
-@pytest.mark.parametrize(
-    ("literal", "message", "given"),
-    [
-        ("[1, 2]", "is no number", "[1, 2]"),
-        ("NaN", "is missing", "null"),
-        ("1" * 4000, "is too large", "1" * 80),
-    ],
-)
-def test_a_wrong_value_is_named_with_what_was_given_and_what_is_allowed(literal, message, given):
-    (error,) = refusal(IRIS, json.dumps(IRIS_ROW).replace("5.7", literal)).errors
-
-    assert error == FieldError("petal_length", message, given, "a number from 0 to 10")
 
 
 def columns(**changes: Any) -> bytes:

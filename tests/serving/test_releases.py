@@ -8,7 +8,7 @@ from sqlalchemy.engine import make_url
 
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import upgrade
-from mlops_for_mle.releases.manifest import Example, Manifest, Release
+from mlops_for_mle.releases.manifest import Manifest, Release
 from mlops_for_mle.releases.store import MODEL_FILE
 from mlops_for_mle.serving.releases import Cache, LoadFailure
 from mlops_for_mle.serving.services import Services
@@ -58,13 +58,6 @@ def altered(store, release: Release) -> None:
     (folder / MODEL_FILE).write_bytes(b"altered")
 
 
-def of_wrong_answers(store, release: Release) -> None:
-    example = release.manifest.example
-    wrong = Example(rows=example.rows, predictions=tuple(reversed(example.predictions)))
-    manifest = release.manifest.model_copy(update={"example": wrong})
-    store.publish(Release(manifest=manifest, model=release.model))
-
-
 def of_another_model(store, release: Release) -> None:
     houses = house_release()
     digest = {"model_sha256": houses.manifest.model_sha256}
@@ -77,10 +70,9 @@ def of_another_model(store, release: Release) -> None:
     [
         (lambda store, release: None, "has no manifest.json"),
         (altered, "was altered"),
-        (of_wrong_answers, "answers its own example"),
         (of_another_model, "Got invalid dimensions for input: features"),
     ],
-    ids=["missing", "altered", "wrong answers", "wrong signature"],
+    ids=["missing", "altered", "wrong signature"],
 )
 def test_a_release_that_fails_is_told_once_and_the_old_one_stays(
     services, database, store, deploy, iris, iris_second, publish, reason, caplog
@@ -201,6 +193,7 @@ def test_of_the_releases_that_were_served_none_is_remembered(services, deploy):
     del release
 
     gc.collect()
-    left = {one.release for one in gc.get_objects() if isinstance(one, Manifest)}
+    # Pydantic's own isinstance is slow for a million objects.
+    left = {one.release for one in gc.get_objects() if type(one) is Manifest}
 
     assert left & set(names) == {names[-1]}

@@ -16,8 +16,9 @@ from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.serving.server import MEMORY
 from mlops_for_mle.serving.settings import ServingSettings
+from tests.expectations import run, succeed
 from tests.releases import IRIS_CONTRACT
-from tests.serving.conftest import NOWHERE, run, wait_until
+from tests.serving.conftest import NOWHERE, Client, wait_until
 from tests.serving.raw import request
 
 
@@ -28,7 +29,7 @@ def test_serving_loads_nothing_of_the_pipelines_and_no_database_before_the_first
         "print('\\n'.join(sys.modules))"
     )
 
-    loaded = run("-c", program).stdout.split()
+    loaded = succeed(sys.executable, "-c", program).split()
 
     assert "mlops_for_mle.serving.app" in loaded
     assert not {"kedro", "mlflow", "pandas", "sklearn", "sqlalchemy", "psycopg2"} & set(loaded)
@@ -83,29 +84,29 @@ def test_what_cannot_be_served_ends_with_a_sentence(tmp_path, options, variables
         places = {"folder": tmp_path, "taken": taken.getsockname()[1]}
         given = {"MLOPS_PORT": "0", "MLOPS_PROJECT_PATH": "{folder}"} | variables
         ended = run(
-            *("-m", "mlops_for_mle.serving"),
+            *(sys.executable, "-m", "mlops_for_mle.serving"),
             *(one.format(**places) for one in options),
-            **{name: value.format(**places) for name, value in given.items()},
+            env=os.environ | {name: value.format(**places) for name, value in given.items()},
+            timeout=90,
         )
 
     assert ended.returncode == status
     assert re.fullmatch(told.format(**places) + "\n", ended.stderr), ended.stderr
 
 
-def test_without_cache_and_database_the_server_is_live_and_not_ready(start_server):
-    server = start_server(DATABASE_URL=NOWHERE)
+def test_without_cache_and_database_the_server_is_live_and_not_ready(settings, monkeypatch, caplog):
+    monkeypatch.setenv("DATABASE_URL", NOWHERE)
+    client = Client(settings)
+    client.services.start()
+    try:
+        wait_until(lambda: "127.0.0.1" in client.get("/health/ready").text)
+        told = client.get("/health/ready")
+        assert client.get("/health/live").status_code == 200
+    finally:
+        client.services.stop()
 
-    assert server.get("/health/live").status_code == 200
-
-    def obstacle() -> str | None:
-        answer = server.get("/health/ready")
-        assert answer.status_code == 503
-        detail = answer.json()["detail"]
-        return detail if "127.0.0.1" in detail else None
-
-    assert "refused" in wait_until(obstacle)
-    server.end()
-    assert "hidden" not in server.output
+    assert (told.status_code, "refused" in told.json()["detail"]) == (503, True)
+    assert "hidden" not in told.text + caplog.text
 
 
 @pytest.mark.parametrize(
