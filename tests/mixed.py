@@ -56,6 +56,25 @@ MIXED_REGRESSION = Contract.model_validate(
 )
 
 
+TARGET = "left?"
+
+
+def orders(row_count: int, seed: int = 0) -> pd.DataFrame:
+    """Such rows as a CSV file holds them, some of whose columns nothing can or may learn from."""
+    rows = mixed_rows(row_count, seed).drop(columns="next bill")
+    random = np.random.default_rng(seed)
+    price = np.round(random.lognormal(3.5, 0.8, row_count), 2)
+    unlearned = {
+        "order_id": [f"O-{number:07d}" for number in random.permutation(row_count)],
+        "customer no": random.integers(0, row_count, row_count),
+        "price": price,
+        "zip": [f"{number:03d}" for number in random.integers(1, 61, row_count)],
+        "currency": "KRW",
+        "refund": np.where(rows[TARGET] == "leaves", price.astype(str), ""),
+    }
+    return rows.assign(**unlearned).astype("string").fillna("").astype(object)
+
+
 def mixed_rows(row_count: int = 400, seed: int = 0) -> pd.DataFrame:
     """Rows of the contract in the types in which the table gives them, with both targets."""
     random = np.random.default_rng(seed)

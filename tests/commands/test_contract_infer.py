@@ -14,7 +14,7 @@ from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.data_ingestion.nodes import IngestionOptions, to_contract, validate
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from tests.conftest import PROJECT
-from tests.mixed_rows import TARGET, mixed_rows
+from tests.mixed import TARGET, orders
 from tests.projects import copy_project, invoke
 from tests.servers import query
 
@@ -27,7 +27,7 @@ def folder(tmp_path, monkeypatch):
     copy_project(PROJECT, tmp_path)
     for example in ("wine", "diabetes", "subscriptions"):
         shutil.rmtree(tmp_path / "conf" / example)
-    mixed_rows(ROWS).to_csv(tmp_path / "orders.csv", index=False)
+    orders(ROWS).to_csv(tmp_path / "orders.csv", index=False)
     (tmp_path / "iris.data").write_text("5.1,3.5,setosa\n" * 30, "utf-8")
     monkeypatch.setenv("MLOPS_PROJECT_PATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -106,7 +106,7 @@ def test_a_file_as_people_have_it_is_read_the_same_by_ingestion(folder):
 def shop(database_url, monkeypatch):
     """A database with a table of somebody else's, under a name that needs quotes."""
     monkeypatch.setenv("DATABASE_URL", database_url)
-    rows = mixed_rows(ROWS).assign(price=lambda one: one["price"].astype(float))
+    rows = orders(ROWS).assign(price=lambda one: one["price"].astype(float))
     query(database_url, 'CREATE SCHEMA "My Shop"')
     with engine_for(database_url).begin() as connection:
         rows.to_sql("Orders", connection, schema="My Shop", index=False)
@@ -117,7 +117,7 @@ def shop(database_url, monkeypatch):
     ("kind", "place"),
     [
         ("table", "My Shop.Orders"),
-        ("query", 'SELECT * FROM "My Shop"."Orders"\nWHERE price > 0 AND size LIKE \'%\''),
+        ("query", 'SELECT * FROM "My Shop"."Orders"\nWHERE price > 0 AND channel LIKE \'%\''),
     ],
 )
 def test_a_table_or_a_query_becomes_an_environment(folder, shop, kind, place):
@@ -169,7 +169,7 @@ def test_a_request_that_cannot_be_met_is_refused_and_writes_nothing(folder, requ
     ("kind", "place", "said"),
     [
         ("table", "Nowhere", 'relation "Nowhere" does not exist'),
-        ("query", "SELECT 1 AS a, 2 AS a, 3 AS returned", "'a' more than once among its columns"),
+        ("query", "SELECT 1 AS a, 2 AS a, 3 AS y", "'a' more than once among its columns"),
         # What the contract would write itself.
         ("table", "public.orders_data", "a table that holds rows of others; name another"),
         ("query", "SELECT * FROM orders_data", "a table that holds rows of others; name another"),

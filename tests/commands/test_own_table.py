@@ -2,14 +2,14 @@
 
 import json
 import os
-from typing import Any
 
-import pandas as pd
 import pytest
 import yaml
 
+from mlops_for_mle.contract import Contract
+from mlops_for_mle.contract.columns import plain_rows
 from tests.end_to_end.conftest import served
-from tests.mixed_rows import TARGET, mixed_rows
+from tests.mixed import TARGET, mixed_rows, orders
 
 pytestmark = pytest.mark.end_to_end
 
@@ -18,17 +18,8 @@ INFER = ("contract", "infer", "--target", TARGET, "--name", "orders", "--env", "
 GROUP = "customer no"
 
 
-def row_of(rows: pd.DataFrame, contract: dict[str, Any]) -> dict[str, Any]:
-    """The first row as a client would send it: typed, without the columns left out."""
-    readers: dict[str, Any] = {"integer": int, "float": float, "boolean": lambda one: one == "true"}
-    return {
-        name: readers.get(feature["type"], str)(text) if (text := rows.at[0, name]) else None
-        for name, feature in contract["features"].items()
-    }
-
-
 def test_an_unseen_file_becomes_a_model_that_has_learned_something(project):
-    rows = mixed_rows(ROWS)
+    rows = orders(ROWS)
     rows.to_csv(project.folder / "orders.csv", index=False)
     csv = ("--group", GROUP, "--csv", str(project.folder / "orders.csv"))
 
@@ -48,12 +39,14 @@ def test_an_unseen_file_becomes_a_model_that_has_learned_something(project):
     assert f"{ROWS} in orders_data, 0 rejected" in said
     assert "orders-v1-" in said
     with served(project, "--env", "new") as client:
-        contract = client.get("/model").json()["contract"]
-        answer = client.predict(row_of(rows, contract))
+        contract = Contract.model_validate(client.get("/model").json()["contract"])
+        typed = mixed_rows(ROWS).join(rows[["price", "zip"]].astype({"price": float}))
+        (first,) = plain_rows(typed.head(1), contract)
+        answer = client.predict(dict(zip(contract.features, first, strict=True)))
     (manifest,) = project.folder.glob("data/releases/orders/*/manifest.json")
     trained = json.loads(manifest.read_bytes())
     assert trained["metrics"]["validation_roc_auc"] > 0.75
     assert (trained["training"]["split"]["by"], trained["contract"]["group"]) == ("group", GROUP)
-    assert GROUP not in contract["features"]
-    assert answer[TARGET] in {"yes", "no"}
+    assert GROUP not in contract.features
+    assert answer[TARGET] in {"stays", "leaves"}
     assert sum(answer["probabilities"].values()) == pytest.approx(1)

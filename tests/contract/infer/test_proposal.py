@@ -26,7 +26,8 @@ from tests.contract.infer.tables import (
     parameters_text,
     table,
 )
-from tests.mixed_rows import TARGET, mixed_rows
+from tests.mixed import TARGET
+from tests.mixed import orders as mixed_orders
 
 DIGITS = pd.Series(np.arange(ROWS) * 7 % 9)
 
@@ -42,27 +43,24 @@ def contract_of(document: str) -> Contract:
 
 @pytest.fixture(scope="module")
 def orders() -> Proposal:
-    return propose(mixed_rows(800), "orders", TARGET, "orders.csv")
+    return propose(mixed_orders(800), "orders", TARGET, "orders.csv")
 
 
 def test_columns_of_every_kind_get_their_type(orders):
     features = orders.contract().features
 
     assert {name: one.type for name, one in features.items()} == {
-        "ordered at": "timestamp",
-        "birth date": "date",
-        "items": "integer",
-        "Rating": "integer",
-        "flag": "integer",
-        "gift": "boolean",
-        **dict.fromkeys(("size", "channel 경로", "zip", "city"), "category"),
-        **dict.fromkeys(("price", "weight (kg)", "delay_days", "select"), "float"),
-        **dict.fromkeys(('the "quoted"', "temperature"), "float"),
+        **dict.fromkeys(("월 요금", "Usage (GB)", "price"), "float"),
+        **dict.fromkeys(("select", "region code"), "integer"),
+        "is new": "boolean",
+        **dict.fromkeys(('the "plan"', "channel", "zip"), "category"),
+        "가입일": "date",
+        "last seen": "timestamp",
     }
     assert orders.contract().timestamp == "timestamp"
     assert features["zip"].categories[0] == "001"
     optional = {name for name, one in features.items() if one.is_optional}
-    assert optional == {"birth date", "weight (kg)", "delay_days", "size"}
+    assert optional == {*features} - {"price", 'the "plan"', "zip", "가입일"}
 
 
 def test_identifiers_leaks_and_constants_are_left_out_with_a_reason(orders):

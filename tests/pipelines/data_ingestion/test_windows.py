@@ -14,6 +14,7 @@ from mlops_for_mle.errors import UserError
 from tests.expectations import refused
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.data_ingestion.observations import lengths, observations, window_of, write
+from tests.releases import contract_of
 from tests.servers import connection_to, eventually, query, waiting_for_a_lock
 
 INSERT = text("INSERT INTO iris_data VALUES (DEFAULT, now(), :length, 3, 1, 0.2, 0) RETURNING id")
@@ -50,9 +51,7 @@ def test_a_window_waits_for_a_slow_writer_whose_row_comes_before_the_newest(data
 
 def test_a_table_of_hundreds_of_columns_is_read_without_a_warning(database_url):
     names = [f"f{number}" for number in range(300)]
-    facts = {"name": "wide", "table": "wide_data", "features": {one: {} for one in names}}
-    target = {"column": "y", "task": "regression", "response_name": "y"}
-    wide = Contract.model_validate({**facts, "target": target})
+    wide = contract_of("wide", {one: {} for one in names})
     ensure_observations(database_url, wide)
     write(database_url, wide, observations(wide, (0.5,) * 301, (1.5,) * 301))
 

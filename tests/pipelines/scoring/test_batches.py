@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from kedro.io import DatasetError
 from psycopg2.errors import LockNotAvailable
+from pydantic import ValidationError
 
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.errors import UserError
@@ -19,7 +20,7 @@ from mlops_for_mle.pipelines.scoring.datasets import (
     ScoringReleaseDataset,
     SourceDataset,
 )
-from mlops_for_mle.pipelines.scoring.nodes import Batch, Part
+from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, ScoringOptions
 from mlops_for_mle.pipelines.scoring.outputs import output_of
 from mlops_for_mle.releases.predictor import load
 from tests.expectations import refused
@@ -341,6 +342,42 @@ def test_files_of_a_folder_may_differ_in_types_and_one_that_lacks_a_column_is_na
     rows.drop(columns="sepal_width").to_parquet(folder / "3.parquet")
     with refused(UserError, "3.parquet: missing column(s) sepal_width"):
         stage.batch(**names)
+
+
+def test_names_and_text_are_read_as_ingestion_reads_them(stage, tmp_path):
+    rows = {
+        "sepal_length": ["5,1 cm", "6,7 cm", "?"],
+        # Written with a combining mark, as file systems of macOS do.
+        "Bre\u0301ite": ["3,5", "3,3", "3,0"],
+        "petal_length": ["1.4", "5.7", "1.0"],
+        "petal_width": ["0,2", "2,1", "0,2"],
+        "timestamp": ["31.01.2026", "01.02.2026", "02.02.2026"],
+    }
+    pd.DataFrame(rows).to_parquet(tmp_path / "rows.parquet")
+    ingestion = {
+        "source": "iris.csv",
+        "rename": {"Br\u00e9ite": "sepal_width", "timestamp": "petal_length"},
+        "decimal": "comma",
+        "missing_marks": {"sepal_length": ["?"]},
+        "number_formats": {"sepal_length": {"decimal": ",", "unit": "cm"}, "petal_length": {}},
+        "date_formats": {"timestamp": "%d.%m.%Y"},
+    }
+
+    found = stage.batch(
+        ingestion, source=str(tmp_path / "rows.parquet"), output="scores", chunk_rows=1
+    )
+
+    assert found.row_number.tolist() == [1, 2]
+    assert found.label.tolist() == ["setosa", "virginica"]
+    assert found.timestamp.tolist() == [pd.Timestamp("2026-01-31"), pd.Timestamp("2026-02-01")]
+    ((reason,),) = query(stage.url, "SELECT reason FROM scores_rejects")
+    assert reason.startswith("sepal_length: is missing")
+
+
+@pytest.mark.parametrize("scheduler", ["dask", "tcp://", "spark://host:7077", ""])
+def test_an_engine_is_threads_processes_or_an_address(scheduler):
+    with pytest.raises(ValidationError, match=r"engine\.scheduler"):
+        ScoringOptions.model_validate({"engine": {"scheduler": scheduler}})
 
 
 def test_a_regression_has_numbers_only(stage, tmp_path):

@@ -8,20 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.scoring import topic
+from tests.releases import contract_of
 
-CONTRACT = Contract.model_validate(
-    {
-        "name": "visits",
-        "table": "visits",
-        "features": {
-            "seen": {"type": "timestamp"},
-            "joined": {"type": "date"},
-            "age": {"type": "integer"},
-        },
-        "target": {"column": "y", "task": "regression", "response_name": "spent"},
-    }
+CONTRACT = contract_of(
+    "visits",
+    {"seen": {"type": "timestamp"}, "joined": {"type": "date"}, "age": {"type": "integer"}},
 )
 ROW = {"age": 5, "seen": "2026-01-31T12:00:00", "joined": None, "payload": "x"}
 
