@@ -1,34 +1,11 @@
 """A model in service: it answers as it was trained, and a release proves that when it is loaded."""
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from mlops_for_mle.errors import ReleaseError
 from mlops_for_mle.releases.predictor import Predictor, load
 from tests.releases import IRIS_CONTRACT, changed
-
-LENGTHS = st.floats(0.1, 10, allow_nan=False)
-ROWS = st.lists(st.tuples(LENGTHS, LENGTHS, LENGTHS, LENGTHS), min_size=1, max_size=20)
-
-
-@pytest.fixture(scope="module")
-def predictor(release) -> Predictor:
-    return load(release)
-
-
-@given(ROWS)
-def test_a_row_is_answered_with_the_likeliest_class_alone_and_among_others(predictor, rows):
-    together = predictor.predict(np.array(rows))
-
-    np.testing.assert_allclose(together.probabilities.sum(axis=1), np.ones(len(rows)), atol=1e-5)
-    assert together.values.tolist() == together.probabilities.argmax(axis=1).tolist()
-    for index, row in enumerate(rows):
-        alone = predictor.predict(np.array([row]))
-        assert alone.values[0] == together.values[index]
-        np.testing.assert_allclose(alone.probabilities[0], together.probabilities[index], atol=1e-6)
 
 
 @pytest.mark.parametrize(
