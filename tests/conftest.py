@@ -15,10 +15,16 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.database import embedded
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import prepare
+from tests import PROJECT
 from tests.projects import copy_project
-from tests.servers import DatabaseServer, ExternalPostgres, reachable_folder, remove_embedded
-
-PROJECT = Path(__file__).parents[1]
+from tests.servers import (
+    DatabaseServer,
+    ExternalPostgres,
+    query,
+    reachable_folder,
+    remove_embedded,
+    scalar,
+)
 
 # The same examples each time, in whatever time; `--hypothesis-profile default` looks for new ones.
 settings.register_profile(
@@ -59,7 +65,11 @@ def embedded_server() -> Iterator[DatabaseServer]:
     """One embedded PostgreSQL 18 for the whole session."""
     folder = reachable_folder("embedded-server-")
     home = folder / "postgres"
-    yield DatabaseServer(embedded.acquire(home).url("mlops"))
+    server = DatabaseServer(embedded.acquire(home).url("mlops"))
+    # Nobody pulls the plug of a test.
+    for statement in ("ALTER SYSTEM SET fsync TO off", "SELECT pg_reload_conf()"):
+        server.run(statement)
+    yield server
     remove_embedded(home)
     shutil.rmtree(folder)
 
@@ -104,20 +114,28 @@ def migrated_template(embedded_server: DatabaseServer, contract: Contract) -> st
     return str(make_url(url).database)
 
 
+def _migrated(embedded_server: DatabaseServer, migrated_template: str) -> Iterator[str]:
+    """The URL of a database with all tables and no row."""
+    url = embedded_server.create_database(migrated_template)
+    yield url
+    embedded_server.drop_database(url)
+
+
+# One that the tests of a module share, and one for a test that changes more than rows.
+module_database_url = pytest.fixture(scope="module")(_migrated)
+own_database_url = pytest.fixture(_migrated)
+
+
 @pytest.fixture
-def database_url(embedded_server: DatabaseServer, migrated_template: str) -> Iterator[str]:
-    """The URL of a database of its own, with all tables and no row."""
-    url = embedded_server.create_database(migrated_template)
-    yield url
-    embedded_server.drop_database(url)
-
-
-@pytest.fixture(scope="module")
-def module_database_url(embedded_server: DatabaseServer, migrated_template: str) -> Iterator[str]:
-    """As ``database_url``, shared by the tests of a module."""
-    url = embedded_server.create_database(migrated_template)
-    yield url
-    embedded_server.drop_database(url)
+def database_url(module_database_url: str) -> str:
+    """The database of the module, whose tables are empty."""
+    tables = (
+        "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables "
+        "WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+    )
+    names = scalar(module_database_url, tables)
+    query(module_database_url, f"TRUNCATE {names} RESTART IDENTITY CASCADE")
+    return module_database_url
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -33,15 +35,16 @@ class DatabaseServer:
     def create_database(self, template: str = "template1") -> str:
         """Make a database of its own and give its URL."""
         name = f"test_{secrets.token_hex(6)}"
-        self._run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        self.run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return make_url(self.url).set(database=name).render_as_string(hide_password=False)
 
     def drop_database(self, url: str) -> None:
         """Delete it where it is there, whoever is still connected."""
         engine_for(url).dispose()
-        self._run(f'DROP DATABASE IF EXISTS "{make_url(url).database}" WITH (FORCE)')
+        self.run(f'DROP DATABASE IF EXISTS "{make_url(url).database}" WITH (FORCE)')
 
-    def _run(self, statement: str) -> None:
+    def run(self, statement: str) -> None:
+        """Run a statement outside of any transaction."""
         with connection_to(self.url) as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT").execute(text(statement))
 
@@ -60,12 +63,13 @@ class ExternalPostgres(DatabaseServer):
         password_file = self._folder / "password"
         password_file.write_text(password)
         password_file.chmod(0o644)
-        self._program("initdb", "-U", user, "-A", "scram-sha-256", "--pwfile", password_file)
+        self._program("initdb", "-N", "-U", user, "-A", "scram-sha-256", "--pwfile", password_file)
         super().__init__(f"postgresql+psycopg2://{user}:{password}@127.0.0.1:{self._port}/postgres")
         self.start()
 
     def start(self) -> None:
         options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
+        options += " -c fsync=off"
         self._program("pg_ctl", "-w", "-l", self._folder / "log", "-o", options, "start")
 
     def stop(self, mode: str = "fast") -> None:
@@ -145,6 +149,15 @@ def serve_s3(buckets: Path, address: str, login: str) -> "subprocess.Popen[bytes
     )
     assert eventually(lambda: status_of(f"http://{address}/") is not None)
     return server
+
+
+@contextmanager
+def http_server(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Answers requests by a handler, at a URL, as long as it is needed."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def query(url: str | URL, statement: str, **values: Any) -> list[tuple[Any, ...]]:

@@ -13,7 +13,7 @@ from mlops_for_mle.commands.project import read_project
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.data_ingestion.nodes import IngestionOptions, to_contract, validate
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.mixed import TARGET, orders
 from tests.projects import copy_project, invoke
 from tests.servers import query
@@ -103,14 +103,14 @@ def test_a_file_as_people_have_it_is_read_the_same_by_ingestion(folder):
 
 
 @pytest.fixture
-def shop(database_url, monkeypatch):
+def shop(own_database_url, monkeypatch):
     """A database with a table of somebody else's, under a name that needs quotes."""
-    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("DATABASE_URL", own_database_url)
     rows = orders(ROWS).assign(price=lambda one: one["price"].astype(float))
-    query(database_url, 'CREATE SCHEMA "My Shop"')
-    with engine_for(database_url).begin() as connection:
+    query(own_database_url, 'CREATE SCHEMA "My Shop"')
+    with engine_for(own_database_url).begin() as connection:
         rows.to_sql("Orders", connection, schema="My Shop", index=False)
-    return database_url
+    return own_database_url
 
 
 @pytest.mark.parametrize(

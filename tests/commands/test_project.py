@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from mlops_for_mle.commands.processes import serve
 from mlops_for_mle.commands.project import duration
-from tests.conftest import PROJECT
+from tests import PROJECT
 
 
 @pytest.mark.parametrize(

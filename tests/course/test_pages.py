@@ -13,7 +13,7 @@ import pytest
 from course.conftest import Program, in_short_forms, not_copied
 from course.hints import explain, hint, say, within
 from course.part import COURSE, lay, parts
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.course.readme import blocks, missing_lines
 from tests.expectations import run
 

@@ -67,18 +67,18 @@ def columns_of(url: str, table: str) -> dict[str, tuple[str, str]]:
     return {name: (kind, nullable) for name, kind, nullable in rows}
 
 
-def test_a_changed_contract_says_what_would_change_and_changes_nothing_unasked(database_url):
+def test_a_changed_contract_says_what_would_change_and_changes_nothing_unasked(own_database_url):
     raw = MIXED_CONTRACT.model_dump()
     features = {name: one for name, one in raw["features"].items() if name != "Usage (GB)"}
     features["select"] = features["select"] | {"missing": "reject", "constant": None}
     before = Contract.model_validate(raw | {"features": features})
-    ensure_observations(database_url, before)
-    query(database_url, 'ALTER TABLE "Churn 데이터" ADD COLUMN "100% note" text NOT NULL')
-    query(database_url, 'ALTER TABLE "Churn 데이터" ALTER "월 요금" TYPE bigint')
-    columns = columns_of(database_url, MIXED_CONTRACT.table)
+    ensure_observations(own_database_url, before)
+    query(own_database_url, 'ALTER TABLE "Churn 데이터" ADD COLUMN "100% note" text NOT NULL')
+    query(own_database_url, 'ALTER TABLE "Churn 데이터" ALTER "월 요금" TYPE bigint')
+    columns = columns_of(own_database_url, MIXED_CONTRACT.table)
 
     with pytest.raises(UserError) as raised:
-        prepare(database_url, MIXED_CONTRACT)
+        prepare(own_database_url, MIXED_CONTRACT)
 
     message = str(raised.value)
     for change in (
@@ -89,42 +89,42 @@ def test_a_changed_contract_says_what_would_change_and_changes_nothing_unasked(d
     ):
         assert f'ALTER TABLE "Churn 데이터" {change}' in message
     assert "kedro db upgrade --yes" in message
-    assert columns_of(database_url, MIXED_CONTRACT.table) == columns
+    assert columns_of(own_database_url, MIXED_CONTRACT.table) == columns
 
-    assert ensure_observations(database_url, MIXED_CONTRACT, may_change=True) is True
-    changed = columns_of(database_url, MIXED_CONTRACT.table)
+    assert ensure_observations(own_database_url, MIXED_CONTRACT, may_change=True) is True
+    changed = columns_of(own_database_url, MIXED_CONTRACT.table)
     assert changed["Usage (GB)"] == ("double precision", "YES")
     assert changed["select"] == ("bigint", "YES")
     assert changed["100% note"] == ("text", "YES")
     assert changed["월 요금"] == ("numeric", "YES")
-    assert ensure_observations(database_url, MIXED_CONTRACT) is False
+    assert ensure_observations(own_database_url, MIXED_CONTRACT) is False
 
-    query(database_url, 'ALTER TABLE "Churn 데이터" ALTER COLUMN "select" TYPE text, DROP id')
+    query(own_database_url, 'ALTER TABLE "Churn 데이터" ALTER COLUMN "select" TYPE text, DROP id')
     with pytest.raises(UserError, match="the key id is missing; column select has the type TEXT, "):
-        ensure_observations(database_url, MIXED_CONTRACT, may_change=True)
-    assert columns_of(database_url, MIXED_CONTRACT.table)["select"] == ("text", "YES")
+        ensure_observations(own_database_url, MIXED_CONTRACT, may_change=True)
+    assert columns_of(own_database_url, MIXED_CONTRACT.table)["select"] == ("text", "YES")
 
 
 def test_a_type_of_the_database_alone_disturbs_nobody_beside_the_contract_and_is_refused_in_it(
-    database_url, contract, recwarn
+    own_database_url, contract, recwarn
 ):
-    assert ensure_observations(database_url, contract) is False
-    query(database_url, "CREATE TYPE pair AS (a int, b int)")
-    query(database_url, "ALTER TABLE iris_data ADD COLUMN place pair")
-    assert ensure_observations(database_url, contract) is False
+    assert ensure_observations(own_database_url, contract) is False
+    query(own_database_url, "CREATE TYPE pair AS (a int, b int)")
+    query(own_database_url, "ALTER TABLE iris_data ADD COLUMN place pair")
+    assert ensure_observations(own_database_url, contract) is False
 
-    query(database_url, "ALTER TABLE iris_data DROP sepal_width, ADD COLUMN sepal_width pair")
+    query(own_database_url, "ALTER TABLE iris_data DROP sepal_width, ADD COLUMN sepal_width pair")
     with pytest.raises(UserError, match="column sepal_width has the type NULL, the contract"):
-        ensure_observations(database_url, contract)
+        ensure_observations(own_database_url, contract)
     assert [str(one.message) for one in recwarn if "pair" in str(one.message)] == []
 
 
-def test_tables_of_a_newer_program_are_left_alone(database_url):
-    query(database_url, "UPDATE alembic_version SET version_num = '9999'")
+def test_tables_of_a_newer_program_are_left_alone(own_database_url):
+    query(own_database_url, "UPDATE alembic_version SET version_num = '9999'")
 
     with pytest.raises(CommandError, match="9999"):
-        upgrade(database_url)
-    assert scalar(database_url, "SELECT version_num FROM alembic_version") == "9999"
+        upgrade(own_database_url)
+    assert scalar(own_database_url, "SELECT version_num FROM alembic_version") == "9999"
 
 
 def test_an_upgrade_that_fails_half_way_leaves_no_table(empty_database):

@@ -21,9 +21,9 @@ from psutil import process_iter
 
 from mlops_for_mle.database import embedded
 from mlops_for_mle.settings import ENVIRONMENT
+from tests import PROJECT
 from tests.servers import eventually, query
 
-PROJECT = Path(__file__).parents[2]
 CONTEXT = multiprocessing.get_context("forkserver")
 
 # What would decide where the project keeps its data, if the caller's environment had it.

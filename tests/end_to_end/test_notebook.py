@@ -13,7 +13,8 @@ import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from tests.end_to_end.commands import DECIDING, PROJECT, Project
+from tests import PROJECT
+from tests.end_to_end.commands import DECIDING, Project
 
 pytestmark = pytest.mark.end_to_end
 

@@ -12,11 +12,11 @@ from mlops_for_mle.config import BLOCKS, RESOLVERS, Globals, ProjectConfigLoader
 from mlops_for_mle.contract.infer.write import as_value
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.settings import CONFIG_LOADER_ARGS
+from tests import PROJECT
 
 # Kedro 1.7 still calls OmegaConf's former name of this function.
 pytestmark = pytest.mark.filterwarnings("ignore:register_new_resolver")
 
-PROJECT = Path(__file__).parents[2]
 OTHER = {"contract": {"name": "other", "features": {"x": {}}}}
 
 

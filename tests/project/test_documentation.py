@@ -1,13 +1,12 @@
 import json
 import re
 import sys
-from pathlib import Path
 from runpy import run_path
 from types import SimpleNamespace
 
+from tests import PROJECT
 from tests.expectations import succeed
 
-PROJECT = Path(__file__).parents[2]
 SITE = PROJECT / "docs/site"
 
 

@@ -1,13 +1,12 @@
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
+from tests import PROJECT
 from tests.expectations import succeed
 
-PROJECT = Path(__file__).parents[2]
 FORMS = ("bug", "course")
 WORKFLOWS = sorted((PROJECT / ".github/workflows").glob("*.yml"))
 

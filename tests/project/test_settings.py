@@ -4,8 +4,7 @@ import sys
 from pathlib import Path
 
 from mlops_for_mle.settings import ENVIRONMENT
-
-PROJECT = Path(__file__).parents[2]
+from tests import PROJECT
 
 SHOW_ENVIRONMENT = """
 import os, sys

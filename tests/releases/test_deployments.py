@@ -18,15 +18,9 @@ from mlops_for_mle.releases.deployments import (
 from mlops_for_mle.releases.manifest import Manifest, release_name
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.releases import changed
-from tests.servers import eventually, query, waiting_for_a_lock
+from tests.servers import eventually, waiting_for_a_lock
 
 Back = Callable[..., Deployment]
-
-
-@pytest.fixture
-def database_url(module_database_url) -> str:
-    query(module_database_url, "TRUNCATE deployments")
-    return module_database_url
 
 
 @pytest.fixture

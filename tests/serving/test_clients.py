@@ -15,7 +15,7 @@ from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.mixed import MIXED_ROW
 from tests.releases import IRIS_CONTRACT
 from tests.serving.conftest import IRIS_ROW, Client, Database, ServerProcess, server_processes

@@ -6,9 +6,9 @@ from typing import get_args
 import pytest
 
 from mlops_for_mle.pipelines.monitoring.checks import Area
+from tests import PROJECT
 from tests.serving.conftest import NOWHERE, Client
 from tests.serving.monitored import METRICS, record_run
-from tests.stack.compose_file import PROJECT
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ Metrics of several processes stand in ``test_prediction_log_processes``.
 
 import json
 import logging
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from mlops_for_mle.serving.logs import JsonFormatter, TextFormatter
 from mlops_for_mle.serving.request import Request, current_request
+from tests.servers import http_server
 from tests.serving.conftest import IRIS_ROW, Client, wait_until
 
 SETOSA = dict(zip(IRIS_ROW, (5.1, 3.5, 1.4, 0.2), strict=True))
@@ -165,10 +165,8 @@ def collector():
         def log_message(self, *_):
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", spans
-    server.shutdown()
+    with http_server(Handler) as url:
+        yield url, spans
 
 
 def test_a_request_is_a_span_below_the_callers(start_serving, iris, collector):

@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 from dotenv import dotenv_values
 
+from tests import PROJECT
 from tests.expectations import run
 
-PROJECT = Path(__file__).parents[2]
 COMPOSE = PROJECT / "docker-compose.yaml"
 TUTORIAL = PROJECT / "docker-compose.tutorial.yaml"
 REPLICAS = PROJECT / "docker-compose.replicas.yaml"

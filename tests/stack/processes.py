@@ -12,10 +12,11 @@ from typing import Any
 from sqlalchemy.engine import make_url
 
 from course.conftest import Program
+from tests import PROJECT
 from tests.expectations import run, succeed
 from tests.servers import ExternalPostgres, eventually, free_port, installation, serve_s3, status_of
 from tests.serving.conftest import Serving
-from tests.stack.compose_file import PROJECT, SETTINGS, STRONG, services
+from tests.stack.compose_file import SETTINGS, STRONG, services
 
 BIN = PROJECT / "deploy/bin"
 # Where the images set variables and the tests' machine has none.

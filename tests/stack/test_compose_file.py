@@ -3,11 +3,11 @@ import sys
 
 import pytest
 
+from tests import PROJECT
 from tests.expectations import succeed
 from tests.stack.compose_file import (
     COMPOSE,
     EXAMPLE,
-    PROJECT,
     REPLICAS,
     SECRETS,
     SETTINGS,

@@ -16,11 +16,11 @@ import httpx
 import pytest
 from dotenv import set_key
 
+from tests import PROJECT
 from tests.expectations import run, succeed
 from tests.servers import eventually, free_port
 from tests.serving.conftest import IRIS_ROW, Serving
 from tests.stack.compose_file import (
-    PROJECT,
     SECRETS,
     STRONG,
     TUTORIAL_ENVIRONMENT,

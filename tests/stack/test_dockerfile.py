@@ -6,8 +6,8 @@ from importlib.metadata import packages_distributions
 
 import pytest
 
+from tests import PROJECT
 from tests.expectations import succeed
-from tests.stack.compose_file import PROJECT
 
 
 def test_hadolint_has_nothing_to_say():

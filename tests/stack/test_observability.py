@@ -6,9 +6,10 @@ import pytest
 import yaml
 
 from mlops_for_mle.serving.settings import ServingSettings
+from tests import PROJECT
 from tests.expectations import succeed
 from tests.serving.conftest import Client
-from tests.stack.compose_file import PROJECT, SETTINGS, services
+from tests.stack.compose_file import SETTINGS, services
 
 STACK = services(SETTINGS)
 PROMETHEUS = PROJECT / "deploy/prometheus"

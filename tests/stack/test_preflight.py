@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from mlops_for_mle.serving.keys import KeyFile
+from tests import PROJECT
 from tests.expectations import run
-from tests.stack.compose_file import PROJECT
 
 ONE, OTHER, NEW = (sha256(text).hexdigest() for text in (b"one", b"other", b"new"))
 

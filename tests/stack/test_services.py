@@ -11,11 +11,12 @@ import psycopg2
 import pytest
 
 from mlops_for_mle.serving.keys import KeyFile
+from tests import PROJECT
 from tests.end_to_end.shim import shim
 from tests.projects import copy_project
 from tests.servers import eventually, query, scalar
 from tests.serving.conftest import IRIS_ROW
-from tests.stack.compose_file import PROJECT, STRONG
+from tests.stack.compose_file import STRONG
 from tests.stack.processes import BIN, LocalStack
 
 pytestmark = pytest.mark.end_to_end

@@ -16,7 +16,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.infer.propose import propose
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.contract.infer.tables import ROWS, infer, ingest, ingested, table
 from tests.pipelines.data_ingestion.observations import batch_of
 

@@ -5,8 +5,7 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 from unittest.mock import Mock
 
@@ -22,7 +21,7 @@ from tests.pipelines.monitoring.examples import DECISION
 from tests.pipelines.monitoring.traffic import Traffic, deployed_release
 from tests.projects import invoke
 from tests.relay import Relay
-from tests.servers import eventually, query
+from tests.servers import eventually, http_server, query
 
 TRIED_AGAIN = re.compile("OperationalError: .*; will be tried again")
 RUNS = "SELECT count(*) FROM monitoring_runs"
@@ -88,12 +87,9 @@ class Hook(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hook() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
-    Thread(target=server.serve_forever, args=(0.01,)).start()
     Hook.told.clear()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with http_server(Hook) as url:
+        yield url
 
 
 @pytest.mark.parametrize(
