@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import pytest
 
 from course.part import lay, part
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.course.readme import Terminal
 from tests.end_to_end.commands import fork
 from tests.servers import DatabaseServer, free_port
@@ -89,7 +89,9 @@ class PartSuite:
         assert heading
         try:
             Terminal(work, project, ports).run_page(theirs)
-            Terminal(project.folder, project, ports).run_page(ours)
+            # One server for all commands; tests/end_to_end has each start and stop it.
+            with project.held():
+                Terminal(project.folder, project, ports).run_page(ours)
         finally:
             # It runs in the background, and must end even where something fails.
             if (work / "broker.py").exists():

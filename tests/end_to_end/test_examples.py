@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from mlops_for_mle.contract import Contract
-from tests.conftest import PROJECT
+from tests import PROJECT
 from tests.end_to_end.commands import Project
 from tests.end_to_end.conftest import served
 from tests.expectations import run
@@ -65,6 +65,13 @@ def before(project):
     return files(project)
 
 
+@pytest.fixture
+def held(project):
+    """Commands find the server running, which test_whole_line has them start and stop."""
+    with project.held():
+        yield
+
+
 def files(project: Project) -> set[str]:
     found = (path for path in project.folder.rglob("*") if not path.is_dir())
     return {str(path) for path in found if path.suffix not in {".log", ".lock"}}
@@ -74,6 +81,7 @@ def clean(project: Project) -> "subprocess.CompletedProcess[str]":
     return run(project.folder / "scripts/clean.sh", cwd="/", env=project.environment)
 
 
+@pytest.mark.usefixtures("held")
 @pytest.mark.parametrize("env", SAID)
 def test_an_example_is_trained_served_monitored_and_scored_without_a_line_of_code(project, env):
     said = project.succeed("run", "--env", env).output
@@ -96,6 +104,7 @@ def test_an_example_is_trained_served_monitored_and_scored_without_a_line_of_cod
     assert len(pd.read_parquet(output)) == row_count
 
 
+@pytest.mark.usefixtures("held")
 def test_all_of_them_live_side_by_side(project):
     deployed = project.query("SELECT contract, model_version FROM deployments ORDER BY contract")
     assert deployed == [(env, 1) for env in sorted(SAID)]
