@@ -1,7 +1,7 @@
 """References and windows for the tests of monitoring."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mlops_for_mle.contract import Contract
@@ -21,6 +21,13 @@ ANSWERS = Column("class", (1, 2), ("no", "yes"), counts=(0, 80, 80), mean=1.5)
 DECISION = RetrainingDecision(
     id=7, contract="iris", monitoring_run_id=None, decision="retrain", reasons=["drift: alarm."]
 )
+
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def at(hour: float) -> datetime:
+    return BEGIN + timedelta(hours=hour)
 
 
 def reference(contract: Contract = CONTRACT, **features: Column) -> Reference:

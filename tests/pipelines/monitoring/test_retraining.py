@@ -1,7 +1,6 @@
 """Whether to retrain, on which rows, and what becomes of the decision."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
@@ -21,15 +20,10 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
     require_open,
 )
 from mlops_for_mle.releases.manifest import Champion, Deployment
-from tests.pipelines.monitoring.examples import DECISION, LINE, run, window
+from tests.pipelines.monitoring.examples import BEGIN, DECISION, LINE, at, run, window
 from tests.releases import IRIS_CONTRACT, changed, iris_release, iris_rows
 
-BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-OPEN = replace(DECISION, evidence_from=BEGIN, run_id="own", created_at=BEGIN + timedelta(hours=9))
-
-
-def at(hour: float) -> datetime:
-    return BEGIN + timedelta(hours=hour)
+OPEN = replace(DECISION, evidence_from=BEGIN, run_id="own", created_at=at(9))
 
 
 @pytest.mark.parametrize(

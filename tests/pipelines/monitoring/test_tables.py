@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -22,19 +21,14 @@ from mlops_for_mle.pipelines.monitoring.datasets import (
 from mlops_for_mle.pipelines.monitoring.options import Action
 from mlops_for_mle.pipelines.monitoring.retraining import RetrainingDecision
 from tests.expectations import refused
-from tests.pipelines.monitoring.examples import DECISION, run, window
+from tests.pipelines.monitoring.examples import DECISION, at, run, window
 from tests.releases import iris_release
 from tests.servers import query
 
-BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 IRIS = iris_release(1).manifest.contract.model_dump(mode="json")
 BAD = Metric("performance", "prediction", "accuracy", 0.4, severity="alarm")
 DRIFTED = Metric("drift", "width", "population_stability_index", 2, severity="alarm")
 FINE = Metric("drift", "length", "population_stability_index", 0.1)
-
-
-def at(hour: float) -> datetime:
-    return BEGIN + timedelta(hours=hour)
 
 
 def record(
