@@ -72,6 +72,7 @@ def infer(
         source = read.read_file(project, kind, location, encoding, sheet, header=not no_header)
     if not all("=" in option for option in date_format):
         raise click.UsageError("--date-format is COLUMN=FORMAT, such as day=%d/%m/%Y.")
+    click.echo("Looking at {:,} rows of {:,} columns …".format(*source.rows.shape), err=True)
     proposal = propose.propose(
         source.rows,
         name,

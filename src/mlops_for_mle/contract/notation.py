@@ -13,7 +13,7 @@ from pydantic import Field
 
 from mlops_for_mle.contract.model import Configuration, Name
 
-_UNIT = r"R\$|[$€£¥₩₹₽]|원|円|元|%|USD|EUR|GBP|JPY|KRW|CNY"
+_UNIT = r"R\$|[$€£¥₩₹₽\\]|원|円|元|%|USD|EUR|GBP|JPY|KRW|CNY"
 _DIGITS = r"(?:[1-9]\d{0,2}(?:[.,' ]\d{2,3})*[.,' ]\d{3}|\d+)(?:[.,]\d*)?|[.,]\d+"
 _DECORATED = rf"[-+(]*(?:{_UNIT})? ?[-+]?(?:{_DIGITS})(?:[eE][-+]?\d+)? ?(?:{_UNIT})?\)?"
 _ADDRESS = r"(?:\d{1,3}\.){3}\d{1,3}"
@@ -28,9 +28,9 @@ _DAYS = (
     "|%Y년 %m월 %d일|%Y년%m월%d일|%Y년 %m월"
     "|%d/%m/%y|%m/%d/%y|%y/%m/%d|%d.%m.%y|%y.%m.%d|%d-%m-%y|%y-%m-%d"
     "|%d %b %Y|%d %B %Y|%d-%b-%Y|%d-%B-%Y|%d-%b-%y|%b %d, %Y|%B %d, %Y|%b-%d-%Y|%B-%d-%Y|%b %d %Y"
-    "|%B %d %Y|%b-%y|%b-%Y|%b %Y|%B %Y|%Y-%m|%m/%Y"
+    "|%B %d %Y|%d%b%Y|%b-%y|%b-%Y|%b %Y|%B %Y|%Y-%m|%m/%Y"
 )
-_TIME = r"(?:T|\s+)(?:(?:오전|오후|[AP]M)\s*)?\d{1,2}:\d\d.*$"
+_TIME = r"(?:T|\s+|(?<=\d{4}):)(?:(?:오전|오후|[AP]M)\s*)?\d{1,2}:\d\d.*$"
 # What stands in a time, and strptime's code for it.
 _TIME_CODES = {
     r"[+-]\d\d:?\d\d$": "%z",
@@ -219,5 +219,7 @@ def date_formats(readings: Dates) -> Dates:
 
 def _with_plain_signs(text: Series) -> Series:
     """Blanks, digits, minus signs and apostrophes of any typography as those of ASCII."""
-    plain = text.astype("string").str.normalize("NFKC").str.strip()
-    return plain.str.replace("\u2212", "-", regex=False).str.replace("\u2019", "'", regex=False)
+    plain = text.astype("string").str.strip()
+    if plain.str.isascii().all():
+        return plain
+    return plain.str.normalize("NFKC").str.strip().str.translate({0x2212: "-", 0x2019: "'"})

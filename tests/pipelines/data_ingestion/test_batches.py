@@ -223,3 +223,14 @@ def test_a_batch_is_not_written_again_where_its_table_was_renamed(database_url, 
     query(database_url, "DELETE FROM iris_data")
     for centimetres in (5.0, 6.0):
         assert write(database_url, contract, lengths(contract, centimetres)).written == 1
+
+
+def test_a_row_of_a_thousand_numbers_fits_its_page(database_url, contract):
+    names = [f"x{number}" for number in range(1_010)]
+    wide = Contract.model_validate(
+        contract.model_dump() | {"table": "wide", "features": {name: {} for name in names}}
+    )
+    prepare(database_url, wide)
+
+    row = pd.DataFrame([dict.fromkeys(names, 0.5) | {"target": 0}])
+    assert write(database_url, wide, row).written == 1

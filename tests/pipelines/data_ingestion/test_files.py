@@ -135,6 +135,7 @@ def test_an_index_is_a_column_where_it_has_a_name():
 
 _LINES: list[list[Any]] = [
     [],
+    [None, "Orders of January"],
     [None, "n", 2024, "part", "text", "day", "at", "yes", "mixed"],
     [None, 1, 0.5, 1, "007", pd.Timestamp(2024, 1, 31), pd.Timestamp(2024, 1, 31, 9), True, 1],
     [],
@@ -142,7 +143,7 @@ _LINES: list[list[Any]] = [
 ]
 
 
-def test_a_sheet_is_read_from_its_first_row_that_holds_anything():
+def test_a_sheet_is_read_from_its_first_row_that_is_no_title():
     rows = read_excel(workbook(Orders=_LINES))
 
     assert kinds(rows) == {

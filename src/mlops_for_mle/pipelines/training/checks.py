@@ -114,7 +114,8 @@ def _single_feature_scores(
         sizes = np.bincount(equal)
         is_rare = (len(sizes) > _MOST_CATEGORIES) & (sizes * _MOST_CATEGORIES <= len(equal))
         groups = np.where(is_rare[equal], equal, len(sizes) + np.arange(len(equal)))
-        score = metric(truth, cross_val_predict(tree, column, truth, groups=groups, cv=folds))
+        answers = cross_val_predict(tree, column.values, truth, groups=groups, cv=folds)
+        score = metric(truth, answers)
         if not is_classifier and column.shape[1] == 1:
             ranks = spearmanr(column.iloc[:, 0], truth, nan_policy="omit")
             rank_score = np.nan_to_num(ranks[0]) ** 2
