@@ -124,6 +124,7 @@ def test_a_table_or_a_query_becomes_an_environment(folder, shop, kind, place):
     del shop
     said = infer(folder, kind, place)
 
+    assert said.startswith(f"Looking at {ROWS} rows of ")
     assert f"{ROWS} from {'table My Shop.Orders' if kind == 'table' else 'the query'}" in said
     assert globals_of(folder)[f"source_{kind}"] == place
     assert read_project(folder, "orders").contract.features["price"].type == "float"

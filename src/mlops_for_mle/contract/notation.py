@@ -166,9 +166,8 @@ def number_formats(text: Series, decimal: DecimalMark) -> dict[NumberFormat, Ser
     readings: dict[NumberFormat, Series] = {}
     for decimal_mark in sorted(".,", key=lambda mark: mark != decimal):
         for group_mark in group_marks:
-            number_format = NumberFormat.model_validate(
-                {"decimal": decimal_mark, "thousands": group_mark, "unit": units[0]}
-            )
+            marks = {"decimal": decimal_mark, "thousands": group_mark, "unit": units[0]}
+            number_format = NumberFormat.model_validate(marks)
             numbers = number_format.read(text)
             is_new = not any(numbers.equals(reading) for reading in readings.values())
             if group_mark != decimal_mark and np.isfinite(numbers).all() and is_new:
