@@ -105,12 +105,13 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
 def mlflow_tracking_uri() -> str:
     """``${mlflow_tracking_uri:}``: ``MLFLOW_TRACKING_URI`` or a database beside the project's."""
-    configured = _variable("MLFLOW_TRACKING_URI")
-    if configured:
-        return configured
+    from mlops_for_mle.database.engine import normalise_url
     from mlops_for_mle.database.schema import mlflow_store_url
 
-    return mlflow_store_url(_database_url())
+    configured = _variable("MLFLOW_TRACKING_URI")
+    if configured.startswith("postgres"):
+        return normalise_url(configured, "MLFLOW_TRACKING_URI")
+    return configured or mlflow_store_url(_database_url())
 
 
 def mlflow_artifact_location() -> str:

@@ -13,6 +13,7 @@ from alembic.util.exc import CommandError
 from sqlalchemy import inspect
 from sqlalchemy.engine import make_url
 
+from mlops_for_mle.config import mlflow_tracking_uri
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for, hold, lock, normalise_url
 from mlops_for_mle.database.schema import (
@@ -215,10 +216,14 @@ def test_locks_hold_whatever_a_server_or_a_pooler_does_with_those_who_wait(empty
         assert connection.exec_driver_sql("SHOW transaction_isolation").scalar() == "read committed"
 
 
-def test_every_usual_form_of_a_url_is_understood_and_another_refused_without_its_password():
+def test_every_usual_form_of_a_url_is_understood_and_another_refused_without_its_password(
+    monkeypatch,
+):
     for scheme in ("postgresql", "postgresql+psycopg", "postgres"):
         rest = "://owner:p%40%20ss@db:5433/rows?options=-c%20search_path%3Drows"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", scheme + rest)
         assert normalise_url(scheme + rest, "DATABASE_URL") == f"postgresql+psycopg2{rest}"
+        assert mlflow_tracking_uri() == f"postgresql+psycopg2{rest}"
     for raw in (
         "mysql://owner:secret-word@db/rows",
         "postgresql://owner:secret-word@db",
