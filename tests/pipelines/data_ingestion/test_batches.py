@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
@@ -203,6 +203,16 @@ def test_a_batch_that_is_read_as_other_rows_than_before_is_refused(database_url,
         write(database_url, contract, shorter)
 
     assert (query(database_url, ALL), query(database_url, LEDGER)) == ([(5.0, 0)], [(1, 1)])
+
+
+def test_numbers_that_begin_again_are_told_after_a_move_by_logical_replication(
+    database_url, contract
+):
+    write(database_url, contract, lengths(contract, 5.0))
+    query(database_url, "ALTER SEQUENCE ingestion_batches_id_seq RESTART")
+
+    with pytest.raises(IntegrityError, match="ingestion_batches_pkey"):
+        write(database_url, contract, lengths(contract, 6.0))
 
 
 def test_a_batch_is_not_written_again_where_its_table_was_renamed(database_url, contract):

@@ -137,10 +137,11 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
     ledger, facts = ingestion_batches, {"table_name": contract.table, "source": batch.source}
     identity = {**facts, "content_sha256": batch.content_sha256}
     new_entry = insert(ledger).values(**identity, row_count=0, rejected_count=0)
+    add = new_entry.on_conflict_do_nothing(index_elements=identity)
     with engine.begin() as connection:
         # If the column of somebody's own table has a time zone, a time without one is UTC.
         connection.execute(text("SET LOCAL timezone TO 'UTC'"))
-        is_new = connection.execute(new_entry.on_conflict_do_nothing()).rowcount == 1
+        is_new = connection.execute(add).rowcount == 1
         # With this lock, two processes that let in rows of the same batch take turns.
         find = select(ledger).filter_by(**identity).with_for_update(key_share=True)
         entry = connection.execute(find).one()
