@@ -129,17 +129,21 @@ def test_a_disk_that_takes_no_more_refuses_until_it_does_again_and_is_emptied_me
     assert counted(client, "torn") == counted(client, "damaged") == 0
 
 
+# As with a full disk of its own, or a login without rights; and before a month has a partition.
+@pytest.mark.parametrize(
+    "instead",
+    ["", "CREATE TABLE predictions (LIKE away INCLUDING ALL) PARTITION BY RANGE (prediction_id)"],
+)
 def test_a_database_that_answers_but_takes_nothing_leaves_no_segment_a_round(
-    start_client, database, iris
+    start_client, database, iris, instead
 ):
     client = start_client(iris, ship_seconds=0.05)
-    # As with a full disk of its own, or a login without rights.
-    database.run("ALTER TABLE predictions RENAME TO away")
+    database.run(f"ALTER TABLE predictions RENAME TO away; {instead}")
     for _ in range(6):
         client.predict()
         time.sleep(0.2)
     segments = [*client.services.log.root.glob("*.log")]
-    database.run("ALTER TABLE away RENAME TO predictions")
+    database.run("DROP TABLE IF EXISTS predictions; ALTER TABLE away RENAME TO predictions")
 
     assert len(segments) <= 2
     assert len(shipped(client, database, 6)) == 6

@@ -88,8 +88,8 @@ _SEGMENT_BYTES, _BATCH_BYTES = 8 * 1024 * 1024, 256 * 1024
 # Long enough for the largest request.
 _STATEMENT_SECONDS = 240.0
 _REST_TO_WORK, _LONGEST_WORK_SECONDS, _QUIET_SECONDS = 3.0, 0.25, 0.1
-# Errors of the data, by the classes of their SQLSTATE; all others are the database's.
-_DATA_FAULTS = ("22", "23", "54")
+# Errors of the data, by their SQLSTATE; others are the database's, and so is a missing partition.
+_DATA_FAULTS = re.compile("22|23(?!514)|54")
 _LINE = re.compile(rb"[0-9a-f]{8}\t[a-z]")
 
 logger = logging.getLogger(__name__)
@@ -354,7 +354,7 @@ class PredictionLog:
             # Those that the table did not have yet.
             self._counts["shipped"].inc(cursor.rowcount)
         except psycopg2.Error as error:
-            if (error.pgcode or "")[:2] not in _DATA_FAULTS:
+            if not _DATA_FAULTS.match(error.pgcode or ""):
                 raise
             middle = len(lines) // 2
             if middle:
