@@ -43,6 +43,8 @@ def hold(home: Path, acquire: Acquire, around: Path | None, answers: Connection)
     """What a holder does: take the server, say which, hold it until told to end."""
     if around:
         embedded.OUTSIDE = around / "outside"
+        # Of a root who shares nothing by default.
+        os.umask(0o077)
         sys.path.insert(0, str(around / "locked"))
     try:
         answers.send(acquire(home))
