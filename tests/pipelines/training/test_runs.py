@@ -23,9 +23,12 @@ from mlops_for_mle.contract.columns import encode_examples, frame_digest
 from mlops_for_mle.errors import UserError, explain
 from mlops_for_mle.pipelines.registry.datasets import LoggedCandidateDataset
 from mlops_for_mle.pipelines.registry.nodes import GateOptions, LoggedCandidate, compare_models
+from mlops_for_mle.pipelines.training.datasets import CandidateDataset
 from mlops_for_mle.releases.metrics import GREATER_IS_BETTER
 from mlops_for_mle.releases.predictor import Predictor
 from tests.candidates import RegistryProject as Project
+from tests.pipelines.training.examples import assemble
+from tests.releases import SMALL_CONTRACT, encoded
 from tests.servers import connection_to, eventually, query
 
 SMALL_FOREST = {
@@ -106,6 +109,22 @@ def test_a_run_says_what_it_was_trained_on_and_how(project, shipped):
     trained = mlflow.sklearn.load_model(model).predict(features)
     served = Predictor(candidate.model, contract).predict(features.to_numpy())
     np.testing.assert_array_equal(trained, served.values)
+
+
+def test_a_logged_model_answers_from_the_threshold_that_is_served(project):
+    width = np.linspace(0, 10, 200)
+    kinds = (width + 3 * np.sin(9 * width) > 5).astype(int)
+    rows = pd.DataFrame({"width": width, "count": 1, "kind": kinds})
+    assembled = assemble(rows, SMALL_CONTRACT, estimator={"name": "logistic"}, threshold=0.2)
+    mlflow.set_experiment(project.experiment)
+    with mlflow.start_run() as run:
+        CandidateDataset("sk_model").save(assembled.candidate)
+    tags, features = mlflow.get_run(run.info.run_id).data.tags, assembled.examples.features
+
+    answers = mlflow.sklearn.load_model(tags["mlops.candidate_model"]).predict(features)
+
+    served = assembled.predictor.predict(features.to_numpy())
+    np.testing.assert_array_equal(answers, served.values)
 
 
 @pytest.mark.parametrize(
@@ -216,12 +235,18 @@ def test_the_run_of_a_killed_process_is_ended_by_the_next_and_no_other_is(projec
     process.wait()
     (killed,) = newest(project)
     assert killed.data.tags["team"] == "a"
-    of_a_person = project.client.create_run(killed.info.experiment_id)
+    # One of a person, and one of another project, which may be alive.
+    others = [
+        project.client.create_run(killed.info.experiment_id, tags=tags)
+        for tags in ({}, {"mlops.held_in": "7587/16385"})
+    ]
 
     assert train(project).info.status == "FINISHED"
 
     assert project.client.get_run(killed.info.run_id).info.status == "KILLED"
-    assert project.client.get_run(of_a_person.info.run_id).info.status == "RUNNING"
+    for other in others:
+        assert project.client.get_run(other.info.run_id).info.status == "RUNNING"
+        project.client.set_terminated(other.info.run_id)
 
 
 def test_a_run_that_another_process_holds_can_be_logged_to(project):

@@ -84,9 +84,14 @@ class CandidateDataset(ProjectDataset):
         import mlflow
         import skops.io
         from mlflow.models import infer_signature
+        from sklearn.model_selection import FixedThresholdClassifier
 
         trained, description = data
         model, held_back = trained.model, trained.examples.held_back
+        if description.threshold is not None:
+            # Whoever loads it gets the answers that are served.
+            options = {"threshold": description.threshold, "response_method": "predict_proba"}
+            model = FixedThresholdClassifier(model, **options)
         facts = {"estimator": description.estimator, "onnx_precision": description.precision}
         parameters = {f"estimator.{name}": value for name, value in trained.parameters.items()}
         mlflow.log_params(facts | parameters)
