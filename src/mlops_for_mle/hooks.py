@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from kedro.pipeline.node import Node
     from sqlalchemy import Connection
 
-_TRACKING_URI = "MLFLOW_TRACKING_URI"
 # The tags that MLflow gives to a run as it begins, as JSON.
 _RUN_TAGS = "MLFLOW_RUN_CONTEXT"
-# Marks runs of which a lock in the database tells whether their process lives.
-_HELD_TAG = "mlops.is_held"
+# What is set for a while: the next session would take it for a person's choice.
+_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", _RUN_TAGS)
+# The database of which a lock tells whether a run's process lives; a server has runs of others.
+_HELD_TAG = "mlops.held_in"
+_HOLDER = "SELECT system_identifier || '/' || hashtext(current_database()) FROM pg_control_system()"
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -105,19 +107,25 @@ class ProjectHooks:
         for name, entry in named.items():
             if entry is not entries[name]:
                 catalog[name] = entry
-        with engine_for(database_url()).begin() as connection, _variable_kept(_TRACKING_URI):
+        with engine_for(database_url()).begin() as connection, _variables_kept():
             # It makes the experiment where it is missing; two at once would collide. And who comes
             # next would take a run that has begun and is not yet held for a dead one.
             lock(connection, "MLflow experiment")
             hook.after_context_created(self._context)
-            _end_dead_runs(experiment)
+            holder = connection.exec_driver_sql(_HOLDER).scalar_one()
+            query = f"attributes.status = 'RUNNING' AND tags.`{_HELD_TAG}` = '{holder}'"
+            where = {"experiment_names": [experiment], "output_format": "list"}
+            for run in mlflow.search_runs(filter_string=query, **where):
+                # Where its lock is free, the process that held it is gone.
+                if dead := hold(database_url(), f"run {run.info.run_id}"):
+                    mlflow.MlflowClient().set_terminated(run.info.run_id, "KILLED")
+                    dead.close()
             # Comes before MLflow's own, which would take a run that is interrupted for finished.
             atexit.register(mlflow.end_run, "KILLED")
             # Marked from its first moment, however soon this process is killed.
-            tags = json.loads(os.environ.get(_RUN_TAGS, "{}")) | {_HELD_TAG: "yes"}
-            with _variable_kept(_RUN_TAGS):
-                os.environ[_RUN_TAGS] = json.dumps(tags)
-                hook.before_pipeline_run(run_params, pipeline, catalog)
+            tags = json.loads(os.environ.get(_RUN_TAGS) or "{}") | {_HELD_TAG: holder}
+            os.environ[_RUN_TAGS] = json.dumps(tags)
+            hook.before_pipeline_run(run_params, pipeline, catalog)
             self._lock = hold(database_url(), f"run {hook.run_id}")
 
     @hook_impl
@@ -188,26 +196,26 @@ class ProjectHooks:
 
 
 def use_server(loader: Any) -> None:
-    """Point MLflow's client at the server of ``mlflow.yml``, without asking it."""
+    """Point MLflow's client at the servers of ``mlflow.yml``, without asking them."""
     import mlflow
 
     server = loader["mlflow"]["server"]
     if name := server.get("credentials"):
         os.environ.update(loader["credentials"][name])
-    with _variable_kept(_TRACKING_URI):
+    with _variables_kept():
         mlflow.set_tracking_uri(server["mlflow_tracking_uri"])
+        mlflow.set_registry_uri(server.get("mlflow_registry_uri"))
 
 
 @contextmanager
-def _variable_kept(name: str) -> Iterator[None]:
-    """Restore a variable: the next session would take what stands in it for a person's choice."""
-    before = os.environ.get(name)
+def _variables_kept() -> Iterator[None]:
+    before = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     try:
         yield
     finally:
-        os.environ.pop(name, None)
-        if before is not None:
-            os.environ[name] = before
+        for name in _VARIABLES:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def _pipeline_names(run_params: dict[str, Any]) -> set[str]:
@@ -217,16 +225,3 @@ def _pipeline_names(run_params: dict[str, Any]) -> set[str]:
 def _entries_of(pipeline: Any, catalog: Any) -> dict[str, Any]:
     """What a pipeline reads and writes; kedro-mlflow would make the whole catalog."""
     return {name: catalog[name] for name in pipeline.datasets() if name in catalog}
-
-
-def _end_dead_runs(experiment: str) -> None:
-    """End as KILLED what is RUNNING although the process that held its lock is gone."""
-    import mlflow
-
-    from mlops_for_mle.database.engine import database_url, hold
-
-    query = f"attributes.status = 'RUNNING' AND tags.`{_HELD_TAG}` = 'yes'"
-    for run in mlflow.search_runs(None, query, experiment_names=[experiment], output_format="list"):
-        if connection := hold(database_url(), f"run {run.info.run_id}"):
-            mlflow.MlflowClient().set_terminated(run.info.run_id, "KILLED")
-            connection.close()

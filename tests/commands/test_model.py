@@ -68,13 +68,15 @@ def test_the_server_that_mlflow_yml_names_is_asked_and_keeps_the_artifacts(
         return experiment.create_experiment_kwargs.artifact_location
 
     assert artifact_location() == (project.folder / "data/mlflow/artifacts").as_uri()
-    settings.write_text("server: {mlflow_tracking_uri: 'http://127.0.0.1:1'}")
     try:
-        assert "http://127.0.0.1:1" in kedro_model("list", code=1).output
+        for key in ("registry", "tracking"):
+            settings.write_text(f"server: {{mlflow_{key}_uri: 'http://127.0.0.1:1'}}")
+            assert "http://127.0.0.1:1" in kedro_model("list", code=1).output
         assert artifact_location() is None
     finally:
         settings.unlink()
         mlflow.set_tracking_uri(before)
+        mlflow.set_registry_uri(None)
 
 
 def test_the_summary_tells_where_the_project_stands(kedro_model, project, good):

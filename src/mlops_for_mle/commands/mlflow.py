@@ -1,12 +1,11 @@
-"""`kedro mlflow`: kedro-mlflow's commands; `ui` keeps the database's password to itself."""
+"""`kedro mlflow`, without `init`, which would lay another mlflow.yml over the project's."""
 
 import os
 import subprocess
 import sys
 
 import click
-from kedro_mlflow.framework.cli.cli import init, modelify
-from kedro_mlflow.framework.cli.cli import mlflow_commands as kedro_mlflow_commands
+from kedro_mlflow.framework.cli.cli import modelify
 
 from mlops_for_mle.commands.project import Project, until_stopped, with_project
 from mlops_for_mle.errors import without_secrets
@@ -19,7 +18,8 @@ from mlops_for_mle.errors import without_secrets
 def ui(project: Project, host: str | None, port: str | None) -> None:
     """Look at experiments, runs and models in MLflow's page."""
     configuration = project.configuration["mlflow"]
-    store, page = configuration["server"]["mlflow_tracking_uri"], configuration["ui"]
+    server, page = configuration["server"], configuration["ui"]
+    store, registry = server["mlflow_tracking_uri"], server.get("mlflow_registry_uri")
     if store.startswith("http"):
         click.echo(f"MLflow's page is at {without_secrets(store)}")
         return
@@ -28,7 +28,7 @@ def ui(project: Project, host: str | None, port: str | None) -> None:
     quiet = ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
     # kedro-mlflow would name the store, and with it an external database's password, among the
     # arguments, which everybody on the machine can read.
-    stores = dict.fromkeys(("MLFLOW_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI"), store)
+    stores = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_REGISTRY_STORE_URI": registry or store}
     environment = {**os.environ, **stores, "PYTHONWARNINGS": "ignore"}
     click.echo(f"MLflow's page will be at http://{address}:{listen_port} (Ctrl-C ends it)")
     stopping = until_stopped()
@@ -40,4 +40,4 @@ def ui(project: Project, host: str | None, port: str | None) -> None:
     sys.exit(0 if stopping.is_set() else 1)
 
 
-mlflow_commands = click.Group("mlflow", [init, modelify, ui], help=kedro_mlflow_commands.help)
+mlflow_commands = click.Group("mlflow", [modelify, ui], help="MLflow's page, pipelines as models.")
