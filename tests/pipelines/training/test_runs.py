@@ -28,7 +28,7 @@ from mlops_for_mle.releases.metrics import GREATER_IS_BETTER
 from mlops_for_mle.releases.predictor import Predictor
 from tests.candidates import RegistryProject as Project
 from tests.pipelines.training.examples import assemble
-from tests.releases import SMALL_CONTRACT, encoded
+from tests.releases import SMALL_CONTRACT
 from tests.servers import connection_to, eventually, query
 
 SMALL_FOREST = {
