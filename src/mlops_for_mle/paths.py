@@ -3,11 +3,14 @@
 import os
 from pathlib import Path
 
+_SOURCE = Path(__file__).resolve().parents[1]
+IS_WHEEL = _SOURCE.name != "src"
+
 
 def project_path() -> Path:
-    """The project's folder: ``MLOPS_PROJECT_PATH``, else the folder that holds ``src``."""
-    configured = os.environ.get("MLOPS_PROJECT_PATH")
-    return Path(configured).resolve() if configured else Path(__file__).resolve().parents[2]
+    """``MLOPS_PROJECT_PATH``, else the folder that holds ``src``, or the current one of a wheel."""
+    default = "" if IS_WHEEL else _SOURCE.parent
+    return Path(os.environ.get("MLOPS_PROJECT_PATH") or default).resolve()
 
 
 def embedded_home() -> Path:

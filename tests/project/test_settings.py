@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,3 +55,17 @@ def test_kedro_does_it_in_this_project_only(tmp_path):
 
     assert run(code, tmp_path).stdout.endswith("False False\n")
     assert run(code, PROJECT / "notebooks").stdout.endswith("True True\n")
+
+
+def test_a_wheel_keeps_its_data_in_the_folder_that_it_is_called_in(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLOPS_PROJECT_PATH", raising=False)
+    (tmp_path / "site-packages/mlops_for_mle").mkdir(parents=True)
+    for name in ("__init__", "paths"):
+        source = PROJECT / f"src/mlops_for_mle/{name}.py"
+        shutil.copy(source, tmp_path / "site-packages/mlops_for_mle")
+    code = "from mlops_for_mle.paths import project_path\nprint(project_path())"
+
+    in_wheel = run(code, tmp_path, PYTHONPATH=str(tmp_path / "site-packages"))
+
+    assert in_wheel.stdout == f"{tmp_path.resolve()}\n"
+    assert run(code, tmp_path).stdout == f"{PROJECT}\n"

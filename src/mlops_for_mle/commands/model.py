@@ -28,6 +28,7 @@ from mlops_for_mle.database.schema import require_tables
 from mlops_for_mle.database.tables import rejected_rows
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.hooks import use_server
+from mlops_for_mle.paths import IS_WHEEL
 from mlops_for_mle.pipelines.deployment.datasets import actor
 from mlops_for_mle.pipelines.registry import datasets as registry
 from mlops_for_mle.releases import deployments
@@ -135,6 +136,8 @@ def project_summary(
             lines["served at"] = public_address("API")
         else:
             command = f"kedro serve --env {env}" if env else "make serve"
+            if IS_WHEEL:
+                command = f"python -m mlops_for_mle.serving --model {name}"
             lines["serve it"] = f"{command}, then http://127.0.0.1:8000"
     width = max(map(len, lines))
     return "\n".join(f"  {heading:<{width}}  {value}" for heading, value in lines.items())
