@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from functools import reduce
 from operator import getitem
 from pathlib import Path
+from threading import RLock
 from typing import Any, Literal
 
 from kedro.config import OmegaConfigLoader
@@ -26,6 +27,9 @@ BLOCKS = (
     *("retraining", "monitoring", "scoring"),
 )
 """The blocks of parameters; the class that a node takes says what may stand in each."""
+
+# Resolvers belong to the process, whose threads may each read conf, as those of Kedro's server.
+_READING = RLock()
 
 # Finds train and ingest for training and ingestion, and leaves tracking alone.
 _NEARLY = 0.76
@@ -66,7 +70,8 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._parameters: Any = None
-        super().__init__(*args, **options)
+        with _READING:
+            super().__init__(*args, **options)
         if self._globals:
             known = Globals.model_fields
             runtime = {name: value for name, value in self.runtime_params.items() if name in known}
@@ -74,14 +79,15 @@ class ProjectConfigLoader(OmegaConfigLoader):
             self["globals"] = Globals.model_validate(self._globals | runtime).model_dump()
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        # Resolvers belong to the process: a loader of another environment may have come since.
-        for name, value in (("globals", self._get_globals_value), ("parameters", self._block)):
-            OmegaConf.register_resolver(name, value, replace=True)
         try:
-            if key in ("catalog", "parameters"):
-                # Read once, since the entries of a catalog ask for them again and again.
-                self._parameters = self._read_parameters()
-            return self._parameters if key == "parameters" else super().__getitem__(key)
+            with _READING:
+                # A loader of another environment may have come since.
+                OmegaConf.register_resolver("globals", self._get_globals_value, replace=True)
+                OmegaConf.register_resolver("parameters", self._block, replace=True)
+                if key in ("catalog", "parameters"):
+                    # Read once, since the entries of a catalog ask for them again and again.
+                    self._parameters = self._read_parameters()
+                return self._parameters if key == "parameters" else super().__getitem__(key)
         except (YAMLError, UnicodeDecodeError):
             # Kedro names a line too early and no reason, or not even the file.
             for path in sorted(Path(self.conf_source).rglob("*.yml")):

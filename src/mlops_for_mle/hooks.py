@@ -6,7 +6,9 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import local
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import click
 from kedro.framework.hooks import hook_impl
@@ -28,19 +30,21 @@ _VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", _RUN_TAGS)
 _HELD_TAG = "mlops.held_in"
 _HOLDER = "SELECT system_identifier || '/' || hashtext(current_database()) FROM pg_control_system()"
 
+# kedro-mlflow's hooks of tracked runs, by their catalogs: the ThreadRunner's nodes are in threads.
+_TRACKED: WeakValueDictionary[int, Any] = WeakValueDictionary()
+
 _LOGGER = logging.getLogger(__name__)
 
 
-class ProjectHooks:
+class ProjectHooks(local):
     """Makes the tables ready, keeps the MLflow run of pipelines that are tracked, and sums up.
 
     kedro-mlflow's own hook would open the tracking store in every session and make every dataset of
-    the catalog: half of the start-up time of a pipeline that logs nothing.
+    the catalog. What a run keeps is its thread's: Kedro's server has several runs at once.
     """
 
     _context: "KedroContext"
     _contract: Contract
-    _candidate: str | None
     # Of a run that is tracked: kedro-mlflow's hook, and the run's lock.
     _mlflow: Any = None
     _lock: "Connection | None"
@@ -71,7 +75,9 @@ class ProjectHooks:
         from mlops_for_mle.database.engine import database_url
         from mlops_for_mle.database.schema import ensure_observations, upgrade
 
-        self._mlflow, self._candidate, self._lock = None, None, None
+        self._mlflow, self._lock = None, None
+        # An id comes again.
+        _TRACKED.pop(id(catalog), None)
         self._contract = Contract.model_validate(catalog.load("params:contract"))
         upgrade(database_url())
         # What is served is monitored also where the contract waits for a change of its table.
@@ -99,7 +105,7 @@ class ProjectHooks:
         from mlops_for_mle.database.engine import database_url, engine_for, hold, lock
 
         # A hook of its own: it would open the run of this process's last session again.
-        self._mlflow = hook = MlflowHook()
+        self._mlflow = _TRACKED[id(catalog)] = hook = MlflowHook()
         # A metric without a key is called like its entry.
         entries = _entries_of(pipeline, catalog)
         named = dict(entries)
@@ -134,21 +140,22 @@ class ProjectHooks:
     ) -> None:
         """Say which step begins, in one short line, and log its parameters."""
         _LOGGER.info("%s …", node.name)
-        if self._mlflow and is_async:
+        hook = _TRACKED.get(id(catalog))
+        if hook and is_async:
             raise UserError(
                 "--async saves in threads in which MLflow would begin other runs: run without it. "
                 "Nodes side by side: --runner ThreadRunner."
             )
-        if self._mlflow:
-            self._mlflow.before_node_run(node, catalog, inputs, is_async)
+        if hook:
+            hook.before_node_run(node, catalog, inputs, is_async)
 
     @hook_impl
-    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Remember the candidate that this run has decided on; print a pipeline's summary."""
-        if dataset_name == "champion@decision":
-            self._candidate = data.run_id
-        elif dataset_name == "summary":
-            click.echo(data)
+    def after_node_run(self, catalog: Any, outputs: dict[str, Any]) -> None:
+        """Remember the candidate that a run has decided on; print a pipeline's summary."""
+        if "champion@decision" in outputs and (hook := _TRACKED.get(id(catalog))):
+            hook.candidate = outputs["champion@decision"].run_id
+        elif "summary" in outputs:
+            click.echo(outputs["summary"])
 
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
@@ -167,7 +174,8 @@ class ProjectHooks:
             from mlops_for_mle.commands.model import project_summary
 
             metric, env = catalog.load("params:gates.metric"), run_params.get("env")
-            click.echo(project_summary(self._contract, metric, env, self._candidate))
+            candidate = getattr(self._mlflow, "candidate", None)
+            click.echo(project_summary(self._contract, metric, env, candidate))
 
     @hook_impl
     def on_pipeline_error(
@@ -181,7 +189,8 @@ class ProjectHooks:
         try:
             if run := mlflow.active_run():
                 self._mlflow.on_pipeline_error(error, run_params, pipeline, catalog)
-                if run.info.run_id != self._candidate and is_not_called_for(error):
+                candidate = getattr(self._mlflow, "candidate", None)
+                if run.info.run_id != candidate and is_not_called_for(error):
                     mlflow.delete_run(run.info.run_id)
         finally:
             self._release_run()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from kedro.framework.session import KedroSession
+from kedro.framework.session import KedroServiceSession, KedroSession
 from kedro.pipeline import Pipeline, node
 from kedro.runner import SequentialRunner
 from mlflow.artifacts import download_artifacts
@@ -169,6 +170,22 @@ def test_nothing_is_trained_whose_files_would_be_logged_to_other_runs(project, s
         session.run(pipeline_names=["training"], runner=SequentialRunner(is_async=True))
     failed, *earlier = newest(project, 100)
     assert (failed.info.status, len(earlier)) == ("FAILED", before)
+
+
+def test_runs_that_the_server_of_kedro_has_at_once_keep_apart(project, shipped):
+    session = KedroServiceSession.create(project_path=project.folder, serving_mode=True)
+
+    def run(seed: int) -> None:
+        name = "training" if seed else "data_ingestion"
+        session.run(pipeline_names=[name], runtime_params={"training": {"seed": seed}})
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(run, (1, 2, 0, 0)))
+
+    runs = newest(project, 2)
+    assert [found.info.status for found in runs] == ["FINISHED", "FINISHED"]
+    assert {json.loads(found.data.params["training"])["seed"] for found in runs} == {1, 2}
+    assert not query(project.url, "SELECT FROM pg_locks WHERE locktype = 'advisory'")
 
 
 @pytest.mark.parametrize("place", ["mlflow.set_tags", "mlflow.MlflowClient.set_terminated"])
