@@ -84,7 +84,8 @@ class ProjectHooks(local):
         if any(name.startswith(("observations", "scoring")) for name in pipeline.datasets()):
             ensure_observations(database_url(), self._contract)
         tracking = self._context.mlflow.tracking  # type: ignore[attr-defined]
-        if _pipeline_names(run_params) <= set(tracking.disable_tracking.pipelines):
+        names = run_params["pipeline_names"] or ["__default__"]
+        if set(names) <= set(tracking.disable_tracking.pipelines):
             from kedro_mlflow.io.catalog.switch_catalog_logging import switch_catalog_logging
 
             switch_catalog_logging(_entries_of(pipeline, catalog), False)
@@ -140,13 +141,12 @@ class ProjectHooks(local):
     ) -> None:
         """Say which step begins, in one short line, and log its parameters."""
         _LOGGER.info("%s …", node.name)
-        hook = _TRACKED.get(id(catalog))
-        if hook and is_async:
-            raise UserError(
-                "--async saves in threads in which MLflow would begin other runs: run without it. "
-                "Nodes side by side: --runner ThreadRunner."
-            )
-        if hook:
+        if hook := _TRACKED.get(id(catalog)):
+            if is_async:
+                raise UserError(
+                    "--async saves in threads in which MLflow would begin other runs: run without "
+                    "it. Nodes side by side: --runner ThreadRunner."
+                )
             hook.before_node_run(node, catalog, inputs, is_async)
 
     @hook_impl
@@ -170,7 +170,7 @@ class ProjectHooks(local):
             if page := public_address("MLFLOW"):
                 path = f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
                 _LOGGER.info("MLflow run: %s/#/%s", page, path)
-        if "__default__" in _pipeline_names(run_params):
+        if "__default__" in (run_params["pipeline_names"] or ["__default__"]):
             from mlops_for_mle.commands.model import project_summary
 
             metric, env = catalog.load("params:gates.metric"), run_params.get("env")
@@ -225,10 +225,6 @@ def _variables_kept() -> Iterator[None]:
         for name in _VARIABLES:
             os.environ.pop(name, None)
         os.environ.update(before)
-
-
-def _pipeline_names(run_params: dict[str, Any]) -> set[str]:
-    return set(run_params["pipeline_names"] or ["__default__"])
 
 
 def _entries_of(pipeline: Any, catalog: Any) -> dict[str, Any]:
