@@ -114,25 +114,26 @@ class ProjectHooks(local):
         for name, entry in named.items():
             if entry is not entries[name]:
                 catalog[name] = entry
-        with engine_for(database_url()).begin() as connection, _variables_kept():
+        with engine_for(database_url()).begin() as connection:
             # It makes the experiment where it is missing; two at once would collide. And who comes
             # next would take a run that has begun and is not yet held for a dead one.
             lock(connection, "MLflow experiment")
-            hook.after_context_created(self._context)
-            holder = connection.exec_driver_sql(_HOLDER).scalar_one()
-            query = f"attributes.status = 'RUNNING' AND tags.`{_HELD_TAG}` = '{holder}'"
-            where = {"experiment_names": [experiment], "output_format": "list"}
-            for run in mlflow.search_runs(filter_string=query, **where):
-                # Where its lock is free, the process that held it is gone.
-                if dead := hold(database_url(), f"run {run.info.run_id}"):
-                    mlflow.MlflowClient().set_terminated(run.info.run_id, "KILLED")
-                    dead.close()
-            # Comes before MLflow's own, which would take a run that is interrupted for finished.
-            atexit.register(mlflow.end_run, "KILLED")
-            # Marked from its first moment, however soon this process is killed.
-            tags = json.loads(os.environ.get(_RUN_TAGS) or "{}") | {_HELD_TAG: holder}
-            os.environ[_RUN_TAGS] = json.dumps(tags)
-            hook.before_pipeline_run(run_params, pipeline, catalog)
+            with _variables_kept():
+                hook.after_context_created(self._context)
+                holder = connection.exec_driver_sql(_HOLDER).scalar_one()
+                query = f"attributes.status = 'RUNNING' AND tags.`{_HELD_TAG}` = '{holder}'"
+                where = {"experiment_names": [experiment], "output_format": "list"}
+                for run in mlflow.search_runs(filter_string=query, **where):
+                    # Where its lock is free, the process that held it is gone.
+                    if dead := hold(database_url(), f"run {run.info.run_id}"):
+                        mlflow.MlflowClient().set_terminated(run.info.run_id, "KILLED")
+                        dead.close()
+                # Before MLflow's own, which would take a run that is interrupted for finished.
+                atexit.register(mlflow.end_run, "KILLED")
+                # Marked from its first moment, however soon this process is killed.
+                tags = json.loads(os.environ.get(_RUN_TAGS) or "{}") | {_HELD_TAG: holder}
+                os.environ[_RUN_TAGS] = json.dumps(tags)
+                hook.before_pipeline_run(run_params, pipeline, catalog)
             self._lock = hold(database_url(), f"run {hook.run_id}")
 
     @hook_impl
