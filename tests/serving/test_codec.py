@@ -104,6 +104,14 @@ def test_one_feature_may_be_named_columns():
     assert matrix(reader, '[{"columns": 1}, {"columns": 2}]') == [[1], [2]]
 
 
+def test_a_row_that_is_a_number_is_refused_whatever_features_are_named():
+    features = {"features": {'15"': {}}}
+    reader = codec(Contract.model_validate(HOUSE_CONTRACT.model_dump() | features), "float64")
+
+    for body in (b"3", b"[3]"):
+        assert refusal(reader, body).errors[0].message == "is no object"
+
+
 @pytest.mark.parametrize("missing", ["", " ", "NaN", "null"])
 def test_what_stands_for_a_missing_number_in_csv_is_missing(missing):
     names = ('"the ""plan"""', "가입일", "월 요금", "Usage (GB)")

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from itertools import count
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -360,8 +360,8 @@ def _refuse_unknown(
 
 def _row_type(types: Mapping[str, Any], features: Mapping[str, Feature]) -> Any:
     if any(map(_ESCAPED.search, types)):
-        # msgspec has no such fields. A type that refuses every object lets each value be looked at.
-        return int
+        # msgspec has no such fields. A type that refuses all lets each value be looked at.
+        return Annotated[int, msgspec.Meta(gt=0, lt=0)]
     names = {f"field_{index}": name for index, name in enumerate(types)}
     typed: list[Any] = [
         (field, types[name], None) if features[name].is_optional else (field, types[name])
