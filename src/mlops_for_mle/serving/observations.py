@@ -1,5 +1,6 @@
 """``/observations``: the rows of the contract's table as a resource."""
 
+import re
 from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -222,8 +223,8 @@ def _find(
     if not matches:
         raise ProblemError(404, f"{contract.table} has no row with {contract.key} {key}")
     tag = _tag(matches[0])
-    # A proxy that compresses answers marks their tags as weak.
-    seen = "*" if if_match is None else if_match.replace("W/", "")
+    # A proxy that compresses answers marks their tags: W/"…" or "…-gzip".
+    seen = re.sub('W/|-[a-z]+(?=")', "", if_match or "*")
     if {"*", tag}.isdisjoint(map(str.strip, seen.split(","))):
         detail = f"The observation was changed meanwhile, its entity tag is {tag}: read it again"
         raise ProblemError(412, detail, headers={"ETag": tag})
