@@ -53,7 +53,7 @@ _BODY = msgspec.json.Decoder(_Body)
 def router(services: Services) -> APIRouter:
     """The routes."""
     routes = APIRouter(tags=["mlflow"], default_response_class=PlainTextResponse)
-    body = json_request({"type": "object"})
+    body = json_request()
     body["requestBody"]["content"]["text/csv"] = {"schema": TEXT}
     wrong = json_answer("What is wrong", object_of({"error_code": TEXT, "message": TEXT}))
     description = "The predictions; their prediction_id is in the header X-Prediction-ID"
@@ -69,13 +69,13 @@ def router(services: Services) -> APIRouter:
 
     @routes.get("/ping", summary="Whether predictions are answered")
     @routes.get("/health", summary="Whether predictions are answered")
-    async def ping() -> PlainTextResponse:
+    async def ping() -> str:
         require_ready(services)
-        return PlainTextResponse("\n")
+        return "\n"
 
     @routes.get("/version", summary="The version of this server")
-    async def version() -> PlainTextResponse:
-        return PlainTextResponse(__version__)
+    async def version() -> str:
+        return __version__
 
     return routes
 

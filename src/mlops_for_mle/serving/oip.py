@@ -29,7 +29,7 @@ from mlops_for_mle.serving.context import CONTENT_TYPE, media_type
 from mlops_for_mle.serving.documents import PIECE, VALUES, pieces, read_json
 from mlops_for_mle.serving.errors import Answer, Later, Piece, ProblemError, refused, shown
 from mlops_for_mle.serving.health import require_ready
-from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, object_of
+from mlops_for_mle.serving.openapi import OBJECT, TEXT, json_answer, json_request, object_of
 from mlops_for_mle.serving.predict import HotRoute, Part, Question
 from mlops_for_mle.serving.releases import Served
 from mlops_for_mle.serving.request import Request
@@ -85,7 +85,7 @@ _decode_numbers = msgspec.json.Decoder(list[float]).decode
 def router(services: Services) -> APIRouter:
     """The routes."""
     wrong = json_answer("What is wrong", object_of({"error": TEXT}))
-    tensors = json_answer("The outputs; as octets where they were asked for", {"type": "object"})
+    tensors = json_answer("The outputs; as octets where they were asked for", OBJECT)
     tensors["content"][_OCTETS] = {}
     routes = APIRouter(tags=["open inference protocol"], responses={"default": wrong})
 
@@ -115,7 +115,7 @@ def router(services: Services) -> APIRouter:
         path, facts = route.path.removesuffix("/infer"), {"in": "path", "required": True}
         names = re.findall(r"{(\w+)}", path)
         extra = {"parameters": [{"name": name, "schema": TEXT, **facts} for name in names]}
-        with_body = json_request({"type": "object"}) | extra
+        with_body = json_request() | extra
         predict.add_hot_route(
             routes,
             services,
@@ -134,9 +134,7 @@ def _served_as(services: Services, model: str, version: str | None = None) -> Se
     served = predict.served_by(services)
     name, number = served.contract.name, str(served.manifest.version)
     if model != name or version not in (None, number):
-        wanted = f"model {model[:80]!r}" + (f" of version {version[:80]!r}" if version else "")
-        detail = f"There is no {wanted}; in service is version {number} of {name!r}"
-        raise ProblemError(404, detail)
+        raise ProblemError(404, f"There is only version {number} of model {name!r} in service")
     return served
 
 

@@ -32,6 +32,7 @@ _OF_ROWS = ("Row", "RowColumns", "Answer", "AnswerColumns")
 _OF_DATA = ("NewObservation", "ObservationChange", "Observation", "NewFeedback")
 _NUMBER: Schema = {"type": "number"}
 TEXT: Schema = {"type": "string"}
+OBJECT: Schema = {"type": "object", "additionalProperties": True}
 _API_KEY = {
     "type": "http",
     "scheme": "bearer",
@@ -76,8 +77,8 @@ def component(name: str) -> Schema:
 
 
 def json_request(*schemas: Schema) -> Schema:
-    """What the document says of a body that fits one of the schemas, for ``openapi_extra``."""
-    return {"requestBody": {"required": True, **_content(schemas)}}
+    """What the document says of a body, by default an object, for ``openapi_extra``."""
+    return {"requestBody": {"required": True, **_content(schemas or [OBJECT])}}
 
 
 def json_answer(description: str, *schemas: Schema, media: str = "application/json") -> Schema:
@@ -107,7 +108,7 @@ def _schemas(served: "Served") -> dict[str, Schema]:
     features, target, manifest = served.contract.features, served.contract.target, served.manifest
     row = {name: feature_schema(feature) for name, feature in features.items()}
     required = [name for name, feature in features.items() if not feature.is_optional]
-    columns = object_of({name: {"type": "array"} for name in row}, required)
+    columns = object_of({name: list_of(schema) for name, schema in row.items()}, required)
     release: dict[str, Schema] = {"model_version": {"type": "integer"}, "release": TEXT}
     labels = list(target.labels.values())
     answer = {target.response_name: {"enum": [*target.codes]} if labels else _NUMBER}
@@ -125,7 +126,7 @@ def _schemas(served: "Served") -> dict[str, Schema]:
     outside = list_of({"enum": list(features)}) | {"description": text}
     rows = object_of(dict.fromkeys(features, list_of({"type": "integer", "minimum": 0})), [])
     optional = prediction_id | {OUTSIDE_KEY: outside, "explanation": object_of(explanation)}
-    by_columns = {COLUMNS_KEY: {"type": "object"}} | prediction_id | release
+    by_columns = {COLUMNS_KEY: OBJECT} | prediction_id | release
     schemas = (
         object_of(row, required),
         object_of({COLUMNS_KEY: columns}),
@@ -142,7 +143,7 @@ def _document(app: FastAPI, served: "Served | None", modules: Sequence[ModuleTyp
     document["security"] = [{"ApiKey": []}, {}]
     document["components"]["securitySchemes"] = {"ApiKey": _API_KEY}
     schemas = document["components"]["schemas"]
-    schemas |= _PROBLEM | {name: {"type": "object"} for name in (*_OF_ROWS, *_OF_DATA)}
+    schemas |= _PROBLEM | dict.fromkeys((*_OF_ROWS, *_OF_DATA), OBJECT)
     if served is not None:
         schemas |= _schemas(served)
         for module in modules:
