@@ -98,6 +98,8 @@ def test_wrong_methods_and_paths_are_problem_documents(client):
         ("GET", "/nowhere", 404),
         # No redirect, which would take its host from the request.
         ("GET", "/model/", 404),
+        # A key would not help.
+        ("POST", "/predict/", 404),
         ("PUT", "/predict", 405),
     ):
         answer = client.request(method, path)
@@ -141,6 +143,10 @@ def test_the_openapi_document_follows_the_release_in_service_and_is_made_once_fo
         content = document["paths"]["/predict"]["post"]["requestBody"]["content"]
         first = content["application/json"]["schema"]["oneOf"][0]
         assert first == {"$ref": "#/components/schemas/Row"}
+        # openapi-python-client leaves out the operation whose list says nothing of its items.
+        columns = found["RowColumns"]["properties"]["columns"]["properties"]
+        for name, schema in found["Row"]["properties"].items():
+            assert columns[name]["items"] == schema
         # A client that is generated gives nothing back where the answer is not described.
         for operation in (facts for path in document["paths"].values() for facts in path.values()):
             assert operation["responses"].get("200", {"content": True})["content"]

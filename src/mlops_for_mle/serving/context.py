@@ -12,11 +12,12 @@ from functools import lru_cache, partial
 from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
-from fastapi import Response
+from fastapi import FastAPI, Response
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import Match
+from starlette.types import Message, Receive, Scope, Send
 
 from mlops_for_mle.serving.documents import plain, read_json
 from mlops_for_mle.serving.errors import Answer, ProblemError, problem_answer, too_many
@@ -59,7 +60,7 @@ class RequestContext:
 
     fast_way: "FastWay"
 
-    def __init__(self, app: ASGIApp, services: "Services") -> None:
+    def __init__(self, app: FastAPI, services: "Services") -> None:
         self._app, self._services, settings = app, services, services.settings
         self._limit, self._most = settings.max_body_bytes, settings.max_concurrency
         self._seconds = settings.request_timeout_seconds
@@ -115,6 +116,11 @@ class RequestContext:
         if sum(name == b"host" for name, _ in scope["headers"]) > 1:
             raise ProblemError(400, "The request names two hosts")
         need = needed(method, path)
+        if need == "admin" and all(
+            route.matches(scope)[0] is Match.NONE for route in self._app.routes
+        ):
+            # Whoever mistakes a path is told so, not sent for a key.
+            need = "nothing"
         request.caller = self._services.access.check(need, headers)
         # Whoever takes pages slowly, and needs no key for that, takes nobody's place.
         if need == "nothing":
@@ -185,7 +191,7 @@ def media_type(declared: bytes | None, *allowed: str) -> str:
     if media.strip() in allowed and ("charset" not in parameters or "utf-8" in parameters):
         return media.strip()
     detail = f"Content-Type is {media or 'missing'}; allowed: {', '.join(allowed)} in UTF-8"
-    raise ProblemError(415, detail, headers={"Accept": "application/json"})
+    raise ProblemError(415, detail)
 
 
 def json_body() -> dict[str, Any]:
