@@ -116,9 +116,8 @@ class RequestContext:
         if sum(name == b"host" for name, _ in scope["headers"]) > 1:
             raise ProblemError(400, "The request names two hosts")
         need = needed(method, path)
-        if need == "admin" and all(
-            route.matches(scope)[0] is Match.NONE for route in self._app.routes
-        ):
+        routes = self._app.routes
+        if need == "admin" and all(route.matches(scope)[0] is Match.NONE for route in routes):
             # Whoever mistakes a path is told so, not sent for a key.
             need = "nothing"
         request.caller = self._services.access.check(need, headers)

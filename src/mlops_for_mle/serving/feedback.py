@@ -116,7 +116,7 @@ def target_schema(target: Target) -> Schema:
     value = feature_schema(target.feature)
     if not target.classes:
         return value
-    return {"anyOf": [value, {"type": "string", "enum": list(target.labels.values())}]}
+    return {"anyOf": [value, {"enum": [*target.labels.values()]}]}
 
 
 def class_value(target: Target, given: Any) -> Any:

@@ -134,7 +134,9 @@ def _served_as(services: Services, model: str, version: str | None = None) -> Se
     served = predict.served_by(services)
     name, number = served.contract.name, str(served.manifest.version)
     if model != name or version not in (None, number):
-        raise ProblemError(404, f"There is only version {number} of model {name!r} in service")
+        wanted = f"model {model[:80]!r}" + (f" of version {version[:80]!r}" if version else "")
+        detail = f"There is no {wanted}; in service is version {number} of {name!r}"
+        raise ProblemError(404, detail)
     return served
 
 
@@ -165,8 +167,7 @@ def datatype_of(feature: Feature) -> str:
 
 def _outputs(served: Served) -> dict[str, dict[str, Any]]:
     target = served.contract.target
-    datatype = "FP64" if not target.classes else "BYTES" if target.feature.is_text else "INT64"
-    outputs = [_tensor(target.response_name, datatype)]
+    outputs = [_tensor(target.response_name, datatype_of(target.feature))]
     if target.classes:
         outputs.append(_tensor("label", "BYTES"))
     if served.manifest.has_probabilities:

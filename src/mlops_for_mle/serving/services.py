@@ -36,5 +36,5 @@ class Services:
         """End in half of the configured time; requests had the other half."""
         deadline = time.monotonic() + self.settings.shutdown_seconds / 2
         self.threads.shutdown(wait=False, cancel_futures=True)
-        self.releases.stop(min(1.0, self.settings.shutdown_seconds / 2))
-        self.log.stop(max(0.0, deadline - time.monotonic()))
+        self.releases.stop(0.5)
+        self.log.stop(deadline - time.monotonic())
