@@ -5,6 +5,7 @@ Either a column is read in a given notation, or the notations that can read it a
 
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -30,7 +31,7 @@ _DAYS = (
     "|%d %b %Y|%d %B %Y|%d-%b-%Y|%d-%B-%Y|%d-%b-%y|%b %d, %Y|%B %d, %Y|%b-%d-%Y|%B-%d-%Y|%b %d %Y"
     "|%B %d %Y|%d%b%Y|%b-%y|%b-%Y|%b %Y|%B %Y|%Y-%m|%m/%Y"
 )
-_TIME = r"(?:T|\s+|(?<=\d{4}):)(?:(?:오전|오후|[AP]M)\s*)?\d{1,2}:\d\d.*$"
+_TIME = r"(?:T|\s+|(?<=[A-Za-z]\d{4}):)(?:(?:오전|오후|[AP]M)\s*)?\d{1,2}:\d\d.*$"
 # What stands in a time, and strptime's code for it.
 _TIME_CODES = {
     r"[+-]\d\d:?\d\d$": "%z",
@@ -194,9 +195,11 @@ def date_readings(text: Series, date_format: str | None) -> Dates:
     if "%p" in time_format:
         time_format = time_format.replace("%H", "%I")
     for code in (f"{day}{time_format}" for day in _DAYS.split("|")):
-        if read_times(sample, code).notna().any():
-            times = read_times(text, code)
-            readings[code] = times.where(times.dt.year.between(1600, 2199))
+        # What else stands there, such as a second time, may make no format.
+        with suppress(re.error, ValueError):
+            if read_times(sample, code).notna().any():
+                times = read_times(text, code)
+                readings[code] = times.where(times.dt.year.between(1600, 2199))
     return readings
 
 
