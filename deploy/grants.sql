@@ -6,8 +6,8 @@ DECLARE
 BEGIN
     FOR mine IN
         SELECT relname, relkind, relispartition FROM pg_class
-        WHERE relnamespace = 'public'::regnamespace AND relowner = current_user::regrole
-        AND relkind IN ('r', 'p', 'v', 'S')
+        WHERE relnamespace = 'public'::regnamespace AND pg_get_userbyid(relowner) = current_user
+        AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
     LOOP
         IF mine.relkind = 'S' THEN
             EXECUTE format('GRANT USAGE ON SEQUENCE %I TO pipeline, generator, api', mine.relname);
@@ -19,7 +19,7 @@ BEGIN
         EXECUTE format('GRANT INSERT, UPDATE, DELETE, TRIGGER ON %I TO pipeline', mine.relname);
         -- Tables of observations have the names that contracts give them. Partitions, of predictions
         -- for example, are reached by their table.
-        IF mine.relkind <> 'v' AND NOT mine.relispartition AND mine.relname NOT IN (
+        IF mine.relkind IN ('r', 'p') AND NOT mine.relispartition AND mine.relname NOT IN (
             'alembic_version', 'deployments', 'feedback', 'idempotency_keys', 'ingestion_batches',
             'monitoring_metrics', 'monitoring_reports', 'monitoring_runs', 'predictions', 'rejected_rows',
             'retraining_decisions', 'scoring_queue', 'scoring_rejects'

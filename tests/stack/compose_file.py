@@ -31,7 +31,11 @@ def environment_file(path: Path) -> dict[str, str]:
 _HEAD = EXAMPLE.read_text("utf-8").partition("\n\n")[0]
 SECRETS = [one for one in re.findall(r"^(\w+)=$", _HEAD, re.M) if one != "COMPOSE_PROJECT_NAME"]
 STRONG = {name: f"k{number}-3f9c2a7d51e84b60a1" for number, name in enumerate(SECRETS)}
-SETTINGS = environment_file(EXAMPLE) | STRONG | {"COMPOSE_PROJECT_NAME": "mlops-1"}
+SETTINGS = (
+    environment_file(EXAMPLE)
+    | STRONG
+    | {"COMPOSE_PROJECT_NAME": "mlops-1", "MLOPS_DATABASE_USER": "Owner-1"}
+)
 
 
 def services(values: Mapping[str, str], path: Path = COMPOSE) -> dict[str, Any]:
