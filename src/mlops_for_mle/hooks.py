@@ -29,6 +29,8 @@ _VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", _RUN_TAGS)
 # The database of which a lock tells whether a run's process lives; a server has runs of others.
 _HELD_TAG = "mlops.held_in"
 _HOLDER = "SELECT system_identifier || '/' || hashtext(current_database()) FROM pg_control_system()"
+# Where an administrator has forbidden that, a dead run stays as it is.
+_MAY_ASK = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')"
 
 # kedro-mlflow's hooks of tracked runs, by their catalogs: the ThreadRunner's nodes are in threads.
 _TRACKED: WeakValueDictionary[int, Any] = WeakValueDictionary()
@@ -120,7 +122,9 @@ class ProjectHooks(local):
             lock(connection, "MLflow experiment")
             with _variables_kept():
                 hook.after_context_created(self._context)
-                holder = connection.exec_driver_sql(_HOLDER).scalar_one()
+                is_allowed = connection.exec_driver_sql(_MAY_ASK).scalar_one()
+                ask = _HOLDER if is_allowed else "SELECT gen_random_uuid()::text"
+                holder = connection.exec_driver_sql(ask).scalar_one()
                 query = f"attributes.status = 'RUNNING' AND tags.`{_HELD_TAG}` = '{holder}'"
                 where = {"experiment_names": [experiment], "output_format": "list"}
                 for run in mlflow.search_runs(filter_string=query, **where):

@@ -14,7 +14,15 @@ from sqlalchemy.engine import make_url
 from course.conftest import Program
 from tests import PROJECT
 from tests.expectations import run, succeed
-from tests.servers import ExternalPostgres, eventually, free_port, installation, serve_s3, status_of
+from tests.servers import (
+    ExternalPostgres,
+    eventually,
+    free_port,
+    installation,
+    query,
+    serve_s3,
+    status_of,
+)
 from tests.serving.conftest import Serving
 from tests.stack.compose_file import SETTINGS, STRONG, services
 
@@ -75,6 +83,8 @@ class LocalStack(Serving):
         login = {"PGHOST": server.host, "PGPORT": str(server.port), "PGPASSWORD": server.password}
         # The image of PostgreSQL does this with an empty volume.
         self.run("postgres", PROJECT / "deploy/postgres/10_databases.sh", **login)
+        # As an administrator may do, who is not the project's.
+        query(self.url_of("mlops"), "REVOKE EXECUTE ON FUNCTION pg_control_system FROM PUBLIC")
         (self.folder / "s3").mkdir()
         root = f"{SETTINGS['MINIO_ROOT_USER']},{SETTINGS['MINIO_ROOT_PASSWORD']}"
         self.s3 = serve_s3(self.folder / "s3", self._places["s3"], root)
