@@ -76,7 +76,8 @@ class Predictor:
         values = results[0].reshape(-1)
         if not target.classes:
             values = values.astype(np.float64)
-        probabilities = results[1].astype(np.float64) if self.has_probabilities else None
+        # Of ten trees, float32 adds up more than one.
+        probabilities = results[1].clip(0, 1).astype(float) if self.has_probabilities else None
         if probabilities is not None and self.threshold is not None:
             values = np.where(probabilities[:, 1] >= self.threshold, *target.class_codes[::-1])
         return Predictions(values, probabilities)

@@ -58,6 +58,9 @@ def check_parity(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> Non
     assert compare(found, expected).largest_difference <= 1e-4
     assert predictor.has_probabilities == hasattr(model, "predict_proba")
     assert len(np.unique(found.values)) > 1
+    if found.probabilities is not None:
+        assert (found.probabilities >= 0).all()
+        assert (found.probabilities <= 1).all()
 
 
 @pytest.mark.parametrize(
@@ -83,6 +86,8 @@ def test_every_model_of_the_menu_is_served_as_it_was_trained(task, name):
         ("classification", "svm.SVC", {"C": 100.0, "gamma": 1.0}),
         ("classification", "linear_model.RidgeClassifier", {}),
         ("classification", "ensemble.GradientBoostingClassifier", {"n_estimators": 8}),
+        # In float32, ten tenths are more than one.
+        ("classification", "ensemble.RandomForestClassifier", {"n_estimators": 10}),
         ("classification", "naive_bayes.GaussianNB", {}),
         ("regression", "svm.SVR", {}),
         ("regression", "tree.DecisionTreeRegressor", {}),
