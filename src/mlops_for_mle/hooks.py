@@ -109,6 +109,7 @@ class ProjectHooks(local):
 
         # A hook of its own: it would open the run of this process's last session again.
         self._mlflow = _TRACKED[id(catalog)] = hook = MlflowHook()
+        hook.candidate = None
         # A metric without a key is called like its entry.
         entries = _entries_of(pipeline, catalog)
         named = dict(entries)
@@ -179,7 +180,7 @@ class ProjectHooks(local):
             from mlops_for_mle.commands.model import project_summary
 
             metric, env = catalog.load("params:gates.metric"), run_params.get("env")
-            candidate = getattr(self._mlflow, "candidate", None)
+            candidate = self._mlflow and self._mlflow.candidate
             click.echo(project_summary(self._contract, metric, env, candidate))
 
     @hook_impl
@@ -194,8 +195,7 @@ class ProjectHooks(local):
         try:
             if run := mlflow.active_run():
                 self._mlflow.on_pipeline_error(error, run_params, pipeline, catalog)
-                candidate = getattr(self._mlflow, "candidate", None)
-                if run.info.run_id != candidate and is_not_called_for(error):
+                if run.info.run_id != self._mlflow.candidate and is_not_called_for(error):
                     mlflow.delete_run(run.info.run_id)
         finally:
             self._release_run()

@@ -189,7 +189,7 @@ def date_readings(text: Series, date_format: str | None) -> Dates:
         return readings
     sample = likely.sample(min(len(likely), _TRIED_VALUES), random_state=0)
     shapes = sample.str.extract(f"({_TIME})", flags=re.IGNORECASE)[0].dropna()
-    time_format = "" if shapes.empty else str(shapes.iloc[0])
+    time_format = next(iter(shapes), "")
     for shape, code in _TIME_CODES.items():
         time_format = re.sub(shape, code, time_format)
     if "%p" in time_format:

@@ -90,8 +90,7 @@ class CandidateDataset(ProjectDataset):
         model, held_back = trained.model, trained.examples.held_back
         if description.threshold is not None:
             # Whoever loads it gets the answers that are served.
-            options = {"threshold": description.threshold, "response_method": "predict_proba"}
-            model = FixedThresholdClassifier(model, **options)
+            model = FixedThresholdClassifier(model, threshold=description.threshold)
         facts = {"estimator": description.estimator, "onnx_precision": description.precision}
         parameters = {f"estimator.{name}": value for name, value in trained.parameters.items()}
         mlflow.log_params(facts | parameters)
