@@ -15,6 +15,8 @@ import pytest
 from kedro.framework.session import KedroServiceSession, KedroSession
 from kedro.pipeline import Pipeline, node
 from kedro.runner import SequentialRunner
+from kedro_viz.data_access import data_access_manager
+from kedro_viz.server import load_and_populate_data
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -311,3 +313,8 @@ def test_kedro_viz_can_show_what_people_look_at(project, shipped):
         assert len(catalog["validation_rows"].preview(nrows=3)["data"]) == 3
         assert catalog["confusion_matrix"].preview()
         assert "validation_accuracy" in catalog["metrics"].preview()
+
+    # It shows no layers at all where one comes both before and after another.
+    load_and_populate_data(project.folder)
+    for name in ("__default__", "training", "monitoring", "retrain", "scoring"):
+        assert data_access_manager.get_sorted_layers_for_registered_pipeline(name), name
