@@ -11,13 +11,13 @@ from mlops_for_mle.errors import explain, is_not_called_for, our_sentence
 
 _COMMANDS = "mlops_for_mle.commands"
 
+# Kedro looks for its message among exceptions under way, of which click 8.5 leaves none.
+KedroCliError.show = click.ClickException.show  # type: ignore[method-assign]
+
 
 @contextmanager
 def friendly() -> Iterator[None]:
-    """End with one sentence and exit status 1 instead of a traceback.
-
-    A ``NotCalledForError`` ends with exit status 0.
-    """
+    """End with one sentence and exit status 1, or 0 where not called for, without a traceback."""
     try:
         yield
     except (click.ClickException, click.exceptions.Exit, click.Abort):

@@ -112,6 +112,10 @@ def test_a_scheduler_that_is_away_is_named():
     assert "Timed out trying to connect to tcp://127.0.0.1:1" in told(caught.value).output
 
 
+def test_what_a_command_of_kedro_refuses_is_said():
+    assert told(KedroCliError("no such pipeline")).output == "Error: no such pipeline\n"
+
+
 def test_what_is_not_called_for_is_no_failure(monkeypatch):
     monkeypatch.setattr(KedroCliError, "VERBOSE_ERROR", True)
 
