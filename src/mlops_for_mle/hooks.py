@@ -66,8 +66,7 @@ class ProjectHooks(local):
             made_with.setdefault("artifact_location", mlflow_artifact_location())
         # Kept, since kedro-mlflow reads it again.
         context.config_loader["mlflow"] = settings
-        config = KedroMlflowConfig.model_validate(settings)
-        object.__setattr__(context, "mlflow", config)
+        object.__setattr__(context, "mlflow", KedroMlflowConfig.model_validate(settings))
         if mlflow.active_run() is None:
             use_server(context.config_loader)
 
@@ -140,6 +139,10 @@ class ProjectHooks(local):
                 os.environ[_RUN_TAGS] = json.dumps(tags)
                 hook.before_pipeline_run(run_params, pipeline, catalog)
             self._lock = hold(database_url(), f"run {hook.run_id}")
+        # Of one run the registry has one version.
+        tags = mlflow.get_run(hook.run_id).data.tags
+        if "mlops.candidate_model" in tags and "candidate@trained" in pipeline.datasets():
+            raise UserError(f"Run {hook.run_id} has its candidate: unset MLFLOW_RUN_ID, or end it.")
 
     @hook_impl
     def before_node_run(

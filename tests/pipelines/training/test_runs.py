@@ -30,6 +30,7 @@ from mlops_for_mle.pipelines.training.datasets import CandidateDataset
 from mlops_for_mle.releases.metrics import GREATER_IS_BETTER
 from mlops_for_mle.releases.predictor import Predictor
 from tests.candidates import RegistryProject as Project
+from tests.expectations import refused
 from tests.pipelines.training.examples import assemble
 from tests.releases import SMALL_CONTRACT
 from tests.servers import connection_to, eventually, query
@@ -268,11 +269,17 @@ def test_the_run_of_a_killed_process_is_ended_by_the_next_and_no_other_is(projec
         project.client.set_terminated(other.info.run_id)
 
 
-def test_a_run_that_another_process_holds_can_be_logged_to(project):
-    run_id, lock = train(project).info.run_id, "SELECT pg_advisory_lock(hashtextextended(%s, 0))"
-    with connection_to(project.url) as other, mlflow.start_run(run_id):
-        other.exec_driver_sql(lock, (f"run {run_id}",))
+def test_a_run_that_another_process_holds_can_be_logged_to_and_has_one_candidate(project, forest):
+    lock = "SELECT pg_advisory_lock(hashtextextended(%s, 0))"
+    with connection_to(project.url) as other, mlflow.start_run() as run:
+        other.exec_driver_sql(lock, (f"run {run.info.run_id}",))
         train(project, from_nodes=["evaluate_model"])
+    trained = mlflow.get_run(run.info.run_id).outputs
+
+    with refused(UserError, "unset MLFLOW_RUN_ID"), mlflow.start_run(run.info.run_id):
+        train(project, from_nodes=["evaluate_model"])
+
+    assert mlflow.get_run(run.info.run_id).outputs == trained
 
 
 def test_a_metric_of_kedro_mlflow_is_called_like_its_entry_and_logged_where_tracking_is_on(
