@@ -228,8 +228,10 @@ def _reason_against(column: Column) -> str:
     if column.kind == "text":
         is_long = column.present.str.len().max() > LONGEST_TEXT
         is_identifier = is_long or value_count > min(row_count / 2, MAXIMUM_CATEGORIES)
-        share_of_dates = column.present.str.contains(notation.DATE_LIKE).mean()
-        if is_identifier and share_of_dates > _SHARE_OF_DATES:
+        if (
+            is_identifier
+            and column.present.str.contains(notation.DATE_LIKE).mean() > _SHARE_OF_DATES
+        ):
             example = f"such as {column.present.iloc[0]!r}"
             return f"looks like dates in a form that is not read, {example}; see --date-format"
     else:
