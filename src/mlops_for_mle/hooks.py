@@ -140,8 +140,9 @@ class ProjectHooks(local):
                 hook.before_pipeline_run(run_params, pipeline, catalog)
             self._lock = hold(database_url(), f"run {hook.run_id}")
         # Of one run the registry has one version.
-        tags = mlflow.get_run(hook.run_id).data.tags
-        if "mlops.candidate_model" in tags and "candidate@trained" in pipeline.datasets():
+        active: Any = mlflow.active_run()
+        is_trained = "mlops.candidate_model" in active.data.tags
+        if is_trained and "candidate@trained" in pipeline.datasets():
             raise UserError(f"Run {hook.run_id} has its candidate: unset MLFLOW_RUN_ID, or end it.")
 
     @hook_impl
