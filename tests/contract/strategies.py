@@ -9,7 +9,6 @@ from mlops_for_mle.contract.model import (
     MISSING_POLICIES,
     NUMBER_TYPES,
     TIME_TYPES,
-    DatePart,
     FeatureType,
 )
 
@@ -45,8 +44,6 @@ def features(draw: st.DrawFn) -> dict[str, Any]:
         feature["unknown"] = draw(st.sampled_from(["reject", "other"]))
     elif kind in TIME_TYPES:
         feature["earliest"] = draw(st.none() | st.datetimes())
-        parts = [one for one in get_args(DatePart) if kind == "timestamp" or one != "hour"]
-        feature["parts"] = draw(st.lists(st.sampled_from(parts), max_size=3, unique=True))
     return feature
 
 

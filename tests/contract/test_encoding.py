@@ -1,5 +1,5 @@
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import Encoder, encoded_columns, possible_codes
-from mlops_for_mle.contract.model import DatePart
 from tests.contract.strategies import CONTRACTS, allowed_values
 from tests.mixed import MIXED_CONTRACT
 
@@ -33,23 +32,23 @@ def test_a_row_is_encoded_alone_as_among_others(data):
 
 @given(st.datetimes())
 def test_the_parts_of_a_time_are_those_of_the_calendar(time):
-    encode = Encoder(one_feature(type="timestamp", parts=get_args(DatePart)))
+    encode = Encoder(one_feature(type="timestamp"))
 
     row = encode([[time.isoformat()]])[0].tolist()
 
     days = time.toordinal() - datetime(1970, 1, 1).toordinal()  # noqa: DTZ001
-    assert row == [days, time.year, time.month, time.day, time.isoweekday(), time.hour]
+    assert row == [days, time.month, time.day, time.isoweekday(), time.hour]
 
 
 def test_dates_that_come_again_are_encoded_alike_and_no_rows_are_none():
-    encode = Encoder(one_feature(type="date", parts=["year", "day"], missing="median"))
+    encode = Encoder(one_feature(type="date", missing="median"))
     days = ["2026-01-31", None, "2025-02-01"] * 100
     times = np.array(days, "datetime64[us]")
 
-    expected = [[2026, 31], [np.nan, np.nan], [2025, 1]] * 100
+    expected = [[20484, 1, 31, 6], [np.nan] * 4, [20120, 2, 1, 6]] * 100
     np.testing.assert_array_equal(encode([days]), expected)
     np.testing.assert_array_equal(encode([times]), expected)
-    assert encode([[]]).shape == encode([times[:0]]).shape == (0, 2)
+    assert encode([[]]).shape == encode([times[:0]]).shape == (0, 4)
 
 
 def test_categories_and_what_is_missing_have_codes():
@@ -63,10 +62,8 @@ def test_categories_and_what_is_missing_have_codes():
 
 
 def test_two_columns_of_the_matrix_never_have_one_name():
-    raw = MIXED_CONTRACT.model_dump() | {
-        "features": {"a.month": {}, "a": {"type": "date", "parts": ["month", "day"]}}
-    }
+    raw = MIXED_CONTRACT.model_dump() | {"features": {"a.month": {}, "a": {"type": "date"}}}
 
     names = [one.name for one in encoded_columns(Contract.model_validate(raw))]
 
-    assert names == ["a.month", "a.month_", "a.day"]
+    assert names == ["a.month", "a.days_since_1970", "a.month_", "a.day", "a.day_of_week"]

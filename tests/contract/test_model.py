@@ -51,14 +51,12 @@ def test_text_classes_are_answered_by_their_place_and_named_by_themselves():
     assert encode_target(pd.DataFrame({target.column: ["no", "yes"]}), target).tolist() == [1, 0]
 
 
-def test_dates_have_bounds_in_utc_and_sensible_parts_unless_told_otherwise():
-    time = {"type": "timestamp", "earliest": "2026-01-01T09:00:00+09:00", "parts": ["hour"]}
+def test_times_have_bounds_in_utc():
+    read = with_feature(type="timestamp", earliest="2026-01-01T09:00:00+09:00")
 
-    read = Contract.model_validate(raw_contract(features={"a": {"type": "date"}, "b": time}))
+    feature = Contract.model_validate(read).features["a"]
 
-    assert read.features["a"].date_parts == ("days_since_1970", "month", "day", "day_of_week")
-    assert read.features["b"].date_parts == ("hour",)
-    assert read.features["b"].earliest == datetime.fromisoformat("2026-01-01")
+    assert feature.earliest == datetime.fromisoformat("2026-01-01")
 
 
 def category(*values: Any, **facts: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mlops_for_mle.contract.model import Contract, DatePart, Feature
+from mlops_for_mle.contract.model import Contract, Feature, FeatureType
 from mlops_for_mle.contract.rules import Column, Precision, read_time
 
 Matrix = npt.NDArray[np.float64] | npt.NDArray[np.float32]
@@ -41,7 +41,7 @@ class EncodedColumn(NamedTuple):
 
     name: str
     source: str
-    part: DatePart | None = None
+    part: str | None = None
 
 
 def is_plain(contract: Contract) -> bool:
@@ -87,7 +87,7 @@ def encoded_columns(contract: Contract) -> tuple[EncodedColumn, ...]:
     for source, feature in contract.features.items():
         if not feature.is_time:
             columns.append(EncodedColumn(source, source))
-        for part in feature.date_parts:
+        for part in _PARTS.get(feature.type, ()):
             name = f"{source}.{part}"
             while name in taken:
                 name += "_"
@@ -112,7 +112,7 @@ class _Codes(dict[Any, float]):
 
 def _encoder_of(feature: Feature) -> Callable[[Values], list[Values]]:
     if feature.is_time:
-        return partial(_parts, getters=[_PART_GETTERS[part] for part in feature.date_parts])
+        return partial(_parts, getters=_PARTS[feature.type].values())
     if feature.type == "category":
         missing = len(feature.categories) if feature.missing == "separate" else np.nan
         codes: dict[Any, float] = {**feature.category_codes, None: missing}
@@ -122,7 +122,7 @@ def _encoder_of(feature: Feature) -> Callable[[Values], list[Values]]:
     return lambda values: [values]
 
 
-def _parts(values: Values, getters: Sequence[Callable[[datetime], int]]) -> list[Values]:
+def _parts(values: Values, getters: Iterable[Callable[[datetime], int]]) -> list[Values]:
     """The parts of dates or times; of many values, most of them equal, each is read once."""
     distinct: Iterable[Any]
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
@@ -141,11 +141,13 @@ def _parts(values: Values, getters: Sequence[Callable[[datetime], int]]) -> list
     return parts if positions is None else list(np.array(parts, np.float64)[:, positions])
 
 
-_PART_GETTERS: Mapping[DatePart, Callable[[datetime], int]] = {
+_DATE_PARTS: Mapping[str, Callable[[datetime], int]] = {
     "days_since_1970": lambda time: time.toordinal() - _FIRST_DAY,
-    "year": attrgetter("year"),
     "month": attrgetter("month"),
     "day": attrgetter("day"),
     "day_of_week": datetime.isoweekday,
-    "hour": attrgetter("hour"),
+}
+_PARTS: Mapping[FeatureType, Mapping[str, Callable[[datetime], int]]] = {
+    "date": _DATE_PARTS,
+    "timestamp": {**_DATE_PARTS, "hour": attrgetter("hour")},
 }

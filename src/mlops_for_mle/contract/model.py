@@ -21,7 +21,6 @@ from pydantic import (
 
 FeatureType = Literal["float", "integer", "decimal", "boolean", "category", "date", "timestamp"]
 MissingPolicy = Literal["reject", "median", "mean", "most_frequent", "constant", "separate"]
-DatePart = Literal["days_since_1970", "year", "month", "day", "day_of_week", "hour"]
 Task = Literal["classification", "regression"]
 
 NUMBER_TYPES: frozenset[FeatureType] = frozenset({"float", "integer", "decimal"})
@@ -47,11 +46,6 @@ RESERVED_ANSWER_NAMES = frozenset(
     }
 )
 """What stands beside the prediction in answers of the API and in tables of predictions."""
-
-_DEFAULT_PARTS: Mapping[str, tuple[DatePart, ...]] = {
-    "date": ("days_since_1970", "month", "day", "day_of_week"),
-    "timestamp": ("days_since_1970", "month", "day", "day_of_week", "hour"),
-}
 
 
 class Configuration(BaseModel):
@@ -117,8 +111,6 @@ class Feature(Configuration):
         missing: What a missing value does. ``reject`` refuses the row. ``median``, ``mean`` and
             ``most_frequent`` put the statistic of the training rows in its place, ``constant``
             the value of ``constant``; ``separate`` makes it a category of its own.
-        parts: Which numbers the model is given of a date or time. ``days_since_1970`` are whole
-            days, ``day_of_week`` is 1 for Monday to 7 for Sunday, ``hour`` is 0 to 23.
     """
 
     type: FeatureType = "float"
@@ -132,13 +124,12 @@ class Feature(Configuration):
     unknown: Literal["reject", "other"] = "reject"
     missing: MissingPolicy = "reject"
     constant: bool | int | float | str | None = None
-    parts: tuple[DatePart, ...] = ()
 
     @model_validator(mode="after")
     def _keys_fit_the_type(self) -> Self:
         goes_with = {
             ("minimum", "maximum"): self.is_number,
-            ("earliest", "latest", "parts"): self.is_time,
+            ("earliest", "latest"): self.is_time,
             ("categories", "unknown"): self.type == "category",
         }
         for names, fits in goes_with.items():
@@ -189,11 +180,6 @@ class Feature(Configuration):
     def category_codes(self) -> dict[int | str, int]:
         """The model's code of each category: its place in the list."""
         return {value: code for code, value in enumerate(self.categories)}
-
-    @property
-    def date_parts(self) -> tuple[DatePart, ...]:
-        """The parts of a date or time that the model is given; none for other types."""
-        return self.parts or _DEFAULT_PARTS.get(self.type, ())
 
     def _has_constant(self) -> bool:
         if self.type == "category":

@@ -47,7 +47,6 @@ ROUND = "round"
 
 _MANY_ROWS = 50_000
 # Parts of a date that only grow.
-_DAYS = ("days_since_1970", "year")
 
 
 def _both(stem: str) -> dict[Task, str]:
@@ -312,7 +311,7 @@ def _treatment(column: EncodedColumn, feature: Feature, is_scaled: bool) -> list
         codes = [sorted(code for code in possible_codes(feature) if code >= 0)]
         steps.append(OneHotEncoder(categories=codes, handle_unknown="ignore", sparse_output=False))
     elif feature.type != "boolean" and is_scaled:
-        if column.part in _DAYS:
+        if column.part == "days_since_1970":
             # A day beyond those that were seen counts as the last of them, as it does for trees: a
             # straight line says of a login two years ago whatever it likes.
             steps.append(MinMaxScaler(clip=True))
