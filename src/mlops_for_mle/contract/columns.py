@@ -68,7 +68,7 @@ def check_columns(
             else:
                 checked = str(raw_value) if is_unread[position] else value
                 reason = fault(checked, feature) or "cannot be read"
-            suffix = "" if reason == "is missing" else f", found {_shown(raw_value)}"
+            suffix = "" if reason == "is missing" else f", found {repr(raw_value)[:_LONGEST_SHOWN]}"
             message = f"{name}: {reason}{suffix}; allowed is {describe(feature)}"
             faults.setdefault(position, []).append(message)
     fitting_positions = np.delete(np.arange(len(rows)), list(faults))
@@ -251,8 +251,3 @@ def _in_known_case(raw: Series, feature: Feature) -> Series:
     """The column, with each value that differs from a category only by case as that category."""
     categories = {str(category).casefold(): category for category in feature.categories}
     return raw.map(lambda value: categories.get(str(value).casefold(), value), na_action="ignore")
-
-
-def _shown(value: Any) -> str:
-    text = f"{value:.15g}" if isinstance(value, float) else repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"

@@ -169,8 +169,8 @@ def test_a_replay_under_a_corrected_contract_lets_in_exactly_the_rows_that_now_f
     assert query(database_url, LEDGER) == [(4, 2)]
     assert query(database_url, ALL) == [(5.1, 1), (7.3, 2), (31.0, 0), (5.2, 3)]
     assert query(database_url, REJECTS) == [
-        (4, "petal_length: is too large, found 99; allowed is a number from 0.1 to 30"),
-        (6, "sepal_length: is too large, found 99; allowed is a number from 0.1 to 50"),
+        (4, "petal_length: is too large, found 99.0; allowed is a number from 0.1 to 30"),
+        (6, "sepal_length: is too large, found 99.0; allowed is a number from 0.1 to 50"),
     ]
 
 
@@ -188,8 +188,8 @@ def test_a_batch_that_was_held_back_is_let_in_and_its_bad_rows_say_why_they_are_
     assert query(database_url, LEDGER) == [(3, 2)]
     assert query(database_url, ALL) == [(31.0, 0), (32.0, 0), (6.0, 0)]
     assert query(database_url, REJECTS) == [
-        (1, "sepal_length: is too small, found 5; allowed is a number from 5.5 to 40"),
-        (4, "sepal_length: is too large, found 99; allowed is a number from 5.5 to 40"),
+        (1, "sepal_length: is too small, found 5.0; allowed is a number from 5.5 to 40"),
+        (4, "sepal_length: is too large, found 99.0; allowed is a number from 5.5 to 40"),
     ]
 
 

@@ -128,7 +128,11 @@ def test_a_csv_file_that_does_not_fit_is_refused_in_one_sentence(database_url, c
 def test_rows_that_another_program_wrote_have_to_fit_the_contract(database_url, contract):
     write(database_url, contract, lengths(contract, *range(1, 10)))
     for key, change, told in (
-        (8, "sepal_length = 99", "sepal_length: is too large, found 99; allowed is a number from"),
+        (
+            8,
+            "sepal_length = 99",
+            "sepal_length: is too large, found 99.0; allowed is a number from",
+        ),
         (6, "petal_width = 'NaN'", "petal_width: is missing"),
         (4, "target = 7", "target: is no known category, found 7"),
     ):
