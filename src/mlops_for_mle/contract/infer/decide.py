@@ -168,17 +168,12 @@ def described(column: Column) -> Column:
     elif column.kind in TIME_TYPES:
         keys["earliest"] = f"{max(1, low.year - _MARGIN_YEARS):04d}-01-01"
         keys["latest"] = f"{min(9999, high.year + _MARGIN_YEARS):04d}-12-31"
-    else:
-        frequent = column.counts.head(6)
-        more = len(column.counts) - len(frequent)
-        examples = ", ".join(f"{shortened(value)} {rows:,}" for value, rows in frequent.items())
-        remarks.append(f"{examples} and {more:,} more" if more else examples)
-        remarks.append(case_remark(column))
-    if column.kind == "text":
+    elif column.kind == "text":
         listed = column.counts.head(_LISTED_CATEGORIES)
         keys = {"type": "category", "categories": sorted(map(str, listed.index))}
         if len(listed) < len(column.counts) or int(listed.min()) < _RARE_CATEGORY_ROWS:
             keys["unknown"] = "other"
+        remarks.append(case_remark(column))
     if column.missing_count:
         policies = {"category": "separate", "boolean": "most_frequent"}
         keys["missing"] = policies.get(keys["type"], "median")
@@ -189,8 +184,6 @@ def described(column: Column) -> Column:
 
 def case_remark(column: Column) -> str:
     """Say which texts differ only by case, blanks within, or their form in Unicode."""
-    if column.kind != "text":
-        return ""
     texts = pd.Series(column.counts.index.map(str), dtype="str")
     folded = texts.str.normalize("NFKC").str.casefold().str.replace(r"\s", "", regex=True)
     examples = ", ".join(map(repr, texts[folded.duplicated(keep=False)].head(4)))
