@@ -171,7 +171,6 @@ def test_a_mark_that_is_named_is_one_in_typed_columns_too(values, mark):
             [str(1_700_000_000 + 7919 * (n % 5)) for n in range(ROWS)],
             "1700031676; are these times, in seconds since 1970?",
         ),
-        (["12%", "7%"], 'unit: "%"'),
     ],
 )
 def test_what_a_person_should_look_at_is_said_in_the_contract(values, remark):

@@ -160,8 +160,6 @@ def described(column: Column) -> Column:
             remarks.append(f"does {doubtful} stand for a missing value? See --missing")
     if column.kind in NUMBER_TYPES:
         keys |= number_range(column)
-        if unit := column.written.get("number_formats", {}).get("unit"):
-            keys["unit"] = unit
         for time_unit, factor in (("seconds", 1), ("milliseconds", 1000)):
             if _EPOCH_SECONDS[0] <= low / factor and high / factor <= _EPOCH_SECONDS[1]:
                 remarks.append(f"are these times, in {time_unit} since 1970?")
