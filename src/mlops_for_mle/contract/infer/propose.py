@@ -291,9 +291,7 @@ def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
     leaks = {name for name, score in scores.items() if score > limit}
     if not leaks:
         return proposal
-    reason = "follows the target almost exactly, so it may be computed from it"
-    if proposal.class_counts:
-        reason = "alone tells the target, so it may only be known afterwards"
+    reason = "alone tells the target, so it may be computed from it, or known only afterwards"
     remaining = [column for column in proposal.features if column.name not in leaks]
     leaking = [column for column in proposal.features if column.name in leaks]
     left_out = [*proposal.left_out, *(replace(column, left_out=reason) for column in leaking)]
