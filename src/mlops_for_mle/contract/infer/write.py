@@ -60,13 +60,11 @@ def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in contents.items():
         (folder / file).write_text(content, "utf-8")
-    options = [line for line in contents[FILES[1]].splitlines() if re.match(r"csv_(?!path)", line)]
-    how = f", read with {', '.join(options)}" if options else ""
     column, classes = proposal.target.name, proposal.class_counts
     goal = f"{len(classes)} classes of {column}" if classes else f"regression of {column}"
     summary = [
         ("contract", f"conf/{folder.name}/{FILES[0]}, to review"),
-        ("rows", f"{len(proposal.target.values):,} from {proposal.source}{how}"),
+        ("rows", f"{len(proposal.target.values):,} from {proposal.source}"),
         *(("rejected", f"{len(proposal.unread)}: {reason}") for reason in proposal.unread[:1]),
         ("target", f"{goal}, decided by {_gates(proposal)['metric']}"),
         ("features", f"{len(proposal.features)}"),
