@@ -42,7 +42,6 @@ def check_columns(
         one sentence, by its position.
     """
     notation = notation or Notation()
-    default_format = NumberFormat(decimal=",") if notation.decimal == "comma" else None
     faults: dict[int, list[str]] = {}
     columns = {}
     for name, feature in features.items():
@@ -51,7 +50,7 @@ def check_columns(
         if name in notation.ignore_case:
             raw = _in_known_case(raw, feature)
         date_format = notation.date_formats.get(name)
-        number_format = notation.number_formats.get(name, default_format)
+        number_format = notation.number_formats.get(name)
         column = read_column(raw, feature, date_format, number_format)
         if marks:
             is_marked = column.isin(typed_marks(marks, feature))

@@ -91,7 +91,6 @@ class Notation(Configuration):
     Attributes:
         missing_marks: The texts that stand for a missing value, such as ``?``.
         number_formats: How numbers are written; plain digits where nothing is said.
-        decimal: The mark before fractions in columns of which ``number_formats`` says nothing.
         date_formats: How dates and times are written, in the codes of ``strptime`` such as
             ``%d.%m.%Y``; ISO 8601 where nothing is said.
         ignore_case: Columns of text in which ``yes`` and ``YES`` are the category ``Yes``.
@@ -99,16 +98,14 @@ class Notation(Configuration):
 
     missing_marks: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
     number_formats: dict[Name, NumberFormat] = Field(default_factory=dict)
-    decimal: Literal["point", "comma"] = "point"
     date_formats: dict[Name, str] = Field(default_factory=dict)
     ignore_case: tuple[Name, ...] = ()
 
     def without(self, columns: Collection[str]) -> "Notation":
         """The same for a source of which some columns hold plain numbers, or times in ISO 8601."""
-        plain = dict.fromkeys(columns, NumberFormat())
-        dates = {name: code for name, code in self.date_formats.items() if name not in plain}
-        formats = {"number_formats": self.number_formats | plain, "date_formats": dates}
-        return self.model_copy(update=formats)
+        numbers = {name: one for name, one in self.number_formats.items() if name not in columns}
+        dates = {name: code for name, code in self.date_formats.items() if name not in columns}
+        return self.model_copy(update={"number_formats": numbers, "date_formats": dates})
 
 
 def read_times(raw: Series, date_format: str | None = None) -> Series:

@@ -94,8 +94,10 @@ def test_a_file_that_is_read_in_a_corrected_form_doubles_no_row(folder, database
     content = (HEADER + GOOD + "5;3;1;1;0\n").replace(",", ";").replace(".", ",")
     ingest(folder, content, csv_separator="semicolon", ingestion={"maximum_rejected_fraction": 1})
     assert query(database_url, COUNTS) == [(1, 3, 1)]
+    formats = {name: {"decimal": ","} for name in HEADER.split(",")[:4]}
     for _ in range(2):
-        ingest(folder, content, csv_separator="semicolon", ingestion={"decimal": "comma"})
+        corrected = {"number_formats": formats}
+        ingest(folder, content, csv_separator="semicolon", ingestion=corrected)
         assert query(database_url, COUNTS) == [(4, 0, 1)]
 
 

@@ -81,8 +81,11 @@ def test_a_csv_file_is_trained_on_as_it_would_be_ingested(database_url, contract
     ingestion = {
         "source": "csv",
         "rename": {"L": "sepal_length"},
-        "decimal": "comma",
-        "number_formats": {"sepal_length": {"decimal": ",", "unit": " cm"}},
+        "number_formats": {
+            "sepal_length": {"decimal": ",", "unit": " cm"},
+            "sepal_width": {"decimal": ","},
+            "petal_width": {"decimal": ","},
+        },
         "missing_marks": {"petal_length": ["?"], "target": ["-"]},
         "drop_missing_target": True,
     }

@@ -357,9 +357,12 @@ def test_names_and_text_are_read_as_ingestion_reads_them(stage, tmp_path):
     ingestion = {
         "source": "iris.csv",
         "rename": {"Br\u00e9ite": "sepal_width", "timestamp": "petal_length"},
-        "decimal": "comma",
         "missing_marks": {"sepal_length": ["?"]},
-        "number_formats": {"sepal_length": {"decimal": ",", "unit": "cm"}, "petal_length": {}},
+        "number_formats": {
+            "sepal_length": {"decimal": ",", "unit": "cm"},
+            "sepal_width": {"decimal": ","},
+            "petal_width": {"decimal": ","},
+        },
         "date_formats": {"timestamp": "%d.%m.%Y"},
     }
 

@@ -24,7 +24,6 @@ FAULTS = {
 }
 # How a file was written that the rows once came from; nothing here is.
 WRITTEN = {
-    "decimal": "comma",
     "number_formats": {"월 요금": {"decimal": ",", "thousands": "."}},
     "date_formats": dict.fromkeys(("가입일", "last seen", "when 100 %"), "%d.%m.%Y"),
 }

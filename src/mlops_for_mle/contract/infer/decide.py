@@ -294,12 +294,12 @@ def _numbers(text: Column, distinct: Series, decimal: DecimalMark) -> Column:
         options = {".": "--decimal point", ",": "--decimal comma"}
         by_option = {options[form.decimal]: values for form, values in formats.items()}
         question = _question(text, "numbers that could be others", distinct, by_option, "{:.15g}")
-    is_usual = chosen == NumberFormat(decimal=decimal)
+    is_plain = chosen == NumberFormat()
     return replace(
         text,
         kind="integer" if is_whole.all() else "float",
         values=chosen.read(text.values),
-        written={} if is_usual else {"number_formats": chosen.model_dump(exclude_defaults=True)},
+        written={} if is_plain else {"number_formats": chosen.model_dump(exclude_defaults=True)},
         decimal=chosen.decimal if len(formats) == 1 and has_mark.any() else "",
         question=question,
     )

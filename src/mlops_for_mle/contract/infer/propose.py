@@ -103,10 +103,9 @@ def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: A
     names: dict[str, str] = {}
     for column in rows.columns:
         names[column] = _name_in_postgres(column, {*rows.columns, *names.values()})
-    columns, decimal = _columns(rows, names, target, wish)
+    columns = _columns(rows, names, target, wish)
     ingestion: dict[str, Any] = {
         "rename": {old: new for old, new in names.items() if new != old},
-        "decimal": "comma" if decimal == "," else None,
     }
     for option in ("number_formats", "date_formats", "missing_marks"):
         written = {column.name: column.written.get(option) for column in columns.values()}
@@ -184,8 +183,8 @@ def _free_name(preferred: Sequence[str], taken: Collection[str]) -> str:
 
 def _columns(
     rows: pd.DataFrame, names: dict[str, str], target: str, wish: Wishes
-) -> tuple[dict[str, Column], DecimalMark]:
-    """What each column holds, by its name in the source, and the mark before fractions."""
+) -> dict[str, Column]:
+    """What each column holds, by its name in the source."""
     left_out = {normalised(name): reason for name, reason in rows.attrs.get("left_out", {}).items()}
     left_out |= dict.fromkeys(wish.leave_out, "was left out by --leave-out")
 
@@ -199,8 +198,7 @@ def _columns(
     marks = {column.decimal for column in columns.values()} - {""}
     if wish.decimal is not None:
         marks = {"," if wish.decimal == "comma" else "."}
-    is_comma = marks == {","}
-    if is_comma:
+    if marks == {","}:
         columns = {name: read(name, ",") for name in names}
     # Where semicolons separate values, a comma may be the mark before fractions.
     is_open = len(marks) > 1 or (not marks and wish.separator == "semicolon")
@@ -211,7 +209,7 @@ def _columns(
     ]
     if questions:
         raise UserError("\n".join(questions))
-    return columns, "," if is_comma else "."
+    return columns
 
 
 def _target(column: Column, wish: Wishes) -> tuple[dict[str, Any], dict[int | str, int]]:
