@@ -69,7 +69,6 @@ class Proposal:
         left_out: The columns that are no features, beside target and time.
         class_counts: How many rows each class has, in the contract's order.
         ingestion: What differs from the default in the options of ingestion.
-        unread: For each row that cannot be read, why.
         is_timed: Whether the source says of its rows when they were observed.
     """
 
@@ -81,7 +80,6 @@ class Proposal:
     class_counts: dict[int | str, int]
     ingestion: dict[str, Any]
     minimum_class_rows: int
-    unread: Sequence[str]
     is_timed: bool
 
     def contract(self) -> Contract:
@@ -140,7 +138,6 @@ def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: A
         class_counts=class_counts,
         ingestion={option: value for option, value in ingestion.items() if value},
         minimum_class_rows=wish.minimum_class_rows,
-        unread=[row.reason for row in rows.attrs.get("unread", {}).values()],
         is_timed=quarters is not None and quarters.is_unique,
     )
     return _without_leaks(proposal, rows.rename(columns=names))

@@ -65,7 +65,6 @@ def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> str:
     summary = [
         ("contract", f"conf/{folder.name}/{FILES[0]}, to review"),
         ("rows", f"{len(proposal.target.values):,} from {proposal.source}"),
-        *(("rejected", f"{len(proposal.unread)}: {reason}") for reason in proposal.unread[:1]),
         ("target", f"{goal}, decided by {_gates(proposal)['metric']}"),
         ("features", f"{len(proposal.features)}"),
         *(("left out", f"{column.name} {column.left_out}") for column in proposal.left_out),
