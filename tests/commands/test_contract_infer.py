@@ -173,7 +173,11 @@ def test_a_request_that_cannot_be_met_is_refused_and_writes_nothing(folder, requ
         ("query", "SELECT 1 AS a, 2 AS a, 3 AS y", "'a' more than once among its columns"),
         # What the contract would write itself.
         ("table", "public.orders_data", "write its rows into orders_data, which is what it reads"),
-        ("query", "SELECT * FROM orders_data", "write its rows into orders_data, which is what it reads"),
+        (
+            "query",
+            "SELECT * FROM orders_data",
+            "write its rows into orders_data, which is what it reads",
+        ),
     ],
 )
 def test_a_source_in_the_database_that_cannot_be_one_is_refused(folder, shop, kind, place, said):

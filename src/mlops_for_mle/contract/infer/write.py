@@ -11,7 +11,6 @@ from jinja2 import Environment, PackageLoader
 from mlops_for_mle.contract.infer.decide import one_line
 from mlops_for_mle.contract.infer.propose import Proposal
 from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.pipelines.training.estimators import names_for
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
 
 FILES = ("contract.yml", "globals.yml", "parameters.yml")
@@ -79,7 +78,6 @@ def texts(proposal: Proposal, choices: Mapping[str, Any]) -> dict[str, str]:
     facts = {
         "proposal": proposal,
         "choices": choices,
-        "estimators": names_for(proposal.facts["target"]["task"]),
         "gates": _gates(proposal),
         "defaults": DataCheckOptions(),
     }
