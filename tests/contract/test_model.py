@@ -68,7 +68,7 @@ def classes(*values: Any, **changes: Any) -> dict[str, Any]:
 
 
 MISTAKES: list[tuple[str, str, Any]] = [
-    (f"features.{'가' * 22}.[key]", "Hangul syllable", raw_contract(features={"가" * 22: {}})),
+    (f"features.{'가' * 22}.[key]", "63 bytes", raw_contract(features={"가" * 22: {}})),
     ("features.a\tb.[key]", "should match pattern", raw_contract(features={"a\tb": {}})),
     ("", "features and target has id twice", raw_contract(features={"id": {}})),
     ("features.a", "2.0 must be below 1.0", with_feature(minimum=2, maximum=1)),

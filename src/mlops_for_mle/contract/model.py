@@ -70,10 +70,7 @@ def as_utc(time: datetime) -> datetime:
 
 def _fits_postgres(name: str) -> str:
     if len(name.encode()) > LONGEST_NAME:
-        raise ValueError(
-            f"a name has up to {LONGEST_NAME} bytes in UTF-8 (a Hangul syllable takes 3): rename "
-            "it under ingestion.rename"
-        )
+        raise ValueError(f"a name has up to {LONGEST_NAME} bytes: rename it by ingestion.rename")
     return name
 
 
