@@ -234,7 +234,6 @@ def _objects(column: Series) -> Series:
 
 
 def _type_of(feature: Feature) -> str:
-    """The type in pandas of a feature's column; the same values always get the same one."""
     if feature.is_time:
         return "datetime64[us]"
     if feature.type in ("float", "decimal"):
@@ -247,6 +246,5 @@ def _type_of(feature: Feature) -> str:
 
 
 def _in_known_case(raw: Series, feature: Feature) -> Series:
-    """The column, with each value that differs from a category only by case as that category."""
     categories = {str(category).casefold(): category for category in feature.categories}
     return raw.map(lambda value: categories.get(str(value).casefold(), value), na_action="ignore")

@@ -1,14 +1,7 @@
 """From values of a contract to the one matrix of numbers that its model takes.
 
-The encoding follows from the contract alone:
-
-- a number is itself, a boolean 0 or 1,
-- a category is its place in the contract's list; one that is not listed is -1; where missing is a
-  category of its own, it has the place after the last,
-- a date or time is its parts, one matrix column each,
-- anything else that is missing is NaN, which the model itself replaces by what it has learned.
-
-A contract of plain numbers is encoded as it is: one column a feature, unchanged.
+The encoding follows from the contract alone, see docs/decisions/0010-one-matrix.md. A contract of
+plain numbers is encoded as it is: one column a feature, unchanged.
 """
 
 import struct

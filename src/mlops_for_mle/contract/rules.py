@@ -218,7 +218,6 @@ def _text_fault(value: Any) -> str | None:
 
 
 def _is_known(value: Any, feature: Feature) -> bool:
-    """Whether a boolean or category that was read is allowed."""
     if value is None:
         return feature.is_optional
     if feature.unknown == "reject":

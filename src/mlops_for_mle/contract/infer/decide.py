@@ -306,7 +306,6 @@ def _numbers(text: Column, distinct: Series, decimal: DecimalMark) -> Column:
 
 
 def _dates(text: Column, distinct: Series, readings: Dates) -> Column:
-    """Text of which some format reads every value as a date."""
     formats = notation.date_formats(readings)
     if not formats:
         problem = f"has dates in more than one format, such as {_examples(text.present)}"

@@ -181,7 +181,6 @@ def _free_name(preferred: Sequence[str], taken: Collection[str]) -> str:
 def _columns(
     rows: pd.DataFrame, names: dict[str, str], target: str, wish: Wishes
 ) -> dict[str, Column]:
-    """What each column holds, by its name in the source."""
     left_out = {normalised(name): reason for name, reason in rows.attrs.get("left_out", {}).items()}
     left_out |= dict.fromkeys(wish.leave_out, "was left out by --leave-out")
 
@@ -210,7 +209,6 @@ def _columns(
 
 
 def _target(column: Column, wish: Wishes) -> tuple[dict[str, Any], dict[int | str, int]]:
-    """The target of the contract, and how many rows each class has."""
     is_reserved = column.name in RESERVED_ANSWER_NAMES
     target: dict[str, Any] = {
         "column": column.name,
