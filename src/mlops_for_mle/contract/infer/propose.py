@@ -67,7 +67,6 @@ class Proposal:
     Attributes:
         facts: The contract without its features, as a mapping.
         left_out: The columns that are no features, beside target and time.
-        class_counts: How many rows each class has, in the contract's order.
         ingestion: What differs from the default in the options of ingestion.
         is_timed: Whether the source says of its rows when they were observed.
     """
@@ -77,7 +76,6 @@ class Proposal:
     features: list[Column]
     left_out: list[Column]
     target: Column
-    class_counts: dict[int | str, int]
     ingestion: dict[str, Any]
     minimum_class_rows: int
     is_timed: bool
@@ -113,7 +111,6 @@ def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: A
         problem = columns[wish.time].left_out or f"holds {columns[wish.time].kind}"
         raise UserError(f"--time: column {wish.time!r} {problem}, expected dates.")
     target_column = columns.pop(target)
-    target_facts, class_counts = _target(target_column, wish)
     time_columns = [old for old, column in columns.items() if column.kind in TIME_TYPES]
     time = wish.time or next(filter(_TIME_NAMES.fullmatch, time_columns), None)
     # Rows that came at several times: there is a newest quarter, and older ones differ.
@@ -129,13 +126,12 @@ def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: A
             "key": _free_name(("id", "row_id"), {*names.values(), timestamp}),
             "timestamp": timestamp,
             "group": names[wish.group] if wish.group else None,
-            "target": target_facts,
+            "target": _target(target_column, wish),
         },
         source=source,
         features=[column for column in candidates if not column.left_out],
         left_out=[column for column in candidates if column.left_out],
         target=replace(target_column, remark=case_remark(target_column)),
-        class_counts=class_counts,
         ingestion={option: value for option, value in ingestion.items() if value},
         minimum_class_rows=wish.minimum_class_rows,
         is_timed=quarters is not None and quarters.is_unique,
@@ -208,7 +204,7 @@ def _columns(
     return columns
 
 
-def _target(column: Column, wish: Wishes) -> tuple[dict[str, Any], dict[int | str, int]]:
+def _target(column: Column, wish: Wishes) -> dict[str, Any]:
     is_reserved = column.name in RESERVED_ANSWER_NAMES
     target: dict[str, Any] = {
         "column": column.name,
@@ -216,12 +212,10 @@ def _target(column: Column, wish: Wishes) -> tuple[dict[str, Any], dict[int | st
         "response_name": f"predicted_{column.name}" if is_reserved else column.name,
     }
     if target["task"] == "regression":
-        return target | number_range(column), {}
+        return target | number_range(column)
     # Booleans become the text that ingestion makes of them.
     values = column.counts.index.map(int if column.kind in NUMBER_TYPES else str)
-    class_counts = dict(sorted(zip(values, column.counts.tolist(), strict=True)))
-    target["classes"] = [{"value": value, "label": str(value)} for value in class_counts]
-    return target, class_counts
+    return target | {"classes": [{"value": one, "label": str(one)} for one in sorted(values)]}
 
 
 def _task(column: Column, wish: Wishes) -> Task:

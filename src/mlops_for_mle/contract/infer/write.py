@@ -59,7 +59,7 @@ def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in contents.items():
         (folder / file).write_text(content, "utf-8")
-    column, classes = proposal.target.name, proposal.class_counts
+    column, classes = proposal.target.name, proposal.facts["target"].get("classes")
     goal = f"{len(classes)} classes of {column}" if classes else f"regression of {column}"
     summary = [
         ("contract", f"conf/{folder.name}/{FILES[0]}, to review"),
@@ -110,10 +110,10 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 
 def _gates(proposal: Proposal) -> dict[str, Any]:
     """The metric that decides, and how much of it is chance."""
-    counts = proposal.class_counts.values()
-    if not counts:
+    counts = proposal.target.counts
+    if proposal.facts["target"]["task"] == "regression":
         # An error is in the target's own unit.
         deviation = float(proposal.target.present.astype(float).std())
         return {"metric": "rmse", "tolerance": _TOLERANCE * deviation}
-    is_balanced = max(counts) <= _BALANCED_SHARE * sum(counts)
+    is_balanced = counts.max() <= _BALANCED_SHARE * counts.sum()
     return {"metric": "accuracy" if is_balanced else "balanced_accuracy", "tolerance": _TOLERANCE}
