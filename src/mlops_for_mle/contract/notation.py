@@ -5,7 +5,6 @@ Either a column is read in a given notation, or the notations that can read it a
 
 import re
 from collections.abc import Collection
-from contextlib import suppress
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -31,15 +30,9 @@ _DAYS = (
     "|%d %b %Y|%d %B %Y|%d-%b-%Y|%d-%B-%Y|%d-%b-%y|%b %d, %Y|%B %d, %Y|%b-%d-%Y|%B-%d-%Y|%b %d %Y"
     "|%B %d %Y|%d%b%Y|%b-%y|%b-%Y|%b %Y|%B %Y|%Y-%m|%m/%Y"
 )
-_TIME = r"(?:T|\s+|(?<=[A-Za-z]\d{4}):)(?:(?:오전|오후|[AP]M)\s*)?\d{1,2}:\d\d.*$"
-# What stands in a time, and strptime's code for it.
-_TIME_CODES = {
-    r"[+-]\d\d:?\d\d$": "%z",
-    r"오전|오후|\b[AaPp][Mm]\b|(?<=\d)[AaPp][Mm]\b": "%p",
-    r"\d+:\d\d:\d\d\.\d+": "%H:%M:%S.%f",
-    r"\d+:\d\d:\d\d": "%H:%M:%S",
-    r"\d+:\d\d": "%H:%M",
-}
+_TIMES = (
+    "| %H:%M| %H:%M:%S| %I:%M %p| %I:%M%p| %I:%M:%S %p| %I:%M:%S%p| %p %I:%M| %p %I:%M:%S|:%H:%M:%S"
+)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # A format that reads none of so many values is not tried on the others.
 _TRIED_VALUES = 100
@@ -185,15 +178,10 @@ def date_readings(text: Series, date_format: str | None) -> Dates:
     if likely.empty or (None in readings and readings[None].notna().all()):
         return readings
     sample = likely.sample(min(len(likely), _TRIED_VALUES), random_state=0)
-    shapes = sample.str.extract(f"({_TIME})", flags=re.IGNORECASE)[0].dropna()
-    time_format = next(iter(shapes), "")
-    for shape, code in _TIME_CODES.items():
-        time_format = re.sub(shape, code, time_format)
-    if "%p" in time_format:
-        time_format = time_format.replace("%H", "%I")
-    for code in (f"{day}{time_format}" for day in _DAYS.split("|")):
-        # What else stands there, such as a second time, may make no format.
-        with suppress(re.error, ValueError):
+    for day in _DAYS.split("|"):
+        if pd.to_datetime(sample, errors="coerce", format=day, exact=False).isna().all():
+            continue
+        for code in (f"{day}{time}" for time in _TIMES.split("|")):
             if read_times(sample, code).notna().any():
                 times = read_times(text, code)
                 readings[code] = times.where(times.dt.year.between(1600, 2199))
