@@ -2,6 +2,7 @@
 
 import math
 import re
+import reprlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -77,8 +78,8 @@ class Column:
 
     @cached_property
     def counts(self) -> "pd.Series[int]":
-        """How often each value occurs: the most frequent first, equals in their own order."""
-        return self.present.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+        """How often each value occurs: the most frequent first."""
+        return self.present.value_counts()
 
     @property
     def is_whole(self) -> bool:
@@ -123,7 +124,7 @@ def decide(
             column = Column(name, "text", values.astype(object).str.strip())
             column = _read_text(column, decimal, date_format, is_target)
         case _:
-            problem = f"holds values such as {shortened(values.dropna().iloc[0])}"
+            problem = f"holds values such as {reprlib.repr(values.dropna().iloc[0])}"
             return Column(name, "other", values, left_out=f"{problem}, which no contract can hold")
     unread = raw[column.values.isna() & notation.present(raw).notna()].unique()
     all_marks = [mark for mark in unread if isinstance(mark, str)]
@@ -233,12 +234,6 @@ def _reason_against(column: Column) -> str:
         counts = f"{value_count:,} different values in {row_count:,} rows"
         return f"has {counts}, so it is an identifier or free text"
     return ""
-
-
-def shortened(value: Any) -> str:
-    """A value as one short line."""
-    text = one_line(str(value))
-    return text if len(text) <= 30 else f"{text[:29]}…"
 
 
 def one_line(text: str) -> str:
@@ -352,4 +347,4 @@ def _mixture(text: Column, kinds: Mapping[str, Series]) -> Column:
 def _examples(values: Series) -> str:
     """Up to three values, each with its row, counted as ingestion counts them."""
     first = values.drop_duplicates().head(3).items()
-    return ", ".join(f"{shortened(value)!r} (row {int(str(row)) + 1})" for row, value in first)
+    return ", ".join(f"{reprlib.repr(value)} (row {int(str(row)) + 1})" for row, value in first)
