@@ -76,16 +76,11 @@ class Encoder:
 def encoded_columns(contract: Contract) -> tuple[EncodedColumn, ...]:
     """The columns of the matrix, in their order."""
     columns: list[EncodedColumn] = []
-    taken = set(contract.features)
     for source, feature in contract.features.items():
         if not feature.is_time:
             columns.append(EncodedColumn(source, source))
-        for part in _PARTS.get(feature.type, ()):
-            name = f"{source}.{part}"
-            while name in taken:
-                name += "_"
-            taken.add(name)
-            columns.append(EncodedColumn(name, source, part))
+        parts = _PARTS.get(feature.type, ())
+        columns += [EncodedColumn(f"{source}.{part}", source, part) for part in parts]
     return tuple(columns)
 
 
