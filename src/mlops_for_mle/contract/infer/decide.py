@@ -151,8 +151,7 @@ def described(column: Column) -> Column:
     remarks = []
     if column.kind in NUMBER_TYPES | TIME_TYPES:
         low, high = column.present.min(), column.present.max()
-        number = "{:.15g}" if column.is_whole else "{:.6g}"
-        template = "{:%Y-%m-%d}" if column.kind in TIME_TYPES else number
+        template = "{:%Y-%m-%d}" if column.kind in TIME_TYPES else "{:.15g}"
         ends = template.format(low), template.format(high)
         zone = ", in UTC" if column.kind == "timestamp" else ""
         remarks.append(f"seen {' to '.join(ends)}{zone}")
@@ -176,8 +175,7 @@ def described(column: Column) -> Column:
     if column.missing_count:
         policies = {"category": "separate", "boolean": "most_frequent"}
         keys["missing"] = policies.get(keys["type"], "median")
-        share = 100 * column.missing_count / len(column.values)
-        remarks.append(f"missing in {column.missing_count:,} rows ({share:.2g} %)")
+        remarks.append(f"missing in {column.missing_count:,} rows")
     return replace(column, keys=keys, remark="; ".join(filter(None, remarks)))
 
 
