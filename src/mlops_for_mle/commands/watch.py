@@ -35,8 +35,7 @@ def watch(project: Project, every: timedelta, rounds: int | None, webhook: str |
     """Monitor the deployed release, decide, and retrain when that is called for.
 
     Each round runs the pipeline monitoring and, if its decision says so, the pipeline retrain.
-    What fails is tried again in the next round, a retraining more and more seldom. Ctrl-C or
-    SIGTERM ends it at once.
+    What fails is tried again in the next round. Ctrl-C or SIGTERM ends it at once.
     """
     MonitoringOptions.model_validate(project.parameters["monitoring"])
     RetrainingOptions.model_validate(project.parameters["retraining"])
@@ -78,23 +77,16 @@ def keep_watch(
 ) -> None:
     """Look once a round, and retrain where a look says so; for some rounds, or until stopped.
 
-    A retraining that has failed is tried again one round later, then 2, 4, 8 rounds, at last every
-    32, while looks keep their pace.
-
     Raises:
         Exception: What the last round has failed with.
     """
-    failures, next_try = 0, 0
     for number in count(1):
         try:
-            if look() and number >= next_try:
-                failures, next_try = failures + 1, number + 2 ** min(failures, 5)
+            if look():
                 retrain()
-                failures, next_try = 0, 0
         except Exception as error:
             if is_not_called_for(error):
                 # Somebody else has done it, or what it was called for has passed.
-                failures, next_try = 0, 0
                 _LOGGER.info("%s", explain(error))
             elif number == rounds:
                 raise

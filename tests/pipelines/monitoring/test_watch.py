@@ -40,20 +40,6 @@ def test_looks_keep_their_pace_whatever_they_fail_with_and_what_they_call_for_is
     assert "ValueError: a fault" in caplog.text
 
 
-def test_a_retraining_that_fails_is_tried_more_and_more_seldom_while_looks_go_on():
-    look, tried_in = Mock(return_value=True), []
-
-    def retrain() -> None:
-        tried_in.append(look.call_count)
-        if len(tried_in) < 4:
-            raise UserError("too few labels")
-
-    keep_watch(look, retrain, Mock(), rounds=9)
-
-    assert look.call_count == 9
-    assert tried_in == [1, 2, 4, 8, 9]
-
-
 def test_a_signal_of_which_the_exception_is_lost_ends_it_after_the_round(monkeypatch):
     def lose_the_exception(*_):
         with suppress(KeyboardInterrupt):
