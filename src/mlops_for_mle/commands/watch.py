@@ -4,9 +4,7 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 from http.client import HTTPException
 from itertools import count
 from typing import Any
@@ -17,7 +15,6 @@ from kedro.framework.session import KedroSession
 
 from mlops_for_mle.commands.project import Project, duration, with_project
 from mlops_for_mle.errors import explain, is_not_called_for
-from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.retraining import RetrainingDecision
 
 _PAUSE = duration(timedelta(seconds=1))
@@ -37,64 +34,32 @@ def watch(project: Project, every: timedelta, rounds: int | None, webhook: str |
     Each round runs the pipeline monitoring and, if its decision says so, the pipeline retrain.
     What fails is tried again in the next round. Ctrl-C or SIGTERM ends it at once.
     """
-    MonitoringOptions.model_validate(project.parameters["monitoring"])
-    RetrainingOptions.model_validate(project.parameters["retraining"])
     logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
-    last_sent, is_stopped = "none", False
-
-    def stop(*_: Any) -> None:
-        nonlocal is_stopped
-        is_stopped = True
-        raise KeyboardInterrupt
-
-    def pause() -> None:
-        # What is raised where the interpreter itself calls back, as imports make it do, is lost.
-        if is_stopped:
-            raise KeyboardInterrupt
-        time.sleep(every.total_seconds())
-
-    def look() -> bool:
-        nonlocal last_sent
-        decision = run_pipeline(project, "monitoring")["retraining_decision"].load()
-        if webhook and decision.decision != last_sent and tell(webhook, decision):
-            last_sent = decision.decision
-        return bool(decision.decision == "retrain" and decision.acted_at is None)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    for which in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(which, signal.default_int_handler)
     click.echo(f"Watching {project.contract.name} every {every.total_seconds():g} s.")
+    last_sent = "none"
     try:
-        keep_watch(look, partial(run_pipeline, project, "retrain"), pause, rounds)
+        for number in count(1):
+            try:
+                decision = run_pipeline(project, "monitoring")["retraining_decision"].load()
+                if webhook and decision.decision != last_sent and tell(webhook, decision):
+                    last_sent = decision.decision
+                if decision.decision == "retrain":
+                    run_pipeline(project, "retrain")
+            except Exception as error:
+                if is_not_called_for(error):
+                    # Somebody else has done it, or what it was called for has passed.
+                    _LOGGER.info("%s", explain(error))
+                elif number == rounds:
+                    raise
+                else:
+                    _LOGGER.warning("%s; will be tried again", " ".join(explain(error).split()))
+            if number == rounds:
+                return
+            time.sleep(every.total_seconds())
     except KeyboardInterrupt:
         click.echo("Stopped.")
-
-
-def keep_watch(
-    look: Callable[[], bool],
-    retrain: Callable[[], Any],
-    pause: Callable[[], None],
-    rounds: int | None,
-) -> None:
-    """Look once a round, and retrain where a look says so; for some rounds, or until stopped.
-
-    Raises:
-        Exception: What the last round has failed with.
-    """
-    for number in count(1):
-        try:
-            if look():
-                retrain()
-        except Exception as error:
-            if is_not_called_for(error):
-                # Somebody else has done it, or what it was called for has passed.
-                _LOGGER.info("%s", explain(error))
-            elif number == rounds:
-                raise
-            else:
-                _LOGGER.warning("%s; will be tried again", " ".join(explain(error).split()))
-        if number == rounds:
-            return
-        pause()
 
 
 def tell(webhook: str, decision: RetrainingDecision) -> bool:

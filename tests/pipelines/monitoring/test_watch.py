@@ -4,7 +4,7 @@ import json
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 from unittest.mock import Mock
@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from mlops_for_mle.commands import watch
-from mlops_for_mle.commands.watch import keep_watch, tell
+from mlops_for_mle.commands.watch import tell
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.paths import project_path
 from tests.end_to_end.commands import Project, finish
@@ -27,32 +27,35 @@ TRIED_AGAIN = re.compile("OperationalError: .*; will be tried again")
 RUNS = "SELECT count(*) FROM monitoring_runs"
 
 
-def test_looks_keep_their_pace_whatever_they_fail_with_and_what_they_call_for_is_done_at_once(
-    caplog,
-):
-    outcomes = [UserError("no server"), ValueError("a fault"), True, UserError("the last")]
-    look, pause, tried_in = Mock(side_effect=outcomes), Mock(), []
-    with pytest.raises(UserError, match="the last"):
-        keep_watch(look, lambda: tried_in.append(look.call_count), pause, rounds=4)
-
-    assert (tried_in, pause.call_count) == ([3], 3)
-    assert "no server; will be tried again" in caplog.text
-    assert "ValueError: a fault" in caplog.text
-
-
-def test_a_signal_of_which_the_exception_is_lost_ends_it_after_the_round(monkeypatch):
-    def lose_the_exception(*_):
-        with suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
-        raise UserError("no server")
-
-    monkeypatch.setattr(watch, "run_pipeline", lose_the_exception)
+@pytest.fixture
+def _signals():
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        assert invoke(project_path(), "watch").output.endswith("Stopped.\n")
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_signals")
+def test_rounds_keep_their_pace_whatever_they_fail_with_and_the_last_one_counts(
+    monkeypatch, caplog
+):
+    retrain = replace(DECISION, decision="retrain")
+    decided = {"retraining_decision": Mock(load=lambda: retrain)}
+    outcomes = [UserError("no server"), decided, ValueError("a fault"), UserError("the last")]
+    run, pause = Mock(side_effect=outcomes), Mock()
+    monkeypatch.setattr(watch, "run_pipeline", run)
+    monkeypatch.setattr(watch, "time", Mock(sleep=pause))
+
+    said = invoke(project_path(), "watch", "--rounds", "3", code=1).output
+
+    assert said.endswith("Error: the last\n")
+    pipelines = [call.args[1] for call in run.call_args_list]
+    assert (pipelines, pause.call_count) == (
+        ["monitoring", "monitoring", "retrain", "monitoring"],
+        2,
+    )
+    assert "no server; will be tried again" in caplog.text
+    assert "ValueError: a fault; will be tried again" in caplog.text
 
 
 class Hook(BaseHTTPRequestHandler):
