@@ -4,10 +4,10 @@ Whatever changes something calls the functions of the pipelines.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 import pandas as pd
@@ -15,8 +15,6 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from rich.console import Console
-from rich.table import Table
 from sqlalchemy import func, select, table
 
 from mlops_for_mle.commands.project import Project, with_project
@@ -72,18 +70,18 @@ def list_versions(project: Project) -> None:
     # By the run, as another registry may have given the same number.
     releases = {row.run_id: row.release for row in reversed(history)}
     releases |= {row.run_id: f"{row.release} (served)" for row in history[:1]}
-    headings = ("version", metric, "decision", "alias", "release", "run")
-    listing = Table(*headings, title=f"Versions of {name}", title_justify="left")
-    for version in versions:
-        listing.add_row(
-            str(version.version),
-            _measured(client, version, metric),
-            version.tags.get(registry.DECISION_TAG, "undecided"),
-            "champion" if champion and champion.version == version.version else "",
-            releases.get(version.run_id, ""),
-            version.run_id,
-        )
-    _print(listing)
+    rows = [
+        {
+            "version": version.version,
+            metric: _measured(client, version, metric),
+            "alias": "champion" if champion and champion.version == version.version else "",
+            "decision": version.tags.get(registry.DECISION_TAG, "undecided"),
+            "run": version.run_id,
+            "release": releases.get(version.run_id, ""),
+        }
+        for version in versions
+    ]
+    click.echo(pd.DataFrame(rows).to_string(index=False))
 
 
 @model_commands.command()
@@ -139,13 +137,12 @@ def project_summary(
             if IS_WHEEL:
                 command = f"python -m mlops_for_mle.serving --model {name}"
             lines["serve it"] = f"{command}, then http://127.0.0.1:8000"
+    return _aligned(lines)
+
+
+def _aligned(lines: Mapping[str, str]) -> str:
     width = max(map(len, lines))
     return "\n".join(f"  {heading:<{width}}  {value}" for heading, value in lines.items())
-
-
-def _print(listing: Table) -> None:
-    """Print texts as they are: rich takes ``weight [kg]`` for an instruction."""
-    Console(width=140, markup=False, emoji=False, highlight=False).print(listing)
 
 
 def _measured(client: MlflowClient, version: ModelVersion, metric: str) -> str:
@@ -223,12 +220,13 @@ def _answers(predictor: Predictor, matrix: Any) -> pd.DataFrame:
 
 
 @model_commands.command()
-@click.argument("row")
+@click.argument("row", type=click.File("rb"))
 @_with_models
-def explain(project: Project, row: str) -> None:
+def explain(project: Project, row: BinaryIO) -> None:
     """Say why the deployed release answers ROW as it does.
 
-    ROW is an object of JSON as POST /predict takes it, or the path of a file that holds one.
+    ROW is the path of a file that holds an object of JSON as POST /predict takes it, or - to type
+    it.
     """
     from mlops_for_mle.serving.codec import Form
     from mlops_for_mle.serving.releases import Served
@@ -238,27 +236,19 @@ def explain(project: Project, row: str) -> None:
     release = ReleaseStore(release_store()).fetch(deployment.contract, deployment.release)
     served = Served(release, deployment, "store")
     target, codec = served.contract.target, served.codec
-    body = row.encode() if row.lstrip().startswith("{") else Path(row).read_bytes()
-    rows = codec.read(body)
+    rows = codec.read(row.read())
     if rows.form is not Form.ONE:
         raise UserError(f"One row is explained at a time: {codec.row_words}.")
     matrix = codec.matrix(rows)
     (code,), _ = served.predictor.predict(matrix)
-    explanation, outside = served.explainer.explain(matrix[0]), served.ranges.outside(matrix)
+    explanation = served.explainer.explain(matrix[0])
     answer = target.labels[int(code)] if target.classes else metric_text(code)
-    prefixes = {"probability": "probability of ", "answer": "answered with ", "value": ""}
-    title = f"{target.response_name}: {prefixes[explanation.explained]}{answer}"
-    listing = Table("feature", "value", "contribution", title=title, title_justify="left")
-    listing.add_row("mean of training rows", "", metric_text(explanation.base))
-    is_outside = [False] * len(rows.row) if outside is None else outside[0]
-    contributions = explanation.contributions
-    lines = zip(contributions, contributions.values(), rows.row, is_outside, strict=True)
-    for name, contribution, value, is_strange in sorted(lines, key=lambda line: -abs(line[1])):
-        text = f"{value} (outside the training data)" if is_strange else str(value)
-        listing.add_row(name, text, f"{contribution:+.4g}")
-    listing.add_section()
-    listing.add_row("this row", "", metric_text(explanation.value))
-    _print(listing)
+    lines = {"mean of training rows": metric_text(explanation.base)}
+    contributions = sorted(explanation.contributions.items(), key=lambda one: -abs(one[1]))
+    lines |= {name: f"{contribution:+.4g}" for name, contribution in contributions}
+    lines["this row"] = metric_text(explanation.value)
+    click.echo(f"{target.response_name} {answer}, by its {explanation.explained}")
+    click.echo(_aligned(lines))
 
 
 @model_commands.command()
