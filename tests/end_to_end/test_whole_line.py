@@ -62,9 +62,8 @@ def test_each_ends_with_a_summary_and_nothing_is_doubled(project, first_runs):
 def test_what_each_has_trained_is_its_own_to_the_last_bit(project):
     for version in ("1", "2"):
         said = project.succeed("model", "reproduce", version).output
+        assert "150 rows of iris_data" in said
         assert "reproduced: identical" in said
-        for part in ("rows         150 of iris_data, sha256 ", "metrics      identical ("):
-            assert part in said
     logged = [json.loads(one.read_bytes()) for one in project.folder.rglob("description.json")]
     assert {one["training"]["seed"] for one in logged} == {1, 2}
 

@@ -175,8 +175,7 @@ def download(project: Project, wanted: str, folder: Path) -> None:
 def reproduce(project: Project, wanted: str) -> None:
     """Train the version WANTED again and say whether it becomes the same model.
 
-    It is trained from its recorded rows and options, by the present code. The exit code is 1 when
-    metrics or predictions differ.
+    It is trained from its recorded rows and options, by the present code.
     """
     from mlops_for_mle.pipelines.training import nodes
     from mlops_for_mle.pipelines.training.options import TrainingOptions
@@ -197,21 +196,17 @@ def reproduce(project: Project, wanted: str) -> None:
     trained = nodes.train_model(examples, training)
     metrics, matrix = nodes.evaluate_model(trained), encode_rows(rows, contract)
     before = _answers(Predictor(recorded.model, contract, manifest.threshold), matrix)
-    differing = int(before.ne(_answers(trained.predictor, matrix)).any(axis="columns").sum())
-    changed = "; ".join(
+    changed = [
         f"{name} {manifest.metrics.get(name)} then, {value} now"
         for name, value in metrics.items()
         if manifest.metrics.get(name) != value
-    )
-    commit, count = run.data.tags.get("mlflow.source.git.commit", ""), len(rows)
-    click.echo(f"""\
-{title}, run {version.run_id}
-  rows         {snapshot.row_count} of {snapshot.source}, sha256 {snapshot.sha256[:12]}…
-  code         trained by revision {commit or "unknown"}, again by the present code
-  metrics      {changed or f"identical ({len(metrics)})"}
-  predictions  {f"{differing} of {count} differ" if differing else f"identical ({count} rows)"}
-{"not reproduced" if changed or differing else "reproduced: identical"}""")
-    raise click.exceptions.Exit(1 if changed or differing else 0)
+    ]
+    if not before.equals(_answers(trained.predictor, matrix)):
+        changed.append("predictions differ")
+    click.echo(f"{title}, {snapshot.row_count} rows of {snapshot.source}: trained again")
+    if changed:
+        raise UserError(f"Not reproduced: {'; '.join(changed)}")
+    click.echo("reproduced: identical metrics and predictions")
 
 
 def _answers(predictor: Predictor, matrix: Any) -> pd.DataFrame:
@@ -268,11 +263,8 @@ def promote(project: Project, wanted: str, reason: str) -> None:
     client.set_model_version_tag(name, number, registry.REASONS_TAG, reason)
     client.set_registered_model_alias(name, registry.CHAMPION, number)
     with engine_for(database_url()).connect() as connection:
-        deployment = deployments.deploy(connection, release.manifest, reason=reason, actor=actor())
-    already = " already" if deployment is None else ""
-    click.echo(
-        f"Version {number} is champion; release {release.manifest.release} is deployed{already}."
-    )
+        deployments.deploy(connection, release.manifest, reason=reason, actor=actor())
+    click.echo(f"Version {number} is champion; release {release.manifest.release} is deployed.")
 
 
 @model_commands.command()
@@ -287,10 +279,6 @@ def rollback(project: Project, release: str | None, reason: str) -> None:
             connection, store, name, reason=reason, actor=actor(), release=release
         )
         _, before = deployments.history(connection, name, limit=2)
+    click.echo(f"Rolled back from {before.release} to {deployment.release}.")
     # MLflow comes last: what is served has changed, whether it answers or not.
-    click.echo(f"Rolled back from {before.release} to {deployment.release}; ", nl=False)
-    champion = registry.champion_version(MlflowClient(), name, deployment)
-    if champion and champion.run_id == deployment.run_id:
-        click.echo(f"version {champion.version} is champion again.")
-    else:
-        click.echo("this registry has no version of its run, so its champion stays.")
+    registry.champion_version(MlflowClient(), name, deployment)
