@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
 import click
@@ -130,11 +131,24 @@ def prune(project: Project, older_than: timedelta, yes: bool) -> None:
     """
     name, before = project.contract.name, datetime.now(UTC) - older_than
     schema.require_tables(database_url())
-    engine = engine_for(database_url())
-    with engine.connect() as connection:
+    engine, store, releases = engine_for(database_url()), ReleaseStore(release_store()), []
+    with engine.begin() as connection:
+        # Whoever deploys or rolls back waits.
+        lock(connection, f"deployments of {name}")
         history = deployments.history(connection, name)
         # Those that are served, and that a rollback goes back to.
         needed = [history[0].release, deployments.release_before(history)] if history else []
+        # Also what was served at that time and since then.
+        newer_count = sum(row.created_at >= before for row in history)
+        in_use = {*needed, project.parameters["scoring"]["release"]}
+        in_use |= {row.release for row in history[: newer_count + 1]}
+        # Not what else the store holds: another project that shares it may serve that.
+        for release in sorted({row.release for row in history} - in_use):
+            # Deleted before, or damaged.
+            with suppress(ReleaseError):
+                releases.append(store.manifest(name, release).release)
+                if yes:
+                    store.delete(name, release)
         needless = [*_needless(connection, name, needed, project.parameters)]
     prunable = sa.and_(_PREDICTION.contract == name, _PREDICTION.created_at < before, *needless)
     label_of_prunable = _LABEL.prediction_id.in_(select(_PREDICTION.prediction_id).where(prunable))
@@ -153,26 +167,9 @@ def prune(project: Project, older_than: timedelta, yes: bool) -> None:
         & (kept_answer.created_at < min(before, datetime.now(UTC) - timedelta(days=7))),
     }
     click.echo(f"{name}, older than {before:%Y-%m-%d %H:%M} UTC:")
+    click.echo(f"  {'releases':<16} {', '.join(releases) or 'none'}")
     for table, condition in conditions.items():
         click.echo(f"  {table.name:<16} {_prune(engine, table, condition, yes)} rows")
-    store, stored = ReleaseStore(release_store()), []
-    # Not what else the store holds: another project that shares it may serve that.
-    for release in sorted({row.release for row in history}):
-        # Deleted before, or damaged.
-        with suppress(ReleaseError):
-            stored.append(store.manifest(name, release).release)
-    with engine.begin() as connection:
-        # Whoever deploys or rolls back waits, and what has happened meanwhile counts.
-        lock(connection, f"deployments of {name}")
-        history = deployments.history(connection, name)
-        # Also what was served at that time and since then.
-        newer_count = sum(row.created_at >= before for row in history)
-        in_use = {deployments.release_before(history), project.parameters["scoring"]["release"]}
-        in_use |= {row.release for row in history[: newer_count + 1]}
-        releases = [release for release in stored if release not in in_use]
-        for release in releases if yes else ():
-            store.delete(name, release)
-    click.echo(f"  {'releases':<16} {', '.join(releases) or 'none'}")
     click.echo("Deleted." if yes else "Nothing was deleted: add --yes.")
 
 
@@ -184,20 +181,19 @@ def _needless(
 
     window = MonitoringOptions.model_validate(parameters["monitoring"]).window
     windows = RetrainingOptions.model_validate(parameters["retraining"]).windows
+    answered_at = _PREDICTION.created_at
     is_labelled = exists().where(
         _LABEL.prediction_id == _PREDICTION.prediction_id, _LABEL.superseded_at.is_(None)
     )
-    answered_at, until = _PREDICTION.created_at, func.least(window.until, func.now())
-    row_limit = window.rows and window.rows * windows
-    start = "-infinity" if row_limit else until - timedelta(hours=(window.hours or 0) * windows)
-    for release in releases:
-        for subset in (sa.true(), is_labelled):
-            rows = (_PREDICTION.contract == contract) & (_PREDICTION.release == release) & subset
-            times = select(answered_at).where(rows, answered_at.between(start, until))
-            newest = times.order_by(answered_at.desc()).limit(row_limit).subquery()
-            since = connection.scalar(select(func.min(newest.c.created_at)))
-            if since is not None:
-                yield ~(rows & (answered_at >= since))
+    for release, subset in product(releases, (sa.true(), is_labelled)):
+        rows = (_PREDICTION.contract == contract) & (_PREDICTION.release == release) & subset
+        if window.rows:
+            times = select(answered_at).where(rows, answered_at <= func.now())
+            oldest = times.order_by(answered_at.desc()).offset(window.rows * windows - 1).limit(1)
+            since = connection.scalar(oldest) or "-infinity"
+        else:
+            since = func.now() - timedelta(hours=(window.hours or 0) * windows)
+        yield ~(rows & (answered_at >= since))
     decision = RetrainingDecisionDataset(parameters["contract"], {"con": database_url()}).load()
     if decision and decision.decision != "none" and decision.acted_at is None:
         yield answered_at < (decision.evidence_from or "-infinity")
