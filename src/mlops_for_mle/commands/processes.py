@@ -1,18 +1,30 @@
-"""What runs until it is stopped: the API, the tutorial's generator, scoring of what arrives."""
+"""What runs until it is stopped: API, the generator, scoring, watch, the page of MLflow."""
 
+import json
+import logging
 import os
+import signal
+import subprocess
 import sys
+import time
 from contextlib import closing
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from http.client import HTTPException
+from itertools import count
+from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
 
 import click
 
 from mlops_for_mle.commands.project import Project, duration, until_stopped, with_project
 from mlops_for_mle.config import release_store
+from mlops_for_mle.errors import explain, is_not_called_for, without_secrets
 
 if TYPE_CHECKING:
+    from mlops_for_mle.pipelines.monitoring.retraining import RetrainingDecision
     from mlops_for_mle.pipelines.scoring.following import Follower
+
+_LOGGER = logging.getLogger(__name__)
 
 _follow = click.option("--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C.")
 _batch_size = click.option(
@@ -173,3 +185,108 @@ def _score(follower: "Follower", follow: bool, unit: str) -> None:
         follower.run(until_stopped(), follow=follow)
     rejected = f", rejected {follower.rejected} (see scoring_rejects)" if follower.rejected else ""
     click.echo(f"Scored {follower.scored} {unit}(s){rejected}.")
+
+
+@click.command()
+@with_project
+@click.option(
+    "--every",
+    default="10m",
+    show_default=True,
+    type=duration(timedelta(seconds=1)),
+    help="At least 1s.",
+)
+@click.option("--rounds", type=click.IntRange(1), help="Stop after so many; without, go on.")
+@click.option(
+    "--webhook", envvar="MLOPS_ALERT_WEBHOOK", show_envvar=True, help="A URL to tell decisions."
+)
+def watch(project: Project, every: timedelta, rounds: int | None, webhook: str | None) -> None:
+    """Monitor the deployed release, decide, and retrain when that is called for.
+
+    Each round runs the pipeline monitoring and, if its decision says so, the pipeline retrain.
+    What fails is tried again in the next round. Ctrl-C or SIGTERM ends it at once.
+    """
+    logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
+    for which in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(which, signal.default_int_handler)
+    click.echo(f"Watching {project.contract.name} every {every.total_seconds():g} s.")
+    last_sent = "none"
+    try:
+        for number in count(1):
+            try:
+                decision = run_pipeline(project, "monitoring")["retraining_decision"].load()
+                if webhook and decision.decision != last_sent and tell(webhook, decision):
+                    last_sent = decision.decision
+                if decision.decision == "retrain":
+                    run_pipeline(project, "retrain")
+            except Exception as error:
+                if is_not_called_for(error):
+                    # Somebody else has done it, or what it was called for has passed.
+                    _LOGGER.info("%s", explain(error))
+                elif number == rounds:
+                    raise
+                else:
+                    _LOGGER.warning("%s; will be tried again", " ".join(explain(error).split()))
+            if number == rounds:
+                return
+            time.sleep(every.total_seconds())
+    except KeyboardInterrupt:
+        click.echo("Stopped.")
+
+
+def tell(webhook: str, decision: "RetrainingDecision") -> bool:
+    """Send a decision as JSON, with a ``text`` that chats show; whether that has succeeded."""
+    text = f"{decision.contract}: {decision.decision}. {' '.join(decision.reasons)}"
+    body = json.dumps({"text": text, **vars(decision)}, default=str).encode()
+    try:
+        request = Request(webhook, body, {"Content-Type": "application/json"})  # noqa: S310
+        with urlopen(request, timeout=5):  # noqa: S310
+            return True
+    except (OSError, ValueError, HTTPException) as error:
+        # The address, which may be a secret, is named by some messages in full.
+        reason = getattr(error, "reason", type(error).__name__)
+        _LOGGER.warning("decision=%s was not told to the webhook: %s", decision.id, reason)
+        return False
+
+
+def run_pipeline(project: Project, pipeline: str) -> dict[str, Any]:
+    """Run a pipeline in a session of its own; gives the entries that it has written last."""
+    from kedro.framework.session import KedroSession
+
+    session: Any
+    with KedroSession.create(project_path=project.folder, env=project.env) as session:
+        return dict(session.run(pipeline_names=[pipeline]))
+
+
+@click.group(name="mlflow")
+def mlflow_commands() -> None:
+    """MLflow's page."""
+
+
+@mlflow_commands.command()
+@with_project
+@click.option("--host", "-h", default=None, help="Address to listen on, as in mlflow.yml.")
+@click.option("--port", "-p", default=None, help="Port to listen on, as in mlflow.yml.")
+def ui(project: Project, host: str | None, port: str | None) -> None:
+    """Look at experiments, runs and models in MLflow's page."""
+    configuration = project.configuration["mlflow"]
+    server, page = configuration["server"], configuration["ui"]
+    store, registry = server["mlflow_tracking_uri"], server.get("mlflow_registry_uri")
+    if store.startswith("http"):
+        click.echo(f"MLflow's page is at {without_secrets(store)}")
+        return
+    address, listen_port = host or page["host"], str(port or page["port"])
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", address, "--port", listen_port]
+    quiet = ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    # kedro-mlflow would name the store, and with it an external database's password, among the
+    # arguments, which everybody on the machine can read.
+    stores = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_REGISTRY_STORE_URI": registry or store}
+    environment = {**os.environ, **stores, "PYTHONWARNINGS": "ignore"}
+    click.echo(f"MLflow's page will be at http://{address}:{listen_port} (Ctrl-C ends it)")
+    stopping = until_stopped()
+    # In a session of its own, since a Ctrl-C that reached it would end in a traceback.
+    with subprocess.Popen([*command, *quiet], env=environment, start_new_session=True) as server:
+        while server.poll() is None and not stopping.wait(0.2):
+            pass
+        server.terminate()
+    sys.exit(0 if stopping.is_set() else 1)

@@ -12,8 +12,8 @@ from unittest.mock import Mock
 import pytest
 from sqlalchemy.engine import make_url
 
-from mlops_for_mle.commands import watch
-from mlops_for_mle.commands.watch import tell
+from mlops_for_mle.commands import processes
+from mlops_for_mle.commands.processes import tell
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.paths import project_path
 from tests.end_to_end.commands import Project, finish
@@ -43,8 +43,8 @@ def test_rounds_keep_their_pace_whatever_they_fail_with_and_the_last_one_counts(
     decided = {"retraining_decision": Mock(load=lambda: retrain)}
     outcomes = [UserError("no server"), decided, ValueError("a fault"), UserError("the last")]
     run, pause = Mock(side_effect=outcomes), Mock()
-    monkeypatch.setattr(watch, "run_pipeline", run)
-    monkeypatch.setattr(watch, "time", Mock(sleep=pause))
+    monkeypatch.setattr(processes, "run_pipeline", run)
+    monkeypatch.setattr(processes, "time", Mock(sleep=pause))
 
     said = invoke(project_path(), "watch", "--rounds", "3", code=1).output
 
