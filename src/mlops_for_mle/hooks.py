@@ -148,10 +148,7 @@ class ProjectHooks(local):
         _LOGGER.info("%s …", node.name)
         if hook := _TRACKED.get(id(catalog)):
             if is_async:
-                raise UserError(
-                    "--async saves in threads in which MLflow would begin other runs: run without "
-                    "it. Nodes side by side: --runner ThreadRunner."
-                )
+                raise UserError("--async would log to other runs: use --runner ThreadRunner.")
             hook.before_node_run(node, catalog, inputs, is_async)
 
     @hook_impl

@@ -34,7 +34,7 @@ def test_the_embedded_server_is_started_looked_into_and_stopped(project):
     url = project.succeed("db", "url").output.strip()
     assert query(url, "SELECT current_database()") == [("mlops",)]
 
-    assert "iris_data was made or changed" in project.succeed("db", "upgrade").output
+    assert "iris_data fits the contract" in project.succeed("db", "upgrade").output
     assert query(url, "SELECT count(*) FROM iris_data") == [(0,)]
 
     counted = project.succeed("db", "psql", "--", "-At", "-c", "SELECT 6 * 7").output

@@ -95,10 +95,9 @@ def upgrade(project: Project, yes: bool) -> None:
     with --yes it is changed. Columns are only added or loosened, never dropped.
     """
     schema.upgrade(database_url())
+    schema.ensure_observations(database_url(), project.contract, may_change=yes)
     table = project.contract.table
-    changed = schema.ensure_observations(database_url(), project.contract, may_change=yes)
-    outcome = "was made or changed" if changed else "fits the contract"
-    click.echo(f"Tables are at revision {schema.HEAD_REVISION}; {table} {outcome}.")
+    click.echo(f"Tables are at revision {schema.HEAD_REVISION}; {table} fits the contract.")
 
 
 @database_commands.command()

@@ -138,12 +138,7 @@ def score(
 @with_project
 @_follow
 @_batch_size
-@click.option(
-    "--group-id",
-    envvar="KAFKA_GROUP_ID",
-    show_envvar=True,
-    help="The default is <contract>-scoring.",
-)
+@click.option("--group-id", envvar="KAFKA_GROUP_ID", help="The default is <contract>-scoring.")
 @click.option(
     "--bootstrap-servers", envvar="KAFKA_BOOTSTRAP_SERVERS", show_envvar=True, required=True
 )
