@@ -18,7 +18,7 @@ import click
 
 from mlops_for_mle.commands.project import Project, duration, until_stopped, with_project
 from mlops_for_mle.config import release_store
-from mlops_for_mle.errors import explain, is_not_called_for, without_secrets
+from mlops_for_mle.errors import explain, without_secrets
 
 if TYPE_CHECKING:
     from mlops_for_mle.pipelines.monitoring.retraining import RetrainingDecision
@@ -215,13 +215,9 @@ def watch(project: Project, every: timedelta, rounds: int | None, webhook: str |
                 if decision.decision == "retrain":
                     run_pipeline(project, "retrain")
             except Exception as error:
-                if is_not_called_for(error):
-                    # Somebody else has done it, or what it was called for has passed.
-                    _LOGGER.info("%s", explain(error))
-                elif number == rounds:
+                if number == rounds:
                     raise
-                else:
-                    _LOGGER.warning("%s; will be tried again", " ".join(explain(error).split()))
+                _LOGGER.warning("%s; will be tried again", " ".join(explain(error).split()))
             if number == rounds:
                 return
             time.sleep(every.total_seconds())

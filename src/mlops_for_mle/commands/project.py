@@ -65,10 +65,8 @@ def duration(least: timedelta = timedelta()) -> Callable[[str], timedelta]:
         match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)(ms|s|m|h|d)", value)
         parsed = timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else None
         if parsed is None or parsed < least:
-            raise click.BadParameter(
-                f"expected ms, s, m, h or d, such as 1s; at least {least.total_seconds():g}s "
-                f"(found {value!r})"
-            )
+            shortest = f"{least.total_seconds():g}s"
+            raise click.BadParameter(f"{value!r} is no duration such as 1s, at least {shortest}")
         return parsed
 
     return duration
