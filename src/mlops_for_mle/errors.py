@@ -46,10 +46,7 @@ def explain(error: BaseException) -> str:
 
 
 def our_sentence(error: BaseException) -> str | None:
-    """Our message for an error, if any: which package is missing, or what a person can mend."""
-    for cause in causes(error):
-        if isinstance(cause, ModuleNotFoundError):
-            return f"{cause}: `uv sync --all-extras` installs whatever the project makes use of."
+    """Our message for an error that a person can mend, if any."""
     sentences = (str(cause) for cause in causes(error) if isinstance(cause, UserError))
     return next(map(without_secrets, sentences), None)
 

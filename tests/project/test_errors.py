@@ -1,10 +1,5 @@
 import errno
-import sys
-from collections.abc import Callable
-from functools import partial
-from importlib import import_module
 from itertools import pairwise
-from typing import Any
 
 import click
 import dask
@@ -18,7 +13,6 @@ from omegaconf.errors import InterpolationResolutionError
 
 from mlops_for_mle.cli import ProjectCommands, friendly
 from mlops_for_mle.errors import ConfigurationError, NotCalledForError, UserError
-from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
 from mlops_for_mle.pipelines.engine import Engine
 
 
@@ -82,27 +76,6 @@ def test_an_error_without_words_is_told_by_what_was_made_of_it():
 def _connect_to_cluster() -> None:
     with Engine(scheduler="tcp://127.0.0.1:1").running():
         pass
-
-
-def _read_topic() -> None:
-    sys.modules.pop("mlops_for_mle.pipelines.scoring.topic", None)
-    import_module("mlops_for_mle.pipelines.scoring.topic")
-
-
-@pytest.mark.parametrize("module", ["confluent_kafka", "distributed", "openpyxl", "lightgbm"])
-def test_a_package_that_is_not_installed_is_named_with_the_command(monkeypatch, module):
-    monkeypatch.setitem(sys.modules, module, None)
-    uses: dict[str, Callable[[], Any]] = {
-        "confluent_kafka": _read_topic,
-        "distributed": _connect_to_cluster,
-        "openpyxl": FileSourceDataset("excel", __file__).load,
-    }
-    with pytest.raises(Exception) as caught:
-        uses.get(module, partial(import_module, module))()
-
-    said = told(caught.value).output
-    assert module in said
-    assert "`uv sync --all-extras`" in said
 
 
 def test_a_scheduler_that_is_away_is_named():
