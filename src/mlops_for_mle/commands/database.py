@@ -39,7 +39,7 @@ def database_commands() -> None:
 @database_commands.command()
 def start() -> None:
     """Start the embedded server and keep it running until `kedro db stop`."""
-    _require_embedded("start")
+    _require_embedded()
     server = embedded.keep_running(embedded_home())
     click.echo(f"PostgreSQL runs on 127.0.0.1:{server.port}; stop it with `kedro db stop`.")
 
@@ -47,7 +47,7 @@ def start() -> None:
 @database_commands.command()
 def stop() -> None:
     """Stop the embedded server, also when other processes use it."""
-    _require_embedded("stop")
+    _require_embedded()
     ran = embedded.stop(embedded_home())
     click.echo("PostgreSQL was stopped." if ran else "PostgreSQL was not running.")
     if embedded.is_used(embedded_home()):
@@ -62,7 +62,7 @@ def url(database: str | None) -> None:
         raise UserError("PostgreSQL is not running: start it with `kedro db start`.")
     address = database_url()
     if database:
-        _require_embedded("make a database in")
+        _require_embedded()
         server = embedded.acquire(embedded_home())
         embedded.make_database(server, database)
         address = server.url(database)
@@ -104,18 +104,16 @@ def upgrade(project: Project, yes: bool) -> None:
 @click.confirmation_option(prompt="Delete all rows, runs and models of the embedded server?")
 def destroy() -> None:
     """Delete the embedded server's data for good."""
-    _require_embedded("destroy")
+    _require_embedded()
     if embedded.is_used(embedded_home()):
         raise UserError("A process uses the embedded server, such as `kedro serve`: end it first.")
     embedded.destroy(embedded_home())
     click.echo("The embedded server's data was deleted.")
 
 
-def _require_embedded(verb: str) -> None:
+def _require_embedded() -> None:
     if not is_embedded():
-        raise UserError(
-            f"DATABASE_URL names an external database, so there is no embedded one to {verb}."
-        )
+        raise UserError("DATABASE_URL names an external database: the embedded one is not used.")
 
 
 @database_commands.command()
