@@ -1,7 +1,6 @@
 """What happens around every Kedro session."""
 
 import atexit
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -22,10 +21,8 @@ if TYPE_CHECKING:
     from kedro.pipeline.node import Node
     from sqlalchemy import Connection
 
-# The tags that MLflow gives to a run as it begins, as JSON.
-_RUN_TAGS = "MLFLOW_RUN_CONTEXT"
 # What is set for a while: the next session would take it for a person's choice.
-_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", _RUN_TAGS)
+_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 # The database of which a lock tells whether a run's process lives; a server has runs of others.
 _HELD_TAG = "mlops.held_in"
 _HOLDER = "SELECT system_identifier || '/' || hashtext(current_database()) FROM pg_control_system()"
@@ -110,10 +107,9 @@ class ProjectHooks(local):
 
         # A hook of its own: it would open the run of this process's last session again.
         self._mlflow = _TRACKED[id(catalog)] = hook = MlflowHook()
-        hook.candidate = None
+        hook.candidate, is_own = None, mlflow.active_run() is None
         with engine_for(database_url()).begin() as connection:
-            # It makes the experiment where it is missing; two at once would collide. And who comes
-            # next would take a run that has begun and is not yet held for a dead one.
+            # It makes the experiment where it is missing; two at once would collide.
             lock(connection, "MLflow experiment")
             with _variables_kept():
                 hook.after_context_created(self._context)
@@ -129,11 +125,10 @@ class ProjectHooks(local):
                         dead.close()
                 # Before MLflow's own, which would take a run that is interrupted for finished.
                 atexit.register(mlflow.end_run, "KILLED")
-                # Marked from its first moment, however soon this process is killed.
-                tags = json.loads(os.environ.get(_RUN_TAGS) or "{}") | {_HELD_TAG: holder}
-                os.environ[_RUN_TAGS] = json.dumps(tags)
                 hook.before_pipeline_run(run_params, pipeline, catalog)
             self._lock = hold(database_url(), f"run {hook.run_id}")
+            if is_own:
+                mlflow.set_tag(_HELD_TAG, holder)
         # Of one run the registry has one version.
         active: Any = mlflow.active_run()
         is_trained = "mlops.candidate_model" in active.data.tags
