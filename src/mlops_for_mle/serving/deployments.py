@@ -1,17 +1,17 @@
 """``GET /deployments`` and ``POST /deployments/rollback``: the audit trail and the way back."""
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mlops_for_mle.errors import UserError, explain, our_sentence
+from mlops_for_mle.errors import UserError, explain
 from mlops_for_mle.releases.manifest import Deployment
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.context import json_body
+from mlops_for_mle.serving.database import Pool
 from mlops_for_mle.serving.errors import MOST_FAULTS, ProblemError, not_ready
 from mlops_for_mle.serving.openapi import json_request
 from mlops_for_mle.serving.request import current_request
@@ -19,7 +19,7 @@ from mlops_for_mle.serving.request import current_request
 if TYPE_CHECKING:
     from mlops_for_mle.serving.services import Services
 
-_SHOWN_RELEASES, _SHOWN_ROWS, _STORE_SECONDS = 8, 50, 3.0
+_SHOWN_RELEASES, _SHOWN_ROWS = 8, 50
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -41,30 +41,21 @@ def router(services: "Services") -> APIRouter:
     """The routes."""
     routes = APIRouter(prefix="/deployments", tags=["deployments"])
     store = ReleaseStore(services.settings.release_store)
-    database = services.database
+    # Of their own, since a store that hangs holds up whoever asks it.
+    database = Pool("deployments", services.settings.max_concurrency)
 
-    # A store that hangs holds up threads of its own.
-    readers = ThreadPoolExecutor(_SHOWN_RELEASES, "store")
-    facts_of: dict[str, Future[dict[str, Any]]] = {}
-
-    def read(contract: str, release: str) -> dict[str, Any]:
+    @lru_cache(maxsize=64)
+    def measured(contract: str, release: str) -> dict[str, Any]:
         # A manifest never changes, and is large beside these.
         return store.manifest(contract, release).model_dump(include={"estimator", "metrics"})
 
-    def described(rows: list[Deployment]) -> Iterator[dict[str, Any]]:
-        for row in rows:
-            known = facts_of.get(row.release)
-            if known is None or (known.done() and known.exception()):
-                facts_of[row.release] = readers.submit(read, row.contract, row.release)
-        wait([facts_of[row.release] for row in rows], _STORE_SECONDS)
-        for row in rows:
-            facts = {"release": row.release, "model_version": row.model_version}
-            facts |= {"is_current": row is rows[0], "problem": None}
-            try:
-                yield facts | facts_of[row.release].result(timeout=0)
-            except (UserError, TimeoutError) as error:
-                problem = our_sentence(error) or "The release store does not answer"
-                yield facts | {"problem": problem, "estimator": None, "metrics": {}}
+    def described(row: Deployment, current: str) -> dict[str, Any]:
+        facts = {"release": row.release, "model_version": row.model_version}
+        facts |= {"is_current": row.release == current, "problem": None}
+        try:
+            return facts | measured(row.contract, row.release)
+        except UserError as error:
+            return facts | {"problem": explain(error), "estimator": None, "metrics": {}}
 
     @routes.get("", summary="The audit trail of deployments")
     @database.endpoint
@@ -81,7 +72,7 @@ def router(services: "Services") -> APIRouter:
             "current": rows[0].id if rows else None,
             "previous": deployments.release_before(rows),
             "deployments": rows[:_SHOWN_ROWS],
-            "releases": [*described(newest[:_SHOWN_RELEASES])],
+            "releases": [described(row, rows[0].release) for row in newest[:_SHOWN_RELEASES]],
         }
 
     @routes.post(
