@@ -25,6 +25,7 @@ LANGUAGES = ("en", "ko")
 
 # Read somewhere else than in the server's settings; `variables_of_source` finds new ones.
 VARIABLES = {
+    "MLOPS_PROJECT_PATH": "The project's folder, with `conf` and `data`.",
     "DATABASE_URL": "PostgreSQL 15 to 18, as `postgresql://user:password@host:port/database`, of "
     "several hosts `postgresql://user:password@/database?host=one:5432&host=two:5432`; "
     "without it the embedded server in `data/postgres` is used.",
@@ -176,7 +177,7 @@ def http(page: Page) -> None:
     from mlops_for_mle.serving.settings import ServingSettings
 
     with tempfile.TemporaryDirectory() as folder:
-        services = Services(ServingSettings.load(project_path=folder))
+        services = Services(ServingSettings(cache=folder, spool=folder))
         # Not entered, so that nothing of it starts.
         document = TestClient(create_app(services), base_url="http://localhost").get(
             "/openapi.json"

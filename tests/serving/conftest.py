@@ -76,8 +76,9 @@ def database(server_url: str, monkeypatch: pytest.MonkeyPatch) -> "Database":
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> ServingSettings:
-    return ServingSettings.load(project_path=tmp_path, poll_seconds=0.05)
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServingSettings:
+    monkeypatch.setenv("MLOPS_PROJECT_PATH", str(tmp_path))
+    return ServingSettings(poll_seconds=0.05)
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_a_rollback_is_one_more_row_with_reason_and_the_name_of_the_key(
 def test_a_rollback_that_took_too_long_to_be_answered_is_not_done(
     settings, admin, database, iris_second
 ):
-    busy = "SELECT FROM pg_stat_activity WHERE application_name LIKE '%deployments' AND state <> 'idle'"
+    busy = "SELECT FROM pg_stat_activity WHERE application_name LIKE '%deploy%' AND state <> 'idle'"
     hurried = Client(settings, iris_second, model="iris", request_timeout_seconds=1.0)
     with engine_for(database.url).begin() as other:
         lock(other, "deployments of iris")

@@ -10,9 +10,9 @@ from sklearn.datasets import load_diabetes
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows, plain_rows
-from mlops_for_mle.paths import project_path
 from mlops_for_mle.releases.manifest import Manifest, Release, release_name
 from mlops_for_mle.releases.predictor import Predictions, load
+from tests import PROJECT
 from tests.pipelines.data_ingestion.observations import batch_of
 from tests.pipelines.training.examples import assemble
 from tests.releases import iris_rows, trained_iris_release
@@ -28,14 +28,14 @@ TABLES = {
 @cache
 def trained(table: str) -> tuple[Release, pd.DataFrame]:
     """What training and deployment make of a shipped table, and its rows."""
-    path = project_path() / "conf" / table / "contract.yml"
+    path = PROJECT / "conf" / table / "contract.yml"
     contract = Contract.model_validate(yaml.safe_load(path.read_text("utf-8"))["contract"])
     if table == "base":
         rows = iris_rows()
     elif table == "diabetes":
         rows = load_diabetes(as_frame=True).frame
     else:
-        raw = pd.read_csv(project_path() / "data/01_raw/subscriptions.csv")
+        raw = pd.read_csv(PROJECT / "data/01_raw/subscriptions.csv")
         rows = batch_of(contract, raw).accepted
     candidate = assemble(rows, contract, **TABLES[table][0])
     facts = {"version": 1, "run_id": "run1", "created_at": datetime.now(UTC)}

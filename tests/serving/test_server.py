@@ -25,7 +25,7 @@ from tests.serving.raw import request
 def test_serving_loads_nothing_of_the_pipelines_and_no_database_before_the_first_answer():
     program = (
         "import sys; from mlops_for_mle.serving import app, server, services, settings; "
-        "app.create_app(services.Services(settings.ServingSettings.load())); "
+        "app.create_app(services.Services(settings.ServingSettings())); "
         "print('\\n'.join(sys.modules))"
     )
 
@@ -41,11 +41,11 @@ def test_options_come_before_variables_and_both_before_folders_of_the_project(
     for name, value in (("PROJECT_PATH", str(tmp_path)), ("CACHE", "/elsewhere"), ("PORT", "9000")):
         monkeypatch.setenv(f"MLOPS_{name}", value)
 
-    settings = ServingSettings.load(arguments=["--port", "9001"])
+    settings = ServingSettings(_cli_parse_args=["--port", "9001"])
 
     assert settings.release_store == str(tmp_path / "data" / "releases")
     assert (settings.cache, settings.port) == (Path("/elsewhere"), 9001)
-    assert ServingSettings.load().port == 9000
+    assert ServingSettings().port == 9000
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_options_come_before_variables_and_both_before_folders_of_the_project(
             ("--port", "99999"),
             {"MLOPS_LOG_LEVEL": "loud"},
             2,
-            "MLOPS_PORT: .*65535.*'99999'.*\nMLOPS_LOG_LEVEL: .*warning.*'loud'.*",
+            "(?s).*\nport\n.*65535.*'99999'.*\nlog_level\n.*warning.*'loud'.*",
         ),
         (
             ("--host", "0.0.0.0"),
@@ -171,12 +171,11 @@ def test_clients_that_connect_anew_for_each_request_are_answered_or_refused(star
 
 
 def test_an_embedded_server_that_cannot_start_is_a_database_that_is_away(
-    client, settings, monkeypatch: pytest.MonkeyPatch
+    client, tmp_path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv("DATABASE_URL", raising=False)
-    monkeypatch.setenv("MLOPS_PROJECT_PATH", str(settings.project_path))
-    (settings.project_path / "data").mkdir(exist_ok=True)
-    (settings.project_path / "data/postgres").write_text("a file")
+    (tmp_path / "data").mkdir(exist_ok=True)
+    (tmp_path / "data/postgres").write_text("a file")
 
     answer = client.get("/deployments")
 

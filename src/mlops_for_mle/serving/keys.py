@@ -266,7 +266,7 @@ def commands() -> None:
 )
 def create(name: str, scopes: Sequence[Scope]) -> None:
     """Make a key for somebody, such as web-shop or kim, and print it, once."""
-    file = KeyFile(ServingSettings.load().api_keys_file)
+    file = KeyFile(ServingSettings().api_keys_file)
     click.echo(file.create(name, scopes))
     click.echo(f"Kept as a digest in {file.path}; the key is not shown again.", err=True)
 
@@ -275,7 +275,7 @@ def create(name: str, scopes: Sequence[Scope]) -> None:
 @click.argument("name")
 def revoke(name: str) -> None:
     """Take a key away."""
-    KeyFile(ServingSettings.load().api_keys_file).revoke(name)
+    KeyFile(ServingSettings().api_keys_file).revoke(name)
     click.echo(f"Revoked {name}.")
 
 

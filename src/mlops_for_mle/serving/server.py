@@ -13,10 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.serving.keys import Access
 from mlops_for_mle.serving.logs import log_configuration
-from mlops_for_mle.serving.settings import PREFIX, ServingSettings
+from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -42,22 +44,20 @@ def main(arguments: list[str]) -> int:
     # onnxruntime would otherwise report its use to others.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
-        settings = ServingSettings.load(arguments=arguments)
+        settings = ServingSettings(_cli_parse_args=arguments)
         logging.config.dictConfig(log_configuration(settings.log_level))
         # Says before all else what is wrong with the keys and the spool.
         Access(settings)
         settings.spool.mkdir(parents=True, exist_ok=True)
         listening = _bind(settings.host, settings.port)
-    except (UserError, OSError) as error:
+    except (UserError, ValidationError, OSError) as error:
         print(error, file=sys.stderr)  # noqa: T201  (the answer to a person's mistake)
-        return 2 if isinstance(error, ConfigurationError) else 1
+        return 2 if isinstance(error, ConfigurationError | ValidationError) else 1
     return _serve(settings, listening)
 
 
 def _serve(settings: ServingSettings, listening: socket.socket) -> int:
     """Answer requests until SIGTERM or SIGINT, and finish those that are being answered."""
-    # Where the embedded database is looked for.
-    os.environ[f"{PREFIX}PROJECT_PATH"] = str(settings.project_path)
     host, port = listening.getsockname()[:2]
     url_host = f"[{host}]" if ":" in host else host
     logger.info("Listening on http://%s:%d (Ctrl+C stops)", url_host, port)

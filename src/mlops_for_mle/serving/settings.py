@@ -1,23 +1,25 @@
 """The settings of the server: environment variables with the prefix ``MLOPS_``, or options."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from mlops_for_mle.errors import ConfigurationError
-from mlops_for_mle.paths import project_path as default_project_path
+from mlops_for_mle.paths import project_path
 
 PREFIX = "MLOPS_"
 
 
 def _in_project(path: str) -> Any:
-    return Field(default_factory=lambda values: str(values["project_path"] / path))
+    return Field(default_factory=lambda: str(project_path() / path))
 
 
 class ServingSettings(BaseSettings):
-    """The prediction API's settings; each is also a variable, such as MLOPS_PORT for --port."""
+    """The prediction API's settings; each is also a variable, such as MLOPS_PORT for --port.
+
+    An option comes before a variable, and this before the default.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -30,8 +32,6 @@ class ServingSettings(BaseSettings):
         cli_hide_none_type=True,
     )
 
-    project_path: Path = Field(default_factory=default_project_path)
-    """The project's folder; the defaults of the folders below are under it."""
     host: str = Field("127.0.0.1", min_length=1)
     """The address to listen on. The default answers only to this machine."""
     port: int = Field(8000, ge=0, le=65535)
@@ -79,20 +79,3 @@ class ServingSettings(BaseSettings):
     address, such as localhost,api. Only for a port that nobody but this machine reaches, like a
     container's that is published on 127.0.0.1. Operations that need the scope admin keep
     needing a key. Unset: none."""
-
-    @classmethod
-    def load(cls, arguments: list[str] | None = None, **values: Any) -> Self:
-        """Values come before options, these before variables, and these before the defaults.
-
-        ConfigurationError has one line a wrong value: its name, what is allowed, what was found.
-        """
-        try:
-            return cls(_cli_parse_args=arguments, **values)
-        except ValidationError as error:
-            lines = []
-            for fault in error.errors():
-                # A folder's default is not made after another fault.
-                if "default_factory" not in fault["type"]:
-                    name = f"{PREFIX}{str(fault['loc'][0]).upper()}"
-                    lines.append(f"{name}: {fault['msg']} (found {fault['input']!r})")
-            raise ConfigurationError("\n".join(lines)) from None
