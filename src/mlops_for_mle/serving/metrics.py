@@ -38,7 +38,6 @@ _LATENCY_SECONDS = (
 )  # fmt: skip
 _SPOOL = {
     "shipped": "Rows that were written to the database, those of ended processes included.",
-    "refused": "Requests that were answered with 503 because the spool was full.",
     "damaged": "Lines that were set aside: they cannot be read, or the database refuses them.",
     "torn": "Last lines of killed processes, which were not answered.",
 }
@@ -48,7 +47,7 @@ class Metrics:
     """Counts what happens; safe in several threads.
 
     ``duration_of`` gives the histogram of a route, method and status, in seconds; ``spool`` holds
-    what becomes of the prediction log: shipped, refused, damaged, torn.
+    what becomes of the prediction log: shipped, damaged, torn.
     """
 
     def __init__(self) -> None:

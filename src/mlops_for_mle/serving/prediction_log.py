@@ -157,8 +157,6 @@ class PredictionLog:
             if not self._has_failed:
                 self._has_failed = True
                 logger.error("Predictions are refused, they cannot be spooled: %s", error)  # noqa: TRY400  (the reason says it all)
-            # Several are tried again one by one, and counted then.
-            self._counts["refused"].inc(len(questions) == 1)
             raise not_ready(REFUSAL) from error
         self.answered_at, self._has_failed = time.monotonic(), False
 
