@@ -121,7 +121,7 @@ def test_a_revoked_key_is_refused_also_where_the_file_could_not_be_read_at_first
             return access.check("predict", key) == "first"
 
     with limited(resource.RLIMIT_NOFILE, 3):
-        access._look_at = 0
+        access._read_at = 0
         assert is_known()
     wait_until(lambda: not is_known(), timeout=10)
 

@@ -73,7 +73,7 @@ def test_options_come_before_variables_and_both_before_folders_of_the_project(
             "Cannot listen on .* port {taken}: Address .* in use.*--port.*",
         ),
         # Whether there are any keys cannot be seen: that must let nobody in.
-        ((), {"MLOPS_API_KEYS_FILE": "{folder}/loop"}, 1, ".*: '{folder}/loop'"),
+        ((), {"MLOPS_API_KEYS_FILE": "{folder}/loop"}, 2, ".*: '{folder}/loop'"),
         (("--workers", "2"), {"MLOPS_SPOOL": "{folder}/loop"}, 1, ".*: '{folder}/loop'"),
     ],
     ids=["wrong values", "a public address", "a taken address", "unknown keys", "no spool"],

@@ -16,7 +16,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -73,12 +73,12 @@ class KeyFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def read(self) -> tuple[ApiKey, ...]:
-        """The keys, none where there is no file; ConfigurationError where it is not valid."""
+    def read(self) -> tuple[ApiKey, ...] | None:
+        """The keys, None where there is no file; ConfigurationError where it is not valid."""
         try:
             return _Document.model_validate_json(self.path.read_bytes()).keys
         except FileNotFoundError:
-            return ()
+            return None
         except (OSError, ValidationError) as error:
             raise ConfigurationError(f"The API keys in {self.path}: {error}") from None
 
@@ -111,7 +111,7 @@ class KeyFile:
         lock = os.open(self.path.parent, os.O_RDONLY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            keys = {key.name: key for key in self.read()}
+            keys = {key.name: key for key in self.read() or ()}
             yield keys
             partial = self.path.with_name(f".{self.path.name}.new")
             partial.touch(0o600)
@@ -140,19 +140,16 @@ class Access:
     """
 
     def __init__(self, settings: ServingSettings) -> None:
-        """Read the keys; ConfigurationError where they are not valid, or missing where needed.
-
-        OSError where the file cannot be looked at: that must let nobody in.
-        """
+        """Read the keys; ConfigurationError where they cannot be read, or are missing."""
         self._file = KeyFile(settings.api_keys_file)
         self._names = frozenset(settings.keyless_hosts.lower().replace(",", " ").split())
+        is_public = not (self._names or _is_loopback(settings.host))
         # A file without keys, or one that has gone, refuses everybody: losing it opens nothing.
-        self._needs_keys = not (self._names or _is_loopback(settings.host))
+        self._needs_keys = is_public
         self._keys: dict[str, ApiKey] = {}
-        self._look_at, self._fault = 0.0, ""
-        self._mark: tuple[int, int] | None = None
-        self._reload_if_changed()
-        if self._needs_keys and self._mark is None:
+        self._read_at, self._fault = 0.0, ""
+        self._read()
+        if is_public and not self._keys:
             raise ConfigurationError(
                 f"MLOPS_HOST: {settings.host} can be reached by others, and there is no API key in "
                 f"{settings.api_keys_file}. Create one with `python -m mlops_for_mle.serving.keys "
@@ -165,10 +162,10 @@ class Access:
         The name of a key, or this machine; None is a stranger, who is told nothing of people and
         paths.
         """
-        if time.monotonic() >= self._look_at:
+        if time.monotonic() > self._read_at + _RELOAD_SECONDS:
             try:
-                self._reload_if_changed()
-            except (ConfigurationError, OSError) as error:
+                self._read()
+            except ConfigurationError as error:
                 if str(error) != self._fault:
                     logger.error("%s; the keys that were read before stay in force", error)  # noqa: TRY400  (a person's mistake)
                 self._fault = str(error)
@@ -204,18 +201,11 @@ class Access:
             )
         return key.name
 
-    def _reload_if_changed(self) -> None:
-        """Read the file again if it has changed since."""
-        self._look_at = time.monotonic() + _RELOAD_SECONDS
-        mark = None
-        with suppress(FileNotFoundError):
-            status = self._file.path.stat()
-            mark = (status.st_mtime_ns, status.st_ino)
-        if mark != self._mark:
-            self._keys = {key.sha256: key for key in self._file.read()}
-            self._mark, self._fault = mark, ""
-            self._needs_keys |= mark is not None
-            logger.info("Read %d API key(s) from %s", len(self._keys), self._file.path)
+    def _read(self) -> None:
+        self._read_at = time.monotonic()
+        keys = self._file.read()
+        self._keys, self._fault = {key.sha256: key for key in keys or ()}, ""
+        self._needs_keys |= keys is not None
 
 
 def check_site(headers: Headers) -> None:
