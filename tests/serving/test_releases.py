@@ -47,7 +47,7 @@ def test_with_several_contracts_the_choice_is_asked_for(services, deploy, iris, 
 
     services.start()
 
-    wait_until(lambda: services.releases.database.checked_at)
+    wait_until(lambda: services.releases.database.available is not None)
     assert services.releases.obstacle() == (
         "Several contracts are deployed: set MLOPS_MODEL to houses or iris."
     )
@@ -137,7 +137,7 @@ def test_a_database_without_tables_is_looked_at_until_it_has_some(
     url = make_url(database.url).set(database="bare").render_as_string(hide_password=False)
     monkeypatch.setenv("DATABASE_URL", url)
     services.start()
-    wait_until(lambda: services.releases.database.checked_at)
+    wait_until(lambda: services.releases.database.available is not None)
     assert services.releases.obstacle() == "Nothing was deployed yet: run `kedro run` first."
     assert services.releases.database.available
 

@@ -6,6 +6,7 @@ without database and store.
 """
 
 import logging
+import math
 import shutil
 import threading
 import time
@@ -61,7 +62,6 @@ class DatabaseHealth(Configuration):
     """Whether the database answers; ``available`` is None before the first look."""
 
     available: bool | None = None
-    checked_at: datetime | None = None
     error: str | None = None
 
 
@@ -90,9 +90,9 @@ class Releases:
         self._store, self._cache = ReleaseStore(settings.release_store), Cache(str(settings.cache))
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._stopping = threading.Event()
-        # By the monotonic clock: when the database was asked, and when to try a release again.
-        self._asked_at: float | None = None
-        self._retry_at = 0.0
+        # By the monotonic clock: since when an answer of the database is waited for, and when to
+        # try a release again.
+        self._asked_at, self._retry_at = math.inf, 0.0
         self._database = DatabaseHealth()
         self.current: Served | None = None
         self.contract = settings.model
@@ -130,12 +130,10 @@ class Releases:
     @property
     def database(self) -> DatabaseHealth:
         """Whether the database answers; not, once it was waited for too long."""
-        asked_at = self._asked_at
-        waited = 0.0 if asked_at is None else time.monotonic() - asked_at
+        waited = time.monotonic() - self._asked_at
         if waited <= _PATIENCE_SECONDS:
             return self._database
-        stuck = {"available": False, "error": f"No answer for {waited:.0f} seconds"}
-        return self._database.model_copy(update=stuck)
+        return DatabaseHealth(available=False, error=f"No answer for {waited:.0f} seconds")
 
     def obstacle(self) -> str:
         """Why there is no release in service, as a sentence."""
@@ -151,12 +149,12 @@ class Releases:
                 deployment = self._find_deployment()
             except Exception as refusal:  # noqa: BLE001  (the thread outlives every failure)
                 error = reason_of(refusal)
-            is_available, now = error is None, datetime.now(UTC)
+            is_available = error is None
             if is_available is not self._database.available:
                 level = logging.INFO if is_available else logging.WARNING
                 logger.log(level, "Looking for deployments: %s", error or "the database answers")
-            self._database = DatabaseHealth(available=is_available, checked_at=now, error=error)
-            self._asked_at = None
+            self._database = DatabaseHealth(available=is_available, error=error)
+            self._asked_at = math.inf
             if deployment is not None:
                 self._follow(deployment)
 
