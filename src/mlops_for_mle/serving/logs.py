@@ -32,24 +32,23 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_ids(),
             **{name: value for name, value in vars(record).items() if name not in _STANDARD},
         }
+        request = current_request.get(None)
+        for name in ("request_id", "prediction_id"):
+            if value := getattr(request, name, ""):
+                line[name] = value
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return without_secrets(msgspec.json.encode(line, enc_hook=str).decode())
 
 
 class TextFormatter(logging.Formatter):
-    """A record as one line for people, with the ids of its request; a traceback stands below it."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    """A record as one line for people; a traceback stands below it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (the name is logging's)
         """Give the line, without what a terminal would obey: a client's text may hold that."""
-        ids = " ".join(f"{name}={value}" for name, value in _ids().items())
-        line = super().formatMessage(record) + (f" [{ids}]" if ids else "")
+        line = super().formatMessage(record)
         return "".join(
             char if char.isprintable() else char.encode("unicode_escape").decode() for char in line
         )
@@ -61,19 +60,16 @@ class TextFormatter(logging.Formatter):
 
 def log_configuration(level: str) -> dict[str, Any]:
     """The configuration of logging: text for a terminal, JSON for all else."""
+    formatter = TextFormatter if sys.stderr.isatty() else JsonFormatter
+    text = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"line": {"()": TextFormatter if sys.stderr.isatty() else JsonFormatter}},
+        "formatters": {"line": {"()": formatter, "fmt": text}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "loggers": {"uvicorn": {"level": "WARNING"}, "mlops_for_mle": {"level": level.upper()}},
         "root": {"level": "WARNING", "handlers": ["stderr"]},
     }
-
-
-def _ids() -> dict[str, str]:
-    request, names = current_request.get(None), ("request_id", "prediction_id")
-    return {name: value for name in names if (value := getattr(request, name, ""))}
 
 
 def make_provider() -> Any | None:
