@@ -173,12 +173,11 @@ class Access:
             host = headers.get(b"host", b"localhost")
             name = _without_port(host)
             if not _is_loopback(name) and name not in self._names:
-                raise ProblemError(
-                    421,
-                    "Without API keys only this machine is answered, under the name localhost; "
-                    f"this request names {host.decode('latin-1')[:80]!r}. Create a key to answer "
-                    "others.",
+                named = host.decode("latin-1")[:80]
+                detail = (
+                    f"Without API keys this server is known as localhost alone, not as {named!r}"
                 )
+                raise ProblemError(421, detail)
             if need != "admin":
                 return "this machine"
         presented = headers.get(b"x-api-key", b"")
@@ -189,16 +188,10 @@ class Access:
         if need == "nothing":
             return None if key is None else key.name
         if key is None:
-            reason = "The API key is not known, or was revoked"
-            if not presented:
-                reason = "This needs an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
-            raise ProblemError(401, reason, headers={"WWW-Authenticate": "Bearer"})
+            detail = "This needs a valid API key, as Authorization: Bearer KEY or X-API-Key: KEY"
+            raise ProblemError(401, detail, headers={"WWW-Authenticate": "Bearer"})
         if need != "any key" and need not in key.scopes and "admin" not in key.scopes:
-            raise ProblemError(
-                403,
-                f"The API key {key.name} has the scope {', '.join(key.scopes)}; "
-                f"this needs the scope {need}",
-            )
+            raise ProblemError(403, f"This needs the scope {need}; the API key {key.name} lacks it")
         return key.name
 
     def _read(self) -> None:
