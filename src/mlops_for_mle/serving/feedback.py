@@ -159,12 +159,8 @@ def _keep(
         if current["target"] == code:
             return current, False
         if not new.correction:
-            raise ProblemError(
-                409,
-                f"Prediction {new.prediction_id} has the label "
-                f"{current['label'] or current['target']} since "
-                f'{current["created_at"].isoformat()}; to replace it, send "correction": true',
-            )
+            label = current["label"] or current["target"]
+            raise ProblemError(409, f'The label is {label}; to replace it, send "correction": true')
     label = contract.target.labels.get(int(code))
     row = {"id": new.prediction_id, "contract": contract.name, "target": code, "label": label}
     return rows(connection, _KEEP, **row)[0], True

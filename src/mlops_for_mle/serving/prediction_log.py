@@ -191,8 +191,7 @@ class PredictionLog:
         with self._lock:
             if self.stored_bytes + size > self.max_bytes:
                 raise OSError(
-                    f"{self.stored_bytes} of at most {self.max_bytes} bytes wait for the database "
-                    "(MLOPS_SPOOL_MAX_BYTES)"
+                    f"no more than {self.max_bytes} bytes may wait (MLOPS_SPOOL_MAX_BYTES)"
                 )
             if self._descriptor is None:
                 self._descriptor = self._begin_segment()
