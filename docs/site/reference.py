@@ -177,7 +177,7 @@ def http(page: Page) -> None:
     from mlops_for_mle.serving.settings import ServingSettings
 
     with tempfile.TemporaryDirectory() as folder:
-        services = Services(ServingSettings(cache=folder, spool=folder))
+        services = Services(ServingSettings(spool=folder))
         # Not entered, so that nothing of it starts.
         document = TestClient(create_app(services), base_url="http://localhost").get(
             "/openapi.json"

@@ -44,8 +44,7 @@ def theirs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory, iris) -> Client:
-    folder = tmp_path_factory.mktemp("ours")
-    return Client(ServingSettings(cache=folder / "cache", spool=folder / "spool"), iris)
+    return Client(ServingSettings(spool=tmp_path_factory.mktemp("ours")), iris)
 
 
 def split(**changes: Any) -> dict[str, Any]:

@@ -164,12 +164,15 @@ def test_a_look_that_waits_for_a_lock_is_given_up(
     wait_for_release(services, iris_second)
 
 
-def test_a_damaged_copy_in_the_cache_is_fetched_anew(settings, services, deploy, iris, caplog):
+def test_a_damaged_copy_in_the_cache_is_fetched_anew(
+    tmp_path, settings, services, deploy, iris, caplog
+):
     deploy(iris)
     services.start()
-    wait_until(lambda: list(settings.cache.glob("iris/deployment.json")))
+    folder = tmp_path / "data/serving_cache"
+    wait_until(lambda: list(folder.glob("iris/deployment.json")))
     services.stop()
-    cached = Cache(str(settings.cache))
+    cached = Cache(str(folder))
     altered(cached, iris)
 
     restarted = Services(settings)
@@ -184,9 +187,9 @@ def test_a_damaged_copy_in_the_cache_is_fetched_anew(settings, services, deploy,
 
 
 def test_a_cached_release_of_another_contract_makes_way_for_the_only_one_that_is_deployed(
-    settings, services, deploy, iris, houses
+    tmp_path, services, deploy, iris, houses
 ):
-    Cache(str(settings.cache)).keep(houses, deployment_of(houses))
+    Cache(str(tmp_path / "data/serving_cache")).keep(houses, deployment_of(houses))
     services.start()
     assert services.releases.current.contract.name == "houses"
 

@@ -38,13 +38,13 @@ def test_serving_loads_nothing_of_the_pipelines_and_no_database_before_the_first
 def test_options_come_before_variables_and_both_before_folders_of_the_project(
     monkeypatch, tmp_path
 ):
-    for name, value in (("PROJECT_PATH", str(tmp_path)), ("CACHE", "/elsewhere"), ("PORT", "9000")):
+    for name, value in (("PROJECT_PATH", str(tmp_path)), ("SPOOL", "/elsewhere"), ("PORT", "9000")):
         monkeypatch.setenv(f"MLOPS_{name}", value)
 
     settings = ServingSettings(_cli_parse_args=["--port", "9001"])
 
     assert settings.release_store == str(tmp_path / "data" / "releases")
-    assert (settings.cache, settings.port) == (Path("/elsewhere"), 9001)
+    assert (settings.spool, settings.port) == (Path("/elsewhere"), 9001)
     assert ServingSettings().port == 9000
 
 

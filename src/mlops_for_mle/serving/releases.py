@@ -1,8 +1,8 @@
 """The release in service, and the thread that keeps it the one that was deployed last.
 
 A new release is loaded and answers its example while the old one serves. One that fails never takes
-over, and is tried again, since a store may heal. What is served lies in a local cache, for a start
-without database and store.
+over, and is tried again, since a store may heal. What is served lies in ``data/serving_cache``, for
+a start without database and store.
 """
 
 import logging
@@ -19,6 +19,7 @@ import msgspec
 
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.errors import UserError, explain
+from mlops_for_mle.paths import project_path
 from mlops_for_mle.releases.explain import Explainer, Ranges
 from mlops_for_mle.releases.manifest import Deployment, Release
 from mlops_for_mle.releases.predictor import load
@@ -87,7 +88,8 @@ class Releases:
 
     def __init__(self, settings: ServingSettings, metrics: "Metrics") -> None:
         self._settings, self._metrics = settings, metrics
-        self._store, self._cache = ReleaseStore(settings.release_store), Cache(str(settings.cache))
+        self._store = ReleaseStore(settings.release_store)
+        self._cache = Cache(str(project_path() / "data/serving_cache"))
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._stopping = threading.Event()
         # By the monotonic clock: since when an answer of the database is waited for, and when to

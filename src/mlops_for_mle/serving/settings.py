@@ -42,9 +42,6 @@ class ServingSettings(BaseSettings):
     """The contract whose deployments are served; unset: the only one that has any."""
     release_store: str = _in_project("data/releases")
     """Where releases are: a folder or an fsspec URL. Default: data/releases."""
-    cache: Path = _in_project("data/serving_cache")
-    """The folder that keeps the served release for a start without database and store. Default:
-    data/serving_cache."""
     poll_seconds: float = Field(1.0, ge=0.05, le=3600)
     """How often the deployments table is looked at, in seconds; after ten times as long a release
     that failed to load is tried again."""
