@@ -48,7 +48,7 @@ def test_a_created_observation_can_be_read_at_its_location(rows):
     read = rows.get(created.headers["location"])
     assert (read.status_code, read.json()) == (200, body)
     assert read.headers["etag"] == created.headers["etag"]
-    named = {"target": "versicolor", "timestamp": "2026-01-31T21:00:00+09:00"}
+    named = {"target": 1, "timestamp": "2026-01-31T21:00:00+09:00"}
     body = rows.create(IRIS_ROW | named).json()
     assert (body["target"], body["timestamp"]) == (1, "2026-01-31T12:00:00Z")
 
@@ -115,7 +115,7 @@ def test_a_label_is_corrected_only_by_whom_has_seen_the_last_state(rows):
     tag, path = created.headers["etag"], created.headers["location"]
 
     assert rows.request("PATCH", path, json={"target": 1}).status_code == 428
-    changed = rows.change(path, {"target": "versicolor"}, tag)
+    changed = rows.change(path, {"target": 1}, tag)
     assert changed.status_code == 200
     assert changed.json() == created.json() | {"target": 1}
     late = rows.change(path, {"target": 0}, tag)
@@ -249,7 +249,7 @@ def test_every_type_of_value_is_written_changed_and_read(settings, mixed, databa
     database.run(f'DROP TABLE IF EXISTS "{MIXED_CONTRACT.table}"')
     ensure_observations(database.url, MIXED_CONTRACT)
 
-    created = client.post("/observations", json=MIXED_ROW | {"left?": "해지"})
+    created = client.post("/observations", json=MIXED_ROW | {"left?": "leaves"})
     sparse = client.post("/observations", json=MIXED_REQUIRED | {"left?": "stays"})
 
     assert (created.status_code, sparse.status_code) == (201, 201), created.text + sparse.text

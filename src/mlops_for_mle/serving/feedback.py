@@ -88,7 +88,7 @@ def router(services: Services) -> APIRouter:
         new = body_as(NewFeedback)
         contract = served_by(services).contract
         target = contract.target
-        label = class_value(target, new.label)
+        label = _class_value(target, new.label)
         message = fault(label, target.feature)
         if message is not None:
             names = [name for name in target.labels.values() if name not in target.codes]
@@ -106,20 +106,13 @@ def router(services: Services) -> APIRouter:
 
 def schemas(contract: Contract) -> dict[str, Schema]:
     """The components of the document that the contract determines."""
-    schema = NewFeedback.model_json_schema()
-    schema["properties"]["label"] = target_schema(contract.target)
+    schema, target = NewFeedback.model_json_schema(), contract.target
+    value, names = feature_schema(target.feature), {"enum": [*target.labels.values()]}
+    schema["properties"]["label"] = {"anyOf": [value, names]} if target.classes else value
     return {"NewFeedback": schema}
 
 
-def target_schema(target: Target) -> Schema:
-    """The schema of a label: a value of the target, or the name of a class."""
-    value = feature_schema(target.feature)
-    if not target.classes:
-        return value
-    return {"anyOf": [value, {"enum": [*target.labels.values()]}]}
-
-
-def class_value(target: Target, given: Any) -> Any:
+def _class_value(target: Target, given: Any) -> Any:
     """The value of a class that is given by its name; anything else as it is."""
     if isinstance(given, str) and given not in target.codes:
         return next((option.value for option in target.classes if option.label == given), given)

@@ -15,7 +15,6 @@ from mlops_for_mle.serving.codec import check_fields
 from mlops_for_mle.serving.context import json_body
 from mlops_for_mle.serving.database import Pool, rows
 from mlops_for_mle.serving.errors import Faults, ProblemError, refused
-from mlops_for_mle.serving.feedback import class_value, target_schema
 from mlops_for_mle.serving.openapi import (
     Schema,
     component,
@@ -159,7 +158,6 @@ def router(services: Services) -> APIRouter:
 def schemas(contract: Contract) -> dict[str, Schema]:
     """The components of the document."""
     new = {name: feature_schema(column) for name, column in _columns(contract).items()}
-    new[contract.target.column] = target_schema(contract.target)
     required = [name for name, column in contract.columns.items() if not column.is_optional]
     # Another program may have written what is read, so nothing is said of its values.
     stored: dict[str, Schema] = {contract.key: {"type": "integer"}, **{name: {} for name in new}}
@@ -178,9 +176,6 @@ def _columns(contract: Contract) -> dict[str, Feature]:
 def _read_body(contract: Contract, may_lack: Container[str]) -> dict[str, Any]:
     """The columns of the body with their values as the table takes them."""
     faults, columns, body = Faults(), _columns(contract), json_body()
-    target = contract.target.column
-    if target in body:
-        body[target] = class_value(contract.target, body[target])
     values = check_fields(body, columns, faults, may_lack=may_lack)
     faults.raise_if_any()
     # Of a time as text PostgreSQL would ignore the offset.
