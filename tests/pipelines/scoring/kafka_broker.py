@@ -62,9 +62,7 @@ class KafkaBroker:
     def partitions(self, topic: str) -> list[int]:
         return sorted(self._admin.list_topics(topic, timeout=60).topics[topic].partitions)
 
-    def send(
-        self, topic: str, values: Iterable[bytes | None], **options: Any
-    ) -> list[tuple[str, int]]:
+    def send(self, topic: str, values: Iterable[bytes | None]) -> list[tuple[str, int]]:
         """Send messages, spread over the topic's partitions, and wait until they are there.
 
         Gives the source and the number that a prediction for each of them has.
@@ -80,7 +78,7 @@ class KafkaBroker:
         for number, value in enumerate(values):
             partition = partitions[number % len(partitions)]
             note = partial(delivered, number)
-            producer.produce(topic, value, partition=partition, on_delivery=note, **options)
+            producer.produce(topic, value, partition=partition, on_delivery=note)
             producer.poll(0)
         assert producer.flush(90) == 0
         return [sent[number] for number in range(len(sent))]

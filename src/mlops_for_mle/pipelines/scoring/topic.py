@@ -12,21 +12,13 @@ import logging
 import os
 from base64 import b64decode
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from threading import Thread
 from typing import Any
 
 import msgspec
-from confluent_kafka import (
-    TIMESTAMP_NOT_AVAILABLE,
-    Consumer,
-    KafkaError,
-    Message,
-    Producer,
-    TopicPartition,
-)
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from sqlalchemy import Connection
 
 from mlops_for_mle.contract import Contract, Feature
@@ -146,21 +138,17 @@ class TopicFollower(Follower):
 
 
 def arrived(message: Message, contract: Contract) -> Arrived:
-    """The row in a message, with its own time where the row has none, or what is wrong with it."""
+    """The row in a message, or what is wrong with it."""
     source, value = f"kafka:{message.topic()}/{message.partition()}", message.value()
     origin: Record = {"source": source, "source_id": message.offset()}
     try:
         values = read_row(value, contract)
     except ValueError as error:
         return Arrived(origin, (value or b"").decode(errors="replace"), str(error))
-    key, time = values.get(contract.key), values.get(contract.timestamp)
-    timestamp_type, milliseconds = message.timestamp()
-    if not time and timestamp_type != TIMESTAMP_NOT_AVAILABLE:
-        # Whoever sends a message may give it any number.
-        with suppress(OverflowError):
-            time = _utc(milliseconds=milliseconds)
+    key = values.get(contract.key)
     # A boolean is an int of Python's, too.
-    origin |= {"row_key": key if type(key) is int else None, "timestamp": time}
+    origin["row_key"] = key if type(key) is int else None
+    origin["timestamp"] = values.get(contract.timestamp)
     return Arrived(origin, values)
 
 
