@@ -110,7 +110,6 @@ def test_a_table_becomes_a_table_of_predictions(stage, caplog):
     told = "scored=49 rejected=1 release=iris-v1-run1: into scores, rejects into scores_rejects"
     assert told in caplog.text
     assert found.row_number.tolist() == found.id.tolist() == [*range(1, 7), *range(8, 51)]
-    assert found.timestamp.iloc[0] == pd.Timestamp("2026-01-01 00:00:01")
     total = "SELECT sum(p) FROM scores, unnest(probabilities) AS p"
     assert scalar(stage.url, total) == pytest.approx(49, abs=1e-3)
 
@@ -351,19 +350,18 @@ def test_names_and_text_are_read_as_ingestion_reads_them(stage, tmp_path):
         "Bre\u0301ite": ["3,5", "3,3", "3,0"],
         "petal_length": ["1.4", "5.7", "1.0"],
         "petal_width": ["0,2", "2,1", "0,2"],
-        "timestamp": ["31.01.2026", "01.02.2026", "02.02.2026"],
+        "other": ["9", "9", "9"],
     }
     pd.DataFrame(rows).to_parquet(tmp_path / "rows.parquet")
     ingestion = {
         "source": "iris.csv",
-        "rename": {"Br\u00e9ite": "sepal_width", "timestamp": "petal_length"},
+        "rename": {"Br\u00e9ite": "sepal_width", "other": "petal_length"},
         "missing_marks": {"sepal_length": ["?"]},
         "number_formats": {
             "sepal_length": {"decimal": ",", "unit": "cm"},
             "sepal_width": {"decimal": ","},
             "petal_width": {"decimal": ","},
         },
-        "date_formats": {"timestamp": "%d.%m.%Y"},
     }
 
     found = stage.batch(
@@ -372,7 +370,6 @@ def test_names_and_text_are_read_as_ingestion_reads_them(stage, tmp_path):
 
     assert found.row_number.tolist() == [1, 2]
     assert found.label.tolist() == ["setosa", "virginica"]
-    assert found.timestamp.tolist() == [pd.Timestamp("2026-01-31"), pd.Timestamp("2026-02-01")]
     ((reason,),) = query(stage.url, "SELECT reason FROM scores_rejects")
     assert reason.startswith("sepal_length: is missing")
 

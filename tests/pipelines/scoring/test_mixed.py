@@ -25,7 +25,7 @@ FAULTS = {
 # How a file was written that the rows once came from; nothing here is.
 WRITTEN = {
     "number_formats": {"월 요금": {"decimal": ",", "thousands": "."}},
-    "date_formats": dict.fromkeys(("가입일", "last seen", "when 100 %"), "%d.%m.%Y"),
+    "date_formats": dict.fromkeys(("가입일", "last seen"), "%d.%m.%Y"),
 }
 
 
@@ -49,8 +49,6 @@ def test_all_ways_give_the_same_predictions_and_reject_the_same_rows(stage, rele
     for key, (column, value, _) in FAULTS.items():
         quoted = '"' + column.replace('"', '""') + '"'
         query(stage.url, f'UPDATE "{TABLE}" SET {quoted} = \'{value}\' WHERE "Key\'s" = {key}')
-    # What no file can hold.
-    query(stage.url, f'UPDATE "{TABLE}" SET "when 100 %" = \'infinity\' WHERE "Key\'s" < 3')
     good = ROWS.drop(index=[key - 1 for key in FAULTS])
     good.to_parquet(tmp_path / "rows.parquet")
 
@@ -73,7 +71,6 @@ def test_all_ways_give_the_same_predictions_and_reject_the_same_rows(stage, rele
         assert found["Is it %s?"].tolist() == answers
         assert found.label.tolist() == [{"stays": "유지", "leaves": "해지"}[one] for one in answers]
         assert [len(one) for one in found.probabilities] == [2] * len(good)
-    assert into_files["when 100 %"].isna().tolist() == [True, True] + [False] * (len(good) - 2)
     for table, number in (("scoring_rejects", "source_id"), ("scores_rejects", "row_number")):
         rejects = dict(query(stage.url, f"SELECT {number}, reason FROM {table}"))
         assert rejects.keys() == FAULTS.keys()

@@ -94,7 +94,7 @@ def score_rows(source: Source, scorer: Scorer, ingestion: Mapping[str, Any]) -> 
     if missing := [name for name in contract.features if name not in available]:
         present = ", ".join(source.schema.names)
         raise UserError(f"scoring.source: missing column(s) {', '.join(missing)}; found {present}")
-    wanted = (*contract.features, contract.key, contract.timestamp)
+    wanted = (*contract.features, contract.key)
     columns = {name: available[name] for name in wanted if name in available}
     typed = {name for name, given_name in columns.items() if given_name in source.typed}
     notation = Notation.model_validate(ingestion, extra="ignore").without(typed)

@@ -31,7 +31,6 @@ _SQL_TYPES = {
     pa.int32(): "integer",
     pa.int64(): "bigint",
     pa.float64(): "double precision",
-    pa.timestamp("us"): "timestamp",
     pa.list_(pa.float64()): "double precision[]",
 }
 

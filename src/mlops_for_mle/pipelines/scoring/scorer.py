@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from mlops_for_mle.contract.columns import as_json, check_columns, encode_rows, to_frame
-from mlops_for_mle.contract.notation import Notation, read_times
+from mlops_for_mle.contract.notation import Notation
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.releases.predictor import Predictions, Predictor, load
 from mlops_for_mle.releases.store import ReleaseStore
@@ -59,8 +59,8 @@ class Scorer:
     def score_table(self, rows: pa.Table, first_row: int, notation: Notation) -> Scored:
         """The predictions for some rows of a source, and the rejects.
 
-        Predictions have ``row_number``, the row's key and timestamp, the prediction, its label and
-        the probabilities in the order of the contract's classes where there are such, the model's
+        Predictions have ``row_number``, the row's key, the prediction, its label and the
+        probabilities in the order of the contract's classes where there are such, the model's
         version and the release. Rejects have ``row_number``, ``reason`` and the row as JSON.
         """
         contract, target = self.manifest.contract, self.manifest.contract.target
@@ -68,12 +68,8 @@ class Scorer:
         positions, predictions, rejected = self.score(features, notation)
         scored_rows, count = rows.take(pa.array(positions)), len(positions)
         columns = {"row_number": pa.array(positions + first_row, pa.int64())}
-        for name in rows.column_names:
-            if name in (contract.key, contract.timestamp):
-                columns[name] = scored_rows[name]
-            if name == contract.timestamp and not pa.types.is_integer(scored_rows[name].type):
-                times = read_times(scored_rows[name].to_pandas(), notation.date_formats.get(name))
-                columns[name] = pa.array(times, pa.timestamp("us"), from_pandas=True)
+        if contract.key in rows.column_names:
+            columns[contract.key] = scored_rows[contract.key]
         number_type = pa.int64() if target.classes else pa.float64()
         value_type = pa.string() if target.feature.is_text else number_type
         columns[target.response_name] = pa.array(self.values(predictions), value_type)
