@@ -142,7 +142,7 @@ def test_the_command_scores_what_is_there_or_follows_and_ends_when_told(
     finished = project.succeed("score-topic", topic.topic)
 
     assert "Scored 3 message(s), rejected 1 (see scoring_rejects)." in finished.output
-    assert "is no JSON" in finished.errors
+    assert "1 rejected, see scoring_rejects" in finished.errors
     assert topic.scored_messages() == sorted([sent[0], *sent[2:]])
 
     del project.variables["KAFKA_SESSION_TIMEOUT_MS"]

@@ -171,10 +171,7 @@ class Follower:
         self.scored += len(predictions)
         self.rejected += len(rejects)
         if rejects:
-            _LOGGER.warning(
-                "%d rejected, see scoring_rejects; the first is %s, %d: %s",
-                *(len(rejects), *(rejects[0][name] for name in (*key, "reason"))),
-            )
+            _LOGGER.warning("%d rejected, see scoring_rejects", len(rejects))
         return rows
 
     def _outcome(
