@@ -126,15 +126,13 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
         fields, unread = _read_carefully(text, form, len(names))
     rows: pd.DataFrame = fields.apply(lambda column: column.str.strip())
     rows = rows[(rows != "").any(axis="columns")].iloc[int(form.header) :]
-    is_foreign = unread and csv_text.UNREADABLE.search(text)
-    hint = ": set csv_encoding, such as cp949 or cp1252" if is_foreign else ""
-    return _numbered(rows, unread, hint).set_axis(_distinct(names), axis="columns")
+    return _numbered(rows, unread).set_axis(_distinct(names), axis="columns")
 
 
-def _numbered(rows: pd.DataFrame, unread: dict[int, Unread], hint: str = "") -> pd.DataFrame:
+def _numbered(rows: pd.DataFrame, unread: dict[int, Unread]) -> pd.DataFrame:
     """Index rows by their number less 1, counting unread ones; refuse where none can be read."""
     if unread and (rows.empty or 0 in unread):
-        raise ValueError(f"no row can be read, {next(iter(unread.values())).reason}{hint}")
+        raise ValueError(f"no row can be read, {next(iter(unread.values())).reason}")
     numbers = np.setdiff1d(np.arange(1, len(rows) + len(unread) + 1), list(unread))
     rows = rows.set_axis(numbers - 1)
     rows.attrs["unread"] = unread
