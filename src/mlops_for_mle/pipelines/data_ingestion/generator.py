@@ -14,8 +14,8 @@ from sqlalchemy.exc import OperationalError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import database_url, engine_for
-from mlops_for_mle.pipelines.data_ingestion.datasets import Receipt, write_batch
-from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, IngestionOptions, validate
+from mlops_for_mle.pipelines.data_ingestion.datasets import write_batch
+from mlops_for_mle.pipelines.data_ingestion.nodes import IngestionOptions, validate
 
 
 def stream_batches(
@@ -37,7 +37,8 @@ def stream_batches(
     stream, random = f"stream {secrets.token_hex(16)}", np.random.default_rng(seed)
     options = ingestion.model_copy(update={"source": stream})
 
-    @tenacity.retry(
+    # A batch whose outcome is unknown is simply written again: the ledger knows it.
+    insist = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(OperationalError),
         wait=tenacity.wait_exponential(multiplier=0.2, max=15),
         sleep=tenacity.sleep_using_event(stopping),
@@ -45,17 +46,13 @@ def stream_batches(
         before_sleep=tenacity.before_sleep_log(getLogger(__name__), WARNING),
         retry_error_callback=lambda state: None,
     )
-    def write(batch: Batch) -> Receipt | None:
-        # A batch whose outcome is unknown is simply written again: the ledger knows it.
-        return write_batch(engine_for(database_url()), contract, batch)
-
     written, rejected, due = 0, 0, time.monotonic()
     for _ in islice(count(), batches):
         if stopping.wait(max(0.0, due - time.monotonic())):
             break
         rows = contract_rows.sample(size, replace=True, random_state=random, ignore_index=True)
         batch = validate(rows, secrets.token_hex(32), {}, contract, options)
-        if write(batch) is None:
+        if insist(write_batch, engine_for(database_url()), contract, batch) is None:
             break
         written += len(batch.accepted)
         rejected += len(batch.rejected)
