@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import psycopg2
-from sqlalchemy import Connection, CursorResult, column, table, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, CursorResult, column, insert, table, text
 from sqlalchemy.exc import DBAPIError
 
 from mlops_for_mle.contract import Contract, Feature
@@ -76,9 +75,6 @@ WITH next AS MATERIALIZED (
 SELECT taken.source_id, observed.{key} IS NOT NULL, observed.{timestamp}::timestamp::text, {values}
 FROM taken LEFT JOIN {table} AS observed ON observed.{key} = taken.source_id
 """
-# What is read again, by another release, may have another outcome.
-_FORGET = "DELETE FROM {table} WHERE source = :source AND source_id = ANY(:ids) AND {condition}"
-
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -161,12 +157,15 @@ class Follower:
             if not rows:
                 return rows
             predictions, rejects = self._outcome(scorer, rows)
-            key = ["source", "source_id"]
-            _write(connection, prediction_table(self._contract), key, predictions)
-            _write(connection, "scoring_rejects", ["contract", *key], rejects)
-            _forget(connection, prediction_table(self._contract), rejects, "true")
-            condition = f"contract = {literal(self._contract.name)}"
-            _forget(connection, "scoring_rejects", predictions, condition)
+            # What is read again, by another release, may have another outcome.
+            of_contract = f"contract = {literal(self._contract.name)}"
+            for name, records, condition in (
+                (prediction_table(self._contract), predictions, "true"),
+                ("scoring_rejects", rejects, of_contract),
+            ):
+                _forget(connection, name, rows, condition)
+                if records:
+                    connection.execute(insert(table(name, *map(column, records[0]))), records)
         self._acknowledge(predictions)
         self.scored += len(predictions)
         self.rejected += len(rejects)
@@ -241,20 +240,13 @@ def _execute(
     return execute_plainly(connection, statement.format(**fields, **parts))
 
 
-def _write(connection: Connection, name: str, key: Sequence[str], records: list[Record]) -> None:
-    """Write rows; one that is there with the same key is replaced."""
-    if records:
-        statement = insert(table(name, *map(column, records[0])))
-        values = dict(statement.excluded.items())
-        upsert = statement.on_conflict_do_update(index_elements=key, set_=values)
-        connection.execute(upsert, records)
-
-
-def _forget(connection: Connection, table: str, records: list[Record], condition: str) -> None:
-    """Delete the rows of a table that have the sources and numbers of these records."""
+def _forget(connection: Connection, table: str, rows: list[Arrived], condition: str) -> None:
+    """Delete the rows of a table that have the sources and numbers of these."""
     ids_by_source: dict[str, list[int]] = {}
-    for record in records:
-        ids_by_source.setdefault(record["source"], []).append(record["source_id"])
-    statement = text(_FORGET.format(table=table, condition=condition))
+    for row in rows:
+        ids_by_source.setdefault(row.origin["source"], []).append(row.origin["source_id"])
+    statement = text(
+        f"DELETE FROM {table} WHERE source = :source AND source_id = ANY(:ids) AND {condition}"  # noqa: S608
+    )
     for source, ids in ids_by_source.items():
         connection.execute(statement, {"source": source, "ids": ids})
