@@ -52,10 +52,7 @@ class ObservationDataset(ContractDataset):
         ingestion: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        """Say which rows are read: the newest up to a key, or those of a file.
-
-        A file is read as ingestion would read it: see ``CsvForm`` and ``IngestionOptions``.
-        """
+        """Say which rows are read: the newest up to a key, or those of a file."""
         super().__init__(**options)
         self._row_limit, self._watermark = row_limit, watermark
         self._csv_path, self._csv_form = csv_path, csv_form
@@ -76,10 +73,7 @@ class ObservationDataset(ContractDataset):
             _LOGGER.warning("batch=%d: %s", receipt.batch_id, message)
 
     def load(self) -> pd.DataFrame:
-        """The rows with the contract's types, in the order of their key; all have to fit it.
-
-        Their ``attrs`` have the ``source``, a table or a file.
-        """
+        """The rows with the contract's types, in the order of their key; all have to fit it."""
         contract = self._contract
         if self._csv_path:
             return self._load_file(self._csv_path)

@@ -1,6 +1,5 @@
 """Where rows come from: files, scikit-learn's tables, and tables and queries of PostgreSQL.
 
-A source gives a frame, so any dataset of Kedro that gives one can take its place in the catalog.
 A file's digest goes with its rows as ``attrs["sha256"]``: the same file is the same batch, however
 it is read.
 """

@@ -66,7 +66,6 @@ class ScoringReleaseDataset(_ScoringDataset):
     """The release that is deployed, or the one that the parameters name."""
 
     def __init__(self, store: str, **options: Any) -> None:
-        """Take the release store's URL."""
         super().__init__(**options)
         self._store = store
 

@@ -3,9 +3,7 @@
 A batch is scored and written, predictions and rejects, in one transaction, and acknowledged then.
 What breaks in between is done again; since a row has one prediction, that doubles nothing.
 
-New rows of the contract's table are queued by a trigger in ``scoring_queue``. Whoever scores them
-locks their entries, passing over those that others have locked, and deletes them in the same
-transaction. So each row is scored once, by however many processes, whichever dies when.
+New rows of the contract's table are queued by a trigger in ``scoring_queue``, see decision 12.
 """
 
 import logging
@@ -90,14 +88,9 @@ class Arrived(NamedTuple):
 
 
 class Follower:
-    """Scores what arrives, a batch a transaction; counts what was ``scored`` and ``rejected``.
-
-    It scores the rows that wait, in the order of their keys, with their present values; a
-    ``TopicFollower`` scores messages.
-    """
+    """Scores the rows that wait, with their present values, a batch a transaction."""
 
     def __init__(self, contract: Contract, store: str, size: int) -> None:
-        """Take the release store's URL, and how many rows are at most one batch."""
         self.scored = self.rejected = 0
         self._contract = contract
         self._store = store
@@ -131,10 +124,7 @@ class Follower:
         """Leave the work to others."""
 
     def run(self, stopping: Event, *, follow: bool) -> None:
-        """Score until nothing is left or, with ``follow``, until it is to stop.
-
-        Only with ``follow`` it waits for what is missing or away.
-        """
+        """Score until nothing is left or, with ``follow``, until it is to stop."""
         pause = _POLL_SECONDS
         while not stopping.is_set():
             try:

@@ -57,12 +57,7 @@ class Scorer:
         return [classes[code] for code in values] if classes else values
 
     def score_table(self, rows: pa.Table, first_row: int, notation: Notation) -> Scored:
-        """The predictions for some rows of a source, and the rejects.
-
-        Predictions have ``row_number``, the row's key, the prediction, its label and the
-        probabilities in the order of the contract's classes where there are such, the model's
-        version and the release. Rejects have ``row_number``, ``reason`` and the row as JSON.
-        """
+        """The predictions for some rows of a source, and the rejects."""
         contract, target = self.manifest.contract, self.manifest.contract.target
         features = to_frame(rows.select(list(contract.features)))
         positions, predictions, rejected = self.score(features, notation)

@@ -1,8 +1,5 @@
 """The messages of a Kafka topic, as a member of a consumer group is given them.
 
-Offsets are committed after what became of the messages is written under topic, partition and
-offset. So what is read again, after whatever broke, has one prediction.
-
 A message is a row as a JSON object, or what Kafka Connect's JsonConverter makes of one:
 ``{"schema": …, "payload": {…}}``, where dates and times are days and milliseconds since 1970, and
 the digits of a decimal number are bytes in base64.
@@ -51,7 +48,6 @@ class TopicFollower(Follower):
         settings: Mapping[str, str],
         output_topic: str | None = None,
     ) -> None:
-        """Read a topic with properties of librdkafka, to which ``KAFKA_…`` variables add."""
         super().__init__(contract, store, size)
         self._topic = topic
         self._output_topic = output_topic
