@@ -50,8 +50,7 @@ class Folder:
 
     def _names(self) -> list[str]:
         self.files.fs.invalidate_cache()
-        # A bucket knows no folder without files.
-        return sorted(self.files.ls("", detail=False)) if self.files.isdir("") else []
+        return sorted(self.files.find(""))
 
     def _remove(self, *prefixes: str) -> None:
         """Remove the files with such a beginning, the mark first."""
