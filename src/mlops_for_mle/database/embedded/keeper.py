@@ -18,10 +18,8 @@ POLL_SECONDS = 0.005
 
 
 def open_private(path: Path) -> IO[str]:
-    """Open or create a file for its owner alone, to append; root gives it to the folder's owner."""
+    """Open or create a file for its owner alone, to append."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-    if os.geteuid() == 0:
-        os.fchown(descriptor, path.parent.stat().st_uid, path.parent.stat().st_gid)
     return os.fdopen(descriptor, "a")
 
 
