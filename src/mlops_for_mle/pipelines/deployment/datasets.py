@@ -26,9 +26,7 @@ class ReleaseDataset(ProjectDataset):
     def save(self, data: list[Release]) -> None:
         """Publish releases that are not there yet."""
         for release in data:
-            is_new = self._store.publish(release)
-            outcome = "published" if is_new else "is in the store already"
-            _LOGGER.info("release=%s %s", release.manifest.release, outcome)
+            self._store.publish(release)
 
     def load(self) -> Callable[[str, str], Release]:
         """Give the store's ``fetch``."""
