@@ -135,7 +135,7 @@ def test_a_person_may_promote_any_version_and_go_back_and_back_again(
     assert said == f"Rolled back from {second} to {first}.\n"
     assert project.champion() == good
     said = kedro_model("rollback", "--reason", "bad, too", code=1).output
-    assert f"{first} was the first release of iris; there is none to go back to." in said
+    assert f"Cannot roll back from {first} to an earlier release: expected one of {second}" in said
     assert query(project.url, TRAIL) == [
         ("deploy", 1, "first", "ada"),
         ("deploy", 2, "second", "ada"),

@@ -84,27 +84,23 @@ def roll_back(
     if expected not in (None, served.id):
         raise UserError(_IN_BETWEEN.format(served.release))
     earlier = {row.release: row for row in rows if row.release != served.release}
-    chosen = release or release_before(rows)
-    if chosen is None:
+    again = earlier.get(release or release_before(rows) or "")
+    if again is None:
         raise UserError(
-            f"{served.release} was the first release of {contract}; there is none to go back to."
-        )
-    if chosen not in earlier:
-        raise UserError(
-            f"Cannot roll back to {chosen!r}: expected one of {', '.join(earlier) or 'none'} "
-            f"({served.release} is served now)."
+            f"Cannot roll back from {served.release} to {release or 'an earlier release'}: "
+            f"expected one of {', '.join(earlier) or 'none'}."
         )
     # No transaction stays open during the download.
     connection.rollback()
-    store.fetch(contract, chosen)
+    store.fetch(contract, again.release)
     lock(connection, f"deployments of {contract}")
     # The release may have been pruned meanwhile, its manifest first.
-    store.manifest(contract, chosen)
+    store.manifest(contract, again.release)
     now = current(connection, contract) or served
     if now.id != served.id:
         raise UserError(_IN_BETWEEN.format(now.release))
-    again = {**asdict(earlier[chosen]), "event": "rollback", "reason": reason, "actor": actor}
-    return _append(connection, **again)
+    row = {**asdict(again), "event": "rollback", "reason": reason, "actor": actor}
+    return _append(connection, **row)
 
 
 def release_before(rows: list[Deployment]) -> str | None:
