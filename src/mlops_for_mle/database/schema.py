@@ -4,8 +4,6 @@ Each is made by whoever comes first; the others wait for a lock and find it made
 """
 
 import logging
-import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import distribution
@@ -77,17 +75,14 @@ def ensure_observations(url: str, contract: Contract, *, may_change: bool = Fals
             table.create(connection)
             return True
         changes, obstacles = _differences(connection, table)
-        if obstacles:
+        if obstacles or (changes and not may_change):
+            remedy = "change the table yourself"
+            if not obstacles:
+                remedy = "make these changes with `kedro db upgrade --yes` (and the same --env)"
             raise UserError(
                 f"Table {contract.table} does not fit contract {contract.name}: "
-                f"{'; '.join(obstacles)}. Nothing was changed: correct the contract, "
-                "change the table yourself, or name another contract.table."
-            )
-        if changes and not may_change:
-            raise UserError(
-                f"Table {contract.table} needs changes for contract {contract.name}: "
-                f"{'; '.join(changes)}. Make them with `kedro db upgrade --yes` (and the same "
-                "--env), or name another contract.table."
+                f"{'; '.join(obstacles or changes)}. Nothing was changed: correct the contract, "
+                f"{remedy}, or name another contract.table."
             )
         for statement in changes:
             execute_plainly(connection, statement)
@@ -113,10 +108,7 @@ def _differences(connection: Connection, table: sa.Table) -> tuple[list[str], li
     that only the table's owner can settle.
     """
     alter = f"ALTER TABLE {quoted(table.name)}"
-    with warnings.catch_warnings():
-        # Of types that it does not know, such as those of extensions.
-        warnings.simplefilter("ignore", sa.exc.SAWarning)
-        columns = sa.inspect(connection).get_columns(table.name)
+    columns = sa.inspect(connection).get_columns(table.name)
     current_columns = {column["name"]: column for column in columns}
     changes, obstacles = list[str](), list[str]()
     for column in table.columns:
@@ -200,9 +192,8 @@ def _revision(connection: Connection) -> str | None:
 def _is_behind_mlflow(connection: Connection) -> bool:
     """Whether the store has no tables, or the installed MLflow has revisions after its own."""
     revision = _revision(connection)
-    follows = re.compile(rf"^down_revision\s*=\s*.{revision}", re.MULTILINE)
     # Read as text: importing MLflow to ask it takes more than a second.
     versions = Path(str(distribution("mlflow").locate_file("mlflow/store/db_migrations/versions")))
     return revision is None or any(
-        follows.search(path.read_text("utf-8")) for path in versions.glob("*.py")
+        f'down_revision = "{revision}"' in path.read_text("utf-8") for path in versions.glob("*.py")
     )
