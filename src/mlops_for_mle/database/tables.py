@@ -26,7 +26,6 @@ _TYPES: Mapping[FeatureType, Any] = {
     "timestamp": TIMESTAMP(),
 }
 _MOMENT = sa.DateTime(timezone=True)
-_LARGEST_INTEGER = 2**31
 
 
 def _table(name: str, *items: SchemaItem) -> sa.Table:
@@ -280,6 +279,5 @@ def predictions_of(contract: Contract) -> sa.Table:
 def _column_type(name: str, feature: Feature, contract: Contract) -> Any:
     if not feature.has_integer_categories:
         return _TYPES[feature.type]
-    # The tutorial's target, unless a class needs more.
-    is_small = all(abs(int(category)) < _LARGEST_INTEGER for category in feature.categories)
-    return sa.Integer() if is_small and name == contract.target.column else sa.BigInteger()
+    # As the tutorial's target.
+    return sa.Integer() if name == contract.target.column else sa.BigInteger()
