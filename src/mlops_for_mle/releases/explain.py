@@ -69,21 +69,17 @@ class Explainer:
         code, count = predictions.values[0], len(self._names)
         value, *bases = self._explained(predictions, code).tolist()
         random, contributions = np.random.default_rng(0), np.zeros(count)
+        orders, moments = max(1, 100 * _ORDERS // max(100, count)), np.arange(count + 1)
         # One by one, since models are quickest with some 100 rows, which stay in the cache.
         for reference in self._background:
-            # Where both have the same value, a feature contributes nothing.
-            players = np.unique(self._sources[row != reference])
-            # When each of them takes the row's value, in each of the orders.
-            orders = max(1, 100 * _ORDERS // max(100, len(players)))
-            turns = random.permuted(np.tile(np.arange(len(players)), (orders, 1)), axis=1)
-            turns = np.vstack([turns, len(players) - 1 - turns])
-            moments = np.arange(len(players) + 1)
-            is_taken = np.zeros((len(turns), len(moments), count), dtype=bool)
-            is_taken[..., players] = turns[:, None] < moments[:, None]
+            # When each feature takes the row's value, in each of the orders.
+            turns = random.permuted(np.tile(np.arange(count), (orders, 1)), axis=1)
+            turns = np.vstack([turns, count - 1 - turns])
+            is_taken = turns[:, None] < moments[:, None]
             mixed = np.where(is_taken[..., self._sources], row, reference).reshape(-1, len(row))
             outputs = self._explained(self._predictor.predict(mixed), code)
             gains = np.diff(outputs.reshape(len(turns), -1), axis=1)
-            contributions[players] += np.take_along_axis(gains, turns, axis=1).mean(axis=0)
+            contributions += np.take_along_axis(gains, turns, axis=1).mean(axis=0)
         explained: Explained = "value"
         if self._target.classes:
             explained = "probability" if self._predictor.has_probabilities else "answer"
