@@ -77,7 +77,6 @@ def test_a_candidate_is_registered_once_by_several_at_once(project, good):
     decision = Decision(
         run_id=good,
         model_uri=project.client.get_run(good).data.tags["mlops.candidate_model"],
-        champion_version=None,
         metrics={},
         promote=True,
         reasons=("first",),
