@@ -1,7 +1,4 @@
-"""Rows out of Postgres and into it by COPY.
-
-A SELECT is read in a transaction of its own, which it can neither end nor use to write.
-"""
+"""Rows out of Postgres and into it by COPY."""
 
 import io
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,4 @@
-"""The project's tables and those of its contracts, made and brought up to date.
-
-Each is made by whoever comes first; the others wait for a lock and find it made.
-"""
+"""The project's tables and those of its contracts, made and brought up to date."""
 
 import logging
 from collections.abc import Iterator

@@ -231,10 +231,7 @@ scoring_rejects = _table(
 
 
 def observations(contract: Contract) -> sa.Table:
-    """The contract's table; for the shipped contract exactly the tutorial's.
-
-    Only features that may be missing may be null.
-    """
+    """The contract's table; for the shipped contract exactly the tutorial's."""
     return sa.Table(
         contract.table,
         sa.MetaData(),

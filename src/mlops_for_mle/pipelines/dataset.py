@@ -12,7 +12,6 @@ class ProjectDataset(AbstractDataset[Any, Any]):
     """An entry that is read, written or both, as its class says."""
 
     def __init__(self, metadata: dict[str, Any] | None, **description: Any) -> None:
-        """Take metadata for Kedro-Viz, and the description that Kedro shows of the entry."""
         self.metadata = metadata
         self._description = description
 

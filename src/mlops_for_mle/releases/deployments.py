@@ -1,8 +1,4 @@
-"""The audit trail of deployments: who serves what, since when and why. Rows are only appended.
-
-Deploying and rolling back take turns by a lock of the database, whoever does it: a pipeline, a
-command or the API. The lock is held until the transaction ends.
-"""
+"""The audit trail of deployments: who serves what, since when and why. Rows are only appended."""
 
 from dataclasses import asdict
 from typing import Any

@@ -52,7 +52,6 @@ class Explainer:
     """Explains the answers of one model, and a row always in the same way."""
 
     def __init__(self, predictor: Predictor, background: Sequence[Sequence[PlainValue]]) -> None:
-        """Take rows of plain values in the order of the contract's features."""
         self._predictor, contract = predictor, predictor.contract
         self._names, self._target = tuple(contract.features), contract.target
         encoder = Encoder(contract, predictor.precision)

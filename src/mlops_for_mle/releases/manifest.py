@@ -1,8 +1,4 @@
-"""What is known of a trained model, from its training to its service, in one document.
-
-Training logs a ``ModelDescription`` with the model. Deployment adds which version it became and
-calls it a ``Manifest``, which stands beside the model's bytes in a release.
-"""
+"""What is known of a trained model, from its training to its service, in one document."""
 
 import hashlib
 from dataclasses import dataclass
@@ -72,12 +68,10 @@ class ModelDescription(Configuration):
     """A trained model.
 
     Attributes:
-        precision: The element type of its input.
         metrics: By names such as ``validation_accuracy``: of the model on ``training`` and
             ``validation`` rows; on the latter also of a constant answer, ``baseline``, of the
             ``linear`` model that ``auto`` has compared it with, and of the model before it was
             calibrated, ``uncalibrated``.
-        validation_rows: How many were held back.
         candidates: What ``auto`` chose from, the simplest first, with their log loss or RMSE.
         calibrated: Whether its probabilities agree with held-out rows: they were calibrated on
             them, or shown to need no calibration.
@@ -86,7 +80,6 @@ class ModelDescription(Configuration):
         remarks: What a person should look at, a sentence each.
         training: The parameters of its training, from which it can be trained again.
         importance: The mean size of each feature's contribution to an answer.
-        training_ranges: By encoded column.
         background: Rows of the snapshot with which answers are compared to explain them, like
             those of the example.
     """

@@ -37,10 +37,7 @@ class Predictions(NamedTuple):
 
 
 class Predictor:
-    """An ONNX graph with one matrix of rows by encoded columns, of a ``precision``, as its input.
-
-    For its ``threshold`` see ``ModelDescription``.
-    """
+    """An ONNX graph whose input is one matrix, of a ``precision``: rows by encoded columns."""
 
     def __init__(self, model: bytes, contract: Contract, threshold: float | None = None) -> None:
         """Load the graph for one thread, since requests are what runs in parallel."""

@@ -21,7 +21,6 @@ class ReleaseStore:
     """The releases below one folder or bucket prefix."""
 
     def __init__(self, url: str) -> None:
-        """Credentials come from the environment, as fsspec reads it."""
         self.url = url.rstrip("/")
 
     @cached_property

@@ -60,9 +60,6 @@ def acquire(home: Path) -> Server:
 
     Cheap to call again. Safe from several threads and processes at once, and in forked children;
     a program started by `exec` has to call it itself.
-
-    Raises:
-        UserError: There is no server to be had; the message says why.
     """
     home = home.expanduser().resolve()
     with _mutex:
