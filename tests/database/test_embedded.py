@@ -419,7 +419,7 @@ def test_programs_that_are_missing_or_where_they_cannot_be_are_named(folder, mon
 
 
 def test_a_copied_project_has_a_server_of_its_own(home, folder):
-    original = Holder(home, embedded.keep_running)
+    original = Holder(home)
     query(original.url, "CREATE TABLE IF NOT EXISTS original AS SELECT 1 AS x")
     query(original.url, "CHECKPOINT")
     subprocess.run(["cp", "-R", home, folder / "copy"], check=True)

@@ -91,7 +91,7 @@ def is_used(home: Path) -> bool:
 def keep_running(home: Path) -> Server:
     """As `acquire`, and let the server run on after all processes have ended, until `stop`."""
     server = acquire(home)
-    (server.home / keeper.KEPT).write_text(str(server.home))
+    (server.home / keeper.KEPT).touch()
     return server
 
 
@@ -153,7 +153,7 @@ def _join_or_start(home: Path, users: IO[str]) -> Server:
         # Impossible while a keeper stops the server.
         if try_lock(users, fcntl.LOCK_SH):
             with open_private(home / keeper.KEEPER_LOCK) as lock:
-                if not keeper.is_kept(home) and try_lock(lock):
+                if not (home / keeper.KEPT).exists() and try_lock(lock):
                     command = [sys.executable, "-I", "-S", keeper.__file__, str(home)]
                     _spawn(home, command, lock, cwd="/")
             with open_private(home / keeper.SERVER_LOCK) as lock:

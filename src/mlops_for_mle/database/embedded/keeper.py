@@ -31,11 +31,6 @@ def try_lock(file: IO[str], operation: int = fcntl.LOCK_EX) -> bool:
     return False
 
 
-def is_kept(home: Path) -> bool:
-    """Whether the server shall run without users; a copied home does not inherit that."""
-    return (home / KEPT).exists() and (home / KEPT).read_text() == str(home)
-
-
 def read_postmaster(home: Path) -> list[str]:
     """The lines of `postmaster.pid`, to be believed only while `server.lock` is held."""
     with suppress(FileNotFoundError):
@@ -65,5 +60,5 @@ if __name__ == "__main__":
     home = Path(sys.argv[1])
     with open_private(home / USERS_LOCK) as users, open_private(home / SERVER_LOCK) as server:
         fcntl.flock(users, fcntl.LOCK_EX)
-        if not is_kept(home):
+        if not (home / KEPT).exists():
             stop_server(home, server)
