@@ -95,7 +95,7 @@ def compare_models(
                 f"{value:.9g}, but its training recorded {recorded:.9g}; it is not registered. "
                 "Train again: `kedro run --pipeline training`."
             )
-    version, gained = None, None
+    version, champion_predictions, gained = None, None, None
     if incumbent is not None:
         champion = incumbent.manifest
         version, champion_target = champion.version, champion.contract.target
@@ -111,9 +111,14 @@ def compare_models(
         if champion.run_id != candidate.run_id:
             champion_predictions = _predict_by_champion(incumbent, rows, truth)
             metrics["champion"] = measure(champion_predictions, truth, target)
-            is_measured = all(gates.metric in metrics[model] for model in ("candidate", "champion"))
-            if is_measured and len(truth) <= _FEW_ROWS:
-                gained = _bootstrap(gates.metric, predictions, champion_predictions, truth, target)
+    for model, measured in metrics.items():
+        if gates.metric not in measured:
+            raise ConfigurationError(
+                f"gates.metric: {gates.metric} was not measured on the validation rows of the "
+                f"{model}, expected is one of {', '.join(measured)}"
+            )
+    if champion_predictions is not None and len(truth) <= _FEW_ROWS:
+        gained = _bootstrap(gates.metric, predictions, champion_predictions, truth, target)
     verdicts = apply_gates(metrics, gates, version, gained)
     return Decision(
         run_id=candidate.run_id,
@@ -173,14 +178,8 @@ def apply_gates(
     A candidate must reach the threshold, keep up with the champion (of few rows it does, too, where
     chance alone can have made it worse) and have learned something.
     """
-    metric, measured = gates.metric, dict[str, float]()
-    for model, values in metrics.items():
-        if metric not in values:
-            raise ConfigurationError(
-                f"gates.metric: {metric} was not measured on the validation rows of the {model}, "
-                f"expected is one of {', '.join(values)}"
-            )
-        measured[model] = values[metric]
+    metric = gates.metric
+    measured = {model: values[metric] for model, values in metrics.items()}
     sign = 1.0 if ALL_METRICS[metric] else -1.0
     value, constant = measured["candidate"], measured["baseline"]
 
