@@ -74,7 +74,6 @@ deployments = _table(
     sa.Column("actor", sa.Text, nullable=False),
     _created_at(),
     sa.CheckConstraint("event IN ('deploy', 'rollback')"),
-    sa.Index("deployments_contract_id_idx", "contract", "id"),
 )
 
 # Several million rows are usual, so the columns stand in an order that wastes no padding.
@@ -152,7 +151,6 @@ monitoring_runs = _table(
     sa.Column("labelled_from", _MOMENT),
     sa.Column("labelled_to", _MOMENT),
     sa.CheckConstraint("status IN ('insufficient', 'healthy', 'warning', 'alarm')"),
-    sa.Index("monitoring_runs_contract_id_idx", "contract", "id"),
     sa.Index("monitoring_runs_window_to_idx", "contract", "release", "window_to", "id"),
     sa.Index("monitoring_runs_labelled_to_idx", "contract", "release", "labelled_to", "id"),
 )
@@ -203,7 +201,6 @@ retraining_decisions = _table(
     sa.Column("outcome", sa.Text),
     _created_at(),
     sa.CheckConstraint("decision IN ('none', 'investigate', 'retrain')"),
-    sa.Index("retraining_decisions_contract_id_idx", "contract", "id"),
 )
 
 # Rows of observation tables that wait to be scored; triggers on those tables fill it, and whoever

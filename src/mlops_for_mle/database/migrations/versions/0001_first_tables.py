@@ -26,19 +26,9 @@ $$;
 REVOKE EXECUTE ON FUNCTION enqueue_for_scoring() FROM PUBLIC
 """
 
-# Every row of a queue dies young: without a vacuum at a fixed number of dead rows, a worker would
-# step over more and more of them.
-_VACUUM_SOON = """
-ALTER TABLE scoring_queue SET (
-    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
-    autovacuum_vacuum_cost_delay = 0
-)
-"""
-
 
 def upgrade() -> None:
     """Make all tables."""
     metadata.create_all(op.get_bind(), checkfirst=False)
-    op.execute(_VACUUM_SOON)
     schema = op.get_bind().scalar(text("SELECT quote_ident(current_schema())"))
     op.execute(_FUNCTION.format(schema=schema))
