@@ -25,10 +25,6 @@ Explained = Literal["value", "probability", "answer"]
 Outside = npt.NDArray[np.bool_] | None
 """Which values lie outside, of shape (rows, features); None where none does."""
 
-# For each row of the background, fewer of more than 100 features. Each counts forwards and
-# backwards (antithetic sampling): errors cancel, all of them where features act in pairs at most.
-_ORDERS = 4
-
 
 class Explanation(NamedTuple):
     """Why one row is answered as it is.
@@ -68,12 +64,12 @@ class Explainer:
         code, count = predictions.values[0], len(self._names)
         value, *bases = self._explained(predictions, code).tolist()
         random, contributions = np.random.default_rng(0), np.zeros(count)
-        orders, moments = max(1, 100 * _ORDERS // max(100, count)), np.arange(count + 1)
-        # One by one, since models are quickest with some 100 rows, which stay in the cache.
+        moments = np.arange(count + 1)
         for reference in self._background:
-            # When each feature takes the row's value, in each of the orders.
-            turns = random.permuted(np.tile(np.arange(count), (orders, 1)), axis=1)
-            turns = np.vstack([turns, count - 1 - turns])
+            # When each feature takes the row's value, forwards and backwards (antithetic sampling):
+            # errors cancel, all of them where features act in pairs at most.
+            order = random.permutation(count)
+            turns = np.stack([order, count - 1 - order])
             is_taken = turns[:, None] < moments[:, None]
             mixed = np.where(is_taken[..., self._sources], row, reference).reshape(-1, len(row))
             outputs = self._explained(self._predictor.predict(mixed), code)
