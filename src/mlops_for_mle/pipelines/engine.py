@@ -1,10 +1,7 @@
 """Where the parallel work of a pipeline is done: on threads, on processes or on a Dask cluster."""
 
-import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Thread
 
 from pydantic import Field
 
@@ -30,9 +27,7 @@ class Engine(Configuration):
         from joblib import parallel_config
 
         if self.scheduler in _LOCAL:
-            workers = {"initializer": end_with, "initargs": (os.getpid(),)}
-            options = workers if self.scheduler == "processes" else {}
-            with parallel_config(_LOCAL[self.scheduler], n_jobs=-1, **options):
+            with parallel_config(_LOCAL[self.scheduler], n_jobs=-1):
                 yield
             return
         # Of the extra `scale`.
@@ -40,14 +35,3 @@ class Engine(Configuration):
 
         with Client(self.scheduler) as client, parallel_config("dask", client=client):
             yield
-
-
-def end_with(parent: int) -> None:
-    """End this process soon after its parent, which may be killed: it would wait for ever."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()

@@ -2,8 +2,6 @@
 
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-
-import psutil
 
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.scoring.following import Follower, install
@@ -124,27 +120,6 @@ def test_processes_that_are_killed_at_random_moments_score_each_row_once(stage, 
         assert eventually(lambda: stage.scored() >= inserted, max(240, ROWS / 50))
 
     assert_each_row_was_scored_once(stage, inserted)
-
-
-def test_workers_of_a_batch_end_with_the_process_that_is_killed():
-    sleeping = """
-from time import sleep
-from joblib import Parallel, delayed
-from mlops_for_mle.pipelines.engine import Engine
-with Engine(scheduler="processes").running():
-    Parallel(n_jobs=2)(delayed(sleep)(0.1) for _ in range(1000))
-"""
-    with subprocess.Popen([sys.executable, "-c", sleeping]) as parent:
-        working = psutil.Process(parent.pid)
-
-        def workers() -> list[psutil.Process]:
-            return [one for one in working.children() if "LokyProcess" in " ".join(one.cmdline())]
-
-        assert eventually(lambda: len(workers()) == 2)
-        found = workers()
-        parent.kill()
-
-    assert eventually(lambda: not any(one.is_running() for one in found), 20)
 
 
 def test_crashes_of_the_server_lose_and_double_nothing(fragile, external_server, tmp_path):
