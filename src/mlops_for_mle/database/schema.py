@@ -147,15 +147,14 @@ def mlflow_store_url(url: str) -> str:
     Made and upgraded in one process at a time, because two MLflow clients on an empty store collide
     and a newer MLflow refuses an older store.
     """
-    name = "mlflow"
-    store = make_url(url).set(database=name).render_as_string(hide_password=False)
+    store = make_url(url).set(database="mlflow").render_as_string(hide_password=False)
     try:
         with _in_turn(url) as connection:
-            exists = text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name)")
-            if not connection.scalar(exists, {"name": name}):
+            count = text("SELECT count(*) FROM pg_database WHERE datname = 'mlflow'")
+            if not connection.scalar(count):
                 with engine_for(url).connect() as autocommit:
                     autocommit.execution_options(isolation_level="AUTOCOMMIT")
-                    autocommit.exec_driver_sql(f"CREATE DATABASE {name}")
+                    autocommit.exec_driver_sql("CREATE DATABASE mlflow")
         with _in_turn(store) as connection:
             if _is_behind_mlflow(connection):
                 from mlflow.store.db.utils import _initialize_tables
@@ -164,7 +163,7 @@ def mlflow_store_url(url: str) -> str:
                 _initialize_tables(engine_for(store))
     except sa.exc.ProgrammingError as error:
         raise UserError(
-            f"MLflow needs a database {name!r} of this login beside {make_url(url).database!r} "
+            f"MLflow needs a database 'mlflow' of this login beside {make_url(url).database!r} "
             f"({str(error.orig).strip()}): create it, or set MLFLOW_TRACKING_URI to a server."
         ) from error
     return store
