@@ -32,10 +32,7 @@ class Explanation(NamedTuple):
     Attributes:
         explained: ``value``, the number that a regression answers; ``probability``, that of the
             answered class; ``answer``, of a model without probabilities: 1 for rows that are
-            answered with this class, 0 for others.
-        value: That of the row.
-        base: Its mean over the background.
-        contributions: By feature; they add up to ``value - base``.
+            answered with this class, 0 for others. Of that, ``base`` is the background's mean.
     """
 
     explained: Explained

@@ -1,8 +1,4 @@
-"""The metrics that models are measured by: their names, which way is better, how they are shown.
-
-What is measured is the model as it is served, so a version's metrics can be confirmed by anybody
-who has its release and its validation rows.
-"""
+"""The metrics that models are measured by: their names, which way is better, how they are shown."""
 
 from collections.abc import Mapping
 from functools import partial

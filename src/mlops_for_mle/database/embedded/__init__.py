@@ -100,7 +100,6 @@ def stop(home: Path, *, destroying: bool = False) -> bool:
     home = home.expanduser().resolve()
     was_running = find(home) is not None
     if (home / keeper.SERVER_LOCK).exists():
-        _check_home(home)
         with _mutex, open_private(home / keeper.SERVER_LOCK) as lock:
             (home / keeper.KEPT).unlink(missing_ok=True)
             keeper.stop_server(home, lock)
