@@ -1,5 +1,6 @@
 """The nodes of the registry: what is measured and confirmed, and what the gates say to it."""
 
+import re
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -64,6 +65,11 @@ def decision(given: LoggedCandidate, incumbent: Release | None = None, **changes
     return compare_models(given, incumbent, gates(**changes))
 
 
+def figures(found: Decision) -> list[float]:
+    """Of candidate and champion, as the reasons tell them."""
+    return [float(re.search(r"0\.\d+", reason)[0]) for reason in found.reasons[:2]]
+
+
 @pytest.mark.parametrize("recorded", [0.5, float("nan")])
 def test_a_model_that_measures_otherwise_than_recorded_is_refused(recorded):
     metrics = candidate().description.metrics | {"validation_accuracy": recorded}
@@ -100,7 +106,8 @@ def test_few_rows_reject_only_what_chance_has_not_made_worse(kind, is_promoted, 
 
     found = decision(candidate(kind), champion("tree"), **options)
 
-    assert found.metrics["candidate"][metric] < found.metrics["champion"][metric] - 0.01
+    value, rival = figures(found)
+    assert value < rival - 0.01
     assert found.promote == is_promoted
     assert "(on rows drawn again it gains from -0." in found.reasons[1]
 
@@ -154,7 +161,6 @@ def test_a_champion_that_lacks_a_feature_is_compared_by_the_columns_that_it_know
 
     found = compare_models(candidate(), incumbent, gates())
 
-    assert found.metrics["champion"]["accuracy"] > 0.9
     assert "champion version 1 has 0.9" in found.reasons[1]
 
 
@@ -168,7 +174,8 @@ def test_a_champion_that_takes_no_missing_value_has_a_constant_answer_for_one():
     found = compare_models(logged(learned), champion(), gates(threshold=None))
 
     assert found.promote
-    assert 0.7 < found.metrics["champion"]["accuracy"] < found.metrics["candidate"]["accuracy"]
+    value, rival = figures(found)
+    assert 0.7 < rival < value
 
 
 def test_a_champion_of_other_columns_cannot_be_compared():

@@ -99,7 +99,6 @@ class ChampionDataset(ContractDataset):
             number = str(saved[0].version)
             client.set_model_version_tag(name, number, DECISION_TAG, outcome)
             client.set_model_version_tag(name, number, REASONS_TAG, reasons)
-            client.log_dict(data.run_id, data.model_dump(mode="json"), "decision.json")
             if data.promote:
                 client.set_registered_model_alias(name, CHAMPION, number)
         _LOGGER.info(

@@ -60,17 +60,10 @@ class LoggedCandidate:
 
 
 class Decision(Configuration):
-    """Whether a candidate becomes champion, by what was measured on its validation rows.
-
-    Attributes:
-        metrics: Of ``candidate``, of ``baseline`` (a constant answer) and of ``champion``, where
-            that is another model.
-        reasons: A sentence for each gate.
-    """
+    """Whether a candidate becomes champion, and a sentence for each gate."""
 
     run_id: str
     model_uri: str
-    metrics: dict[str, dict[str, float]]
     promote: bool
     reasons: tuple[str, ...]
 
@@ -123,7 +116,6 @@ def compare_models(
     return Decision(
         run_id=candidate.run_id,
         model_uri=candidate.model_uri,
-        metrics=metrics,
         promote=all(verdicts.values()),
         reasons=tuple(verdicts),
     )
