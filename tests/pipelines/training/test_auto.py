@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.metrics import log_loss
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.training import calibration
 from mlops_for_mle.pipelines.training.calibration import choose_threshold
 from mlops_for_mle.pipelines.training.estimators import (
     build_estimator,
@@ -73,7 +74,7 @@ def test_the_simplest_that_is_not_shown_to_be_worse_is_chosen(rows, best, chosen
 @pytest.mark.parametrize(
     ("contract", "options"),
     [
-        (MIXED_CONTRACT, {"split": {"by": "time"}, "metric": "macro_f1", "calibrate": True}),
+        (MIXED_CONTRACT, {"split": {"by": "time"}, "metric": "macro_f1"}),
         (MIXED_REGRESSION, {}),
     ],
     ids=["classes by time", "numbers"],
@@ -104,7 +105,7 @@ def test_voting_is_chosen_by_what_it_would_answer():
 
 
 def test_auto_calibrates_and_decides_as_if_its_choice_had_been_named():
-    options = {"metric": "balanced_accuracy", "calibrate": True}
+    options = {"metric": "balanced_accuracy"}
 
     auto = train(rare_rows(400), SMALL_CONTRACT, estimator=AUTO, **options)
 
@@ -152,19 +153,21 @@ def test_auto_goes_with_no_parameters():
     ],
     ids=lambda one: one if isinstance(one, str) else "",
 )
-def test_a_calibrated_model_is_served_as_it_was_trained(name, rows, contract):
+def test_a_calibrated_model_is_served_as_it_was_trained(name, rows, contract, monkeypatch):
+    monkeypatch.setattr(calibration, "_improves", lambda *_: True)
     estimator = {"name": name, "parameters": SMALL.get(name, {})}
     if name == "lightgbm":
         pytest.importorskip("onnxmltools", exc_type=ImportError)
 
-    trained = train(rows, contract, estimator=estimator, calibrate=True)
+    trained = train(rows, contract, estimator=estimator)
 
     assert trained.is_calibrated
+    assert isinstance(trained.model[-1], CalibratedClassifierCV)
     assert trained.parity.largest_difference <= 1e-4
     assert trained.predictor.has_probabilities
 
 
-def test_what_cannot_be_calibrated_is_told_and_an_error_where_that_was_asked_for(caplog):
+def test_what_cannot_be_calibrated_is_told(caplog):
     # Of the third class one row is left to learn from, so no fold can judge it.
     rows = iris_rows()[:102]
 
@@ -172,8 +175,6 @@ def test_what_cannot_be_calibrated_is_told_and_an_error_where_that_was_asked_for
         assert not train(rows, IRIS_CONTRACT, estimator=estimator).is_calibrated
 
     assert "probabilities are left as they are: training.split: rows of every" in caplog.text
-    with pytest.raises(UserError, match=r"training\.split: rows of every class stand in too few"):
-        train(rows, IRIS_CONTRACT, calibrate=True)
     discriminant = {"class_path": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis"}
     for some, estimator in ((rows, {}), (iris_rows(), discriminant)):
         (remark, *_) = assemble(some, IRIS_CONTRACT, estimator=estimator).description.remarks
@@ -183,11 +184,9 @@ def test_what_cannot_be_calibrated_is_told_and_an_error_where_that_was_asked_for
     assert not plain.is_calibrated
     # Without probabilities the constant answer, too, is measured by its values alone.
     assert {one.partition("_")[2] for one in plain.description.metrics} == set(DECIDED_BY_VALUES)
-    with pytest.raises(UserError, match=r"training\.calibrate: RidgeClassifier has no calibration"):
-        train(iris_rows(), IRIS_CONTRACT, estimator=linear, calibrate=True)
 
 
-@pytest.mark.parametrize("calibrate", [False, True, "auto"])
+@pytest.mark.parametrize("calibrate", [False, "auto"])
 def test_classes_need_not_count_from_zero_and_calibration_leaves_the_answers(calibrate):
     values = np.array([-3, 5, 70])
     classes = [{"value": value, "label": f"c{value}"} for value in values.tolist()]

@@ -56,14 +56,11 @@ def decide(
         The model, whether it is calibrated, and the threshold; see ``ModelDescription``.
     """
     target, has_probabilities = learned.contract.target, hasattr(model, "predict_proba")
-    estimator_name = type(model[-1]).__name__
-    has_onnx_form = estimator_name in _WITH_SCORES or not hasattr(model[-1], "decision_function")
-    is_calibrated = bool(training.calibrate) and has_onnx_form
-    if training.calibrate is True and not is_calibrated:
-        raise UserError(
-            f"training.calibrate: {estimator_name} has no calibration that can be served: choose "
-            "auto or false, or another estimator."
-        )
+    estimator = model[-1]
+    is_known = type(estimator).__name__ in _WITH_SCORES or not hasattr(
+        estimator, "decision_function"
+    )
+    is_calibrated = training.calibrate == "auto" and is_known
     threshold = training.threshold if len(target.classes) == 2 else None
     probabilities: Matrix | None = None
     if is_calibrated or (has_probabilities and threshold == "auto"):
@@ -89,13 +86,10 @@ def decide(
                 calibrated = cross_val_predict(
                     calibrator, scores, labels, cv=PredefinedSplit(fold), method="predict_proba"
                 )
-                helps = probabilities is None or _improves(calibrated, probabilities, labels, fold)
-                if training.calibrate is True or helps:
+                if probabilities is None or _improves(calibrated, probabilities, labels, fold):
                     model = _with_calibration(model, calibrator, scores, labels)
                     probabilities = calibrated
         except (UserError, ValueError) as error:
-            if training.calibrate is True:
-                raise
             is_calibrated = False
             _LOGGER.warning("probabilities are left as they are: %s", error)
     if threshold == "auto":

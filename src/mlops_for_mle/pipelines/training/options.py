@@ -78,7 +78,7 @@ class TrainingOptions(Configuration):
     split: SplitOptions = SplitOptions()
     estimator: EstimatorOptions = EstimatorOptions()
     search: SearchOptions | None = None
-    calibrate: Literal["auto"] | bool = "auto"
+    calibrate: Literal["auto", False] = "auto"
     threshold: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] | None = "auto"
     metric: str | None = None
 
