@@ -96,7 +96,7 @@ def test_voting_is_chosen_by_what_it_would_answer():
     trials = choose_estimator(learned, folds, seed=1)[1].set_index("estimator")
 
     voting = build_estimator(EstimatorOptions(name="voting"), SMALL_CONTRACT, 1)
-    answers = np.split(held_out(voting, learned, folds), [len(folds[0][1])])
+    answers = held_out(voting, learned, folds)
     errors = [
         log_loss(learned.truth[judge], found)
         for (_, judge), found in zip(folds, answers, strict=True)
@@ -174,7 +174,7 @@ def test_what_cannot_be_calibrated_is_told(caplog):
     for estimator in (AUTO, {"name": "logistic"}):
         assert not train(rows, IRIS_CONTRACT, estimator=estimator).is_calibrated
 
-    assert "probabilities are left as they are: training.split: rows of every" in caplog.text
+    assert "probabilities are left as they are: rows of every" in caplog.text
     discriminant = {"class_path": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis"}
     for some, estimator in ((rows, {}), (iris_rows(), discriminant)):
         (remark, *_) = assemble(some, IRIS_CONTRACT, estimator=estimator).description.remarks
@@ -255,7 +255,8 @@ def test_by_time_a_threshold_is_chosen_only_by_what_had_not_happened_yet():
     learned, training = split(rows, SMALL_CONTRACT, **options).learned, TrainingOptions(**options)
     folds = folds_of(learned, training)
     later = np.concatenate([judge for _, judge in folds])
-    chances = held_out(build_estimator(training.estimator, SMALL_CONTRACT, 1), learned, folds)
+    model = build_estimator(training.estimator, SMALL_CONTRACT, 1)
+    chances = np.concatenate(held_out(model, learned, folds))
 
     found = train(rows, SMALL_CONTRACT, **options).predictor.threshold
 

@@ -7,12 +7,12 @@ import logging
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from scipy.special import logit
+from scipy.stats import sem
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold, PredefinedSplit, cross_val_predict
+from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.contract.encoding import Matrix
@@ -46,7 +46,7 @@ def decide(
     model: Pipeline,
     learned: Examples,
     training: TrainingOptions,
-    judged_by: tuple[split.Folds, Matrix] | None = None,
+    judged_by: tuple[split.Folds, list[Matrix]] | None = None,
 ) -> tuple[Pipeline, bool, float | None]:
     """Calibrate a fitted model and choose its threshold, as far as these are wanted and possible.
 
@@ -56,11 +56,8 @@ def decide(
         The model, whether it is calibrated, and the threshold; see ``ModelDescription``.
     """
     target, has_probabilities = learned.contract.target, hasattr(model, "predict_proba")
-    estimator = model[-1]
-    is_known = type(estimator).__name__ in _WITH_SCORES or not hasattr(
-        estimator, "decision_function"
-    )
-    is_calibrated = training.calibrate == "auto" and is_known
+    name, has_scores = type(model[-1]).__name__, hasattr(model[-1], "decision_function")
+    is_calibrated = training.calibrate == "auto" and (name in _WITH_SCORES or not has_scores)
     threshold = training.threshold if len(target.classes) == 2 else None
     probabilities: Matrix | None = None
     if is_calibrated or (has_probabilities and threshold == "auto"):
@@ -68,27 +65,19 @@ def decide(
             if judged_by is None:
                 folds = split.folds(learned, training)
                 judged_by = folds, held_out(model, learned, folds)
-            folds, outputs = judged_by
+            outputs: Matrix = np.concatenate(judged_by[1], dtype=np.float64)
             # When rows are split by time, no fold judges the oldest.
-            rows, fold = split.judged(folds)
-            truth = learned.truth[rows]
+            truth = np.concatenate([learned.truth[judge] for _, judge in judged_by[0]])
             classes, labels = np.unique(truth, return_inverse=True)
             if len(classes) < len(target.classes):
                 raise UserError(
-                    "training.split: rows of every class stand in too few folds to learn how often "
-                    "a probability is right: ingest more, or set training.calibrate to false."
+                    "rows of every class stand in too few folds to learn how often one is right"
                 )
             probabilities = outputs if has_probabilities else None
             if is_calibrated:
-                scores = _scores(model, outputs)
-                calibrator = _calibrator(len(classes), scores.shape[1])
-                # Each fold by a calibration that was fitted to the others.
-                calibrated = cross_val_predict(
-                    calibrator, scores, labels, cv=PredefinedSplit(fold), method="predict_proba"
-                )
-                if probabilities is None or _improves(calibrated, probabilities, labels, fold):
-                    model = _with_calibration(model, calibrator, scores, labels)
-                    probabilities = calibrated
+                calibrated, better = _calibrated(model, _scores(model, outputs), labels)
+                if probabilities is None or _improves(better, probabilities, labels):
+                    model, probabilities = calibrated, better
         except (UserError, ValueError) as error:
             is_calibrated = False
             _LOGGER.warning("probabilities are left as they are: %s", error)
@@ -114,15 +103,14 @@ def choose_threshold(
     shares = np.linspace(0, 1, _QUANTILES + 1)[1:-1]
     # The rarer class may be fewer rows than lie between two quantiles of all.
     quantiles = [np.quantile(second[truth == code], shares) for code in codes]
-    thresholds = np.unique(np.concatenate(quantiles).round(6))
-    thresholds = np.append(thresholds[(thresholds > 0) & (thresholds < 1)], 0.5)
+    thresholds: set[float] = {0.5, *np.concatenate(quantiles).round(6).tolist()} - {0.0, 1.0}
 
     def quality(threshold: float) -> tuple[float, float]:
         predictions = Predictions(codes[(second >= threshold).astype(np.intp)], None)
         # Of those that are equally good, the one nearest to the usual 0.5.
         return measure_one(metric, predictions, truth, target), -abs(threshold - 0.5)
 
-    return float(max(thresholds.tolist(), key=quality))
+    return max(thresholds, key=quality)
 
 
 def _scores(model: Pipeline, outputs: Matrix) -> Matrix:
@@ -140,38 +128,32 @@ def _scores(model: Pipeline, outputs: Matrix) -> Matrix:
     return outputs[:, 1:]
 
 
-def _calibrator(class_count: int, width: int) -> CalibratedClassifierCV:
-    """What learns to turn scores into probabilities, from the index of each row's class.
+def _calibrated(model: Pipeline, scores: Matrix, labels: Indices) -> tuple[Pipeline, Matrix]:
+    """The fitted model with a calibration behind it, and what that makes of held-out scores.
 
-    That is Platt's sigmoid for two classes and temperature scaling (Guo et al. 2017,
-    arXiv:1706.04599) for more, which leaves the most probable class as it is. Isotonic regression
-    is not used: its steps have no form in float32 that answers alike.
+    It is learned from these and the index of each row's class: Platt's sigmoid for two classes and
+    temperature scaling (Guo et al. 2017, arXiv:1706.04599) for more, which leaves the most probable
+    class as it is. Isotonic regression is not used: its steps have no form in float32 that answers
+    alike.
     """
+    estimator, count = model[-1], int(labels.max()) + 1
     # A classifier whose features are its own scores.
-    identity = LogisticRegression()
-    identity.classes_ = np.arange(class_count)
+    identity, width = LogisticRegression(), scores.shape[1]
+    identity.classes_ = np.arange(count)
     identity.coef_, identity.intercept_ = np.eye(width), np.zeros(width)
-    method = "sigmoid" if class_count == 2 else "temperature"
-    return CalibratedClassifierCV(FrozenEstimator(identity), method=method, cv=KFold(2))
-
-
-def _improves(calibrated: Matrix, original: Matrix, labels: Indices, fold: Indices) -> bool:
-    """Whether calibrated probabilities have the smaller Brier score, beyond one standard error."""
-    truth = np.eye(original.shape[1])[labels]
-    before = ((original - truth) ** 2).sum(axis=1)
-    after = ((calibrated - truth) ** 2).sum(axis=1)
-    mean, error = pd.Series(before - after).groupby(fold).mean().agg(["mean", "sem"])
-    return bool(mean > error)
-
-
-def _with_calibration(
-    model: Pipeline, calibrator: CalibratedClassifierCV, scores: Matrix, labels: Indices
-) -> Pipeline:
-    """The fitted model, and behind it a calibration that is fitted to held-out scores."""
-    estimator = model[-1]
-    (fitted,) = calibrator.fit(scores, labels).calibrated_classifiers_
+    method = "sigmoid" if count == 2 else "temperature"
+    calibrator = CalibratedClassifierCV(FrozenEstimator(identity), method=method, cv=KFold(2))
+    probabilities = calibrator.fit(scores, labels).predict_proba(scores)
+    (fitted,) = calibrator.calibrated_classifiers_
     fitted.estimator = estimator
     # scikit-learn's temperature takes only classes that count from zero.
     fitted.classes = calibrator.classes_ = estimator.classes_
     calibrator.set_params(estimator=estimator, cv=None, ensemble=False)
-    return Pipeline([*model.steps[:-1], (model.steps[-1][0], calibrator)])
+    return Pipeline([*model.steps[:-1], (model.steps[-1][0], calibrator)]), probabilities
+
+
+def _improves(calibrated: Matrix, original: Matrix, labels: Indices) -> bool:
+    """Whether calibrated probabilities have the smaller Brier score, beyond one standard error."""
+    truth = np.eye(original.shape[1])[labels]
+    gains = ((original - truth) ** 2 - (calibrated - truth) ** 2).sum(axis=1)
+    return bool(gains.mean() > sem(gains))

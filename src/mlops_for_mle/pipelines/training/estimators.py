@@ -148,8 +148,8 @@ def inner_estimator(model: Pipeline) -> Any:
     return getattr(last, "regressor_", getattr(last, "regressor", last))
 
 
-def held_out(model: Pipeline, learned: Examples, folds: split.Folds) -> Matrix:
-    """The outputs of a model for the rows ``judged``, which it has not learned from.
+def held_out(model: Pipeline, learned: Examples, folds: split.Folds) -> list[Matrix]:
+    """The outputs of a model for the rows to judge by, fold by fold.
 
     These are its probabilities, else its decision function, else its predictions.
     """
@@ -159,12 +159,12 @@ def held_out(model: Pipeline, learned: Examples, folds: split.Folds) -> Matrix:
         methods = ("predict_proba", "decision_function", "predict")
         method = next(name for name in methods if hasattr(fitted, name))
         outputs.append(getattr(fitted, method)(learned.features.iloc[judge]))
-    return np.concatenate(outputs)
+    return outputs
 
 
 def choose_estimator(
     learned: Examples, folds: split.Folds, seed: int
-) -> tuple[EstimatorOptions, pd.DataFrame, Matrix]:
+) -> tuple[EstimatorOptions, pd.DataFrame, list[Matrix]]:
     """Choose the simplest estimator that is not shown to be worse than the best one.
 
     It is worse where its error in the same folds, log loss or RMSE, is larger by more than one
@@ -193,18 +193,14 @@ def choose_estimator(
             _LOGGER.warning("%s is no candidate: %s", name, error)
     if outputs.keys() >= set(members):
         # The outputs of its members are known, so it need not be fitted.
-        outputs["voting"] = np.mean([outputs[name] for name in members], axis=0)
+        pairs = zip(*(outputs[name] for name in members), strict=True)
+        outputs["voting"] = [np.mean(pair, axis=0) for pair in pairs]
     measure: Any = root_mean_squared_error
     if target.classes:
         measure = partial(log_loss, labels=target.class_codes)
-    rows, fold = split.judged(folds)
-    truth = learned.truth[rows]
+    truths = [learned.truth[judge] for _, judge in folds]
     errors = pd.DataFrame(
-        {
-            name: [measure(truth[fold == n], outputs[name][fold == n]) for n in range(len(folds))]
-            for name in models
-            if name in outputs
-        }
+        {name: list(map(measure, truths, outputs[name])) for name in models if name in outputs}
     ).T.add_prefix("fold")
     compared = errors.drop(index="constant")
     excess = compared - compared.loc[str(compared.mean(axis=1).idxmin())]

@@ -136,12 +136,6 @@ def folds(learned: Examples, training: TrainingOptions, count: int | None = None
     return splits
 
 
-def judged(folds: Folds) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Positions of all rows to judge by, fold after fold, and the fold of each."""
-    counts = [len(judge) for _, judge in folds]
-    return np.concatenate([judge for _, judge in folds]), np.repeat(np.arange(len(folds)), counts)
-
-
 def row_hashes(features: pd.DataFrame, seed: int) -> npt.NDArray[np.uint64]:
     """A number for each row, salted with the seed; equal rows have equal ones."""
     # Adding zero turns -0.0 into 0.0, which is the same value with other bytes.
