@@ -19,7 +19,6 @@ LINE_CONTRACT = contract_of("line", {"a": {}, "b": {}})
 SMALL: dict[str, dict[str, Any]] = {
     "random_forest": {"n_estimators": 8},
     "histogram_gradient_boosting": {"max_iter": 8},
-    "mlp": {"hidden_layer_sizes": [8]},
 }
 
 

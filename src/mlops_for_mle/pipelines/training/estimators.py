@@ -60,7 +60,6 @@ MENU: Mapping[EstimatorName, Mapping[Task, str]] = {
     "random_forest": _both("sklearn.ensemble.RandomForest"),
     "histogram_gradient_boosting": _both("sklearn.ensemble.HistGradientBoosting"),
     "lightgbm": _both("lightgbm.LGBM"),
-    "mlp": _both("sklearn.neural_network.MLP"),
     "voting": _both("sklearn.ensemble.Voting"),
 }
 """The class of each short name, by task."""
@@ -71,7 +70,6 @@ _DEFAULTS: Mapping[EstimatorName, Mapping[str, Any]] = {
     "random_forest": {"n_estimators": 100, "min_samples_leaf": 3, "max_depth": 16},
     # The same trees on every machine, and as many threads as OpenMP is allowed.
     "lightgbm": {"deterministic": True, "force_row_wise": True, "verbosity": -1, "n_jobs": 0},
-    "mlp": {"hidden_layer_sizes": (64, 32), "early_stopping": True, "max_iter": 300},
 }
 
 
@@ -101,9 +99,9 @@ def auto_candidates(task: Task) -> list[EstimatorOptions]:
 def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) -> Pipeline:
     """Make the unfitted pipeline: what the contract's columns need, then the estimator.
 
-    Regressions by a short name learn their target scaled. Without, an MLP does not learn numbers
-    far from one, and the float32 that trees answer in the served form cannot hold numbers far from
-    zero and close to one another. Losses that need positive numbers go with ``class_path``.
+    Regressions by a short name learn their target scaled. Without, boosting stops early on small
+    numbers, and the float32 that trees answer in the served form cannot hold numbers far from zero
+    and close to one another. Losses that need positive numbers go with ``class_path``.
     """
     task = contract.target.task
     name = options.name or names_for(task)[0]

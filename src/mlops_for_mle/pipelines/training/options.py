@@ -9,7 +9,7 @@ from mlops_for_mle.pipelines.engine import Engine
 
 EstimatorName = (
     Literal["auto", "logistic", "ridge", "svc", "random_forest"]
-    | Literal["histogram_gradient_boosting", "lightgbm", "mlp", "voting"]
+    | Literal["histogram_gradient_boosting", "lightgbm", "voting"]
 )
 
 
