@@ -16,7 +16,6 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import encoded_columns
 from mlops_for_mle.pipelines.training.nodes import Trained
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
-from mlops_for_mle.pipelines.training.split import row_hashes
 from mlops_for_mle.releases.metrics import metric_text
 
 # Features are scored on no more rows than these; on fewer, one may tell the target by chance.
@@ -134,9 +133,6 @@ def remarks(
     yield from _overlap(trained)
     yield from _fit(metrics, data_quality.get("single_feature_scores", {}))
     yield from _trials(trained)
-    is_wanted = trained.training.calibrate and trained.predictor.has_probabilities
-    if is_wanted and not trained.is_calibrated:
-        yield "its probabilities are as it gives them: they could not be calibrated"
     least = _LEAST_CONTRIBUTION * max(importance.values())
     idle = [name for name, size in importance.items() if size <= least]
     if idle:
@@ -145,10 +141,12 @@ def remarks(
 
 def _overlap(trained: Trained) -> Iterator[str]:
     """What validation rows share with training rows, where the split does not prevent it."""
-    examples, by = trained.examples, trained.training.split.by
+    examples = trained.examples
     rows, is_held_back = examples.rows, examples.is_validation
     group, timestamp = examples.contract.group, examples.contract.timestamp
-    if by == "hash" and group in rows:
+    if trained.training.split.by != "hash":
+        return
+    if group in rows:
         training_groups = rows[group][~is_held_back].dropna()
         share = rows[group][is_held_back].isin(training_groups).mean()
         if share > _LARGEST_OVERLAP:
@@ -156,7 +154,7 @@ def _overlap(trained: Trained) -> Iterator[str]:
                 f"{share:.0%} of the validation rows share their {group} with training rows: "
                 "split.by: group would keep each on one side"
             )
-    if by == "hash" and timestamp in rows:
+    if timestamp in rows:
         times = rows[timestamp]
         is_long = times.max() - times.min() >= pd.Timedelta(days=1)
         if times.nunique() > _MANY_TIMESTAMPS and is_long:
@@ -164,11 +162,6 @@ def _overlap(trained: Trained) -> Iterator[str]:
                 f"rows are from {times.min():%Y-%m-%d} to {times.max():%Y-%m-%d} and validation "
                 "rows are among them: split.by: time would validate on the newest"
             )
-    if by == "time":
-        hashes = row_hashes(examples.features, 0)
-        share = np.isin(hashes[is_held_back], hashes[~is_held_back]).mean()
-        if share > _LARGEST_OVERLAP:
-            yield f"{share:.0%} of the validation rows equal a training row"
 
 
 def _fit(metrics: dict[str, float], scores: dict[str, float]) -> Iterator[str]:
