@@ -80,10 +80,10 @@ def check(
     limit = options.maximum_single_feature_score
     problems += [
         f"{name} alone tells {target.column} (cross-validated score {metric_text(score)}), so it "
-        "probably holds the answer: leave it out of contract.features, or name it in "
-        "data_checks.allowed_predictors"
+        "probably holds the answer: leave it out of contract.features, or set "
+        "data_checks.maximum_single_feature_score to null"
         for name, score in scores.items()
-        if limit is not None and score > limit and name not in options.allowed_predictors
+        if limit is not None and score > limit
     ]
     return quality, problems
 

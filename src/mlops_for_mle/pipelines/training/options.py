@@ -98,4 +98,3 @@ class DataCheckOptions(Configuration):
     minimum_rows: int | None = Field(default=30, ge=1)
     minimum_rows_per_class: int | None = Field(default=5, ge=1)
     maximum_single_feature_score: float | None = Field(default=0.999, gt=0, le=1)
-    allowed_predictors: tuple[str, ...] = ()
