@@ -99,10 +99,7 @@ def compare(actual: Predictions, expected: Predictions) -> Parity:
 
 
 def grid(values: Matrix, contract: Contract, point_count: int) -> Matrix:
-    """Points whose columns each spread evenly over their range in some rows, in random order.
-
-    They hold only values that a request may hold.
-    """
+    """Points whose columns each spread evenly over what they may hold, in random order."""
     random = np.random.default_rng(0)
     columns = encoded_columns(contract)
     points = np.zeros((point_count, len(columns)))
@@ -118,12 +115,8 @@ def grid(values: Matrix, contract: Contract, point_count: int) -> Matrix:
         else:
             continue
         points[:, index] = random.permutation(spread)
-    for name, feature in contract.features.items():
         if feature.is_optional and feature.missing != "separate":
-            # All parts of a date are missing together.
-            is_gone = random.random(point_count) < _MISSING_SHARE
-            parts = [index for index, column in enumerate(columns) if column.source == name]
-            points[np.flatnonzero(is_gone)[:, None], parts] = np.nan
+            points[random.random(point_count) < _MISSING_SHARE, index] = np.nan
     return points
 
 
