@@ -196,7 +196,7 @@ def evaluate_model(trained: Trained) -> dict[str, float]:
 
 
 def draw_plots(trained: Trained) -> tuple[Any, Any]:
-    """Draw the confusion matrix and the scores by class (for regression, their counterparts)."""
+    """Draw the confusion matrix and how reliable probabilities are, or a regression's errors."""
     from mlops_for_mle.pipelines.training import report
 
     held_back, served = trained.examples.held_back, trained.predictions["validation"]

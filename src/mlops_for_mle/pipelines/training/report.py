@@ -1,7 +1,7 @@
 """Pictures of a model: its validation, and the importance of its features."""
 
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import (
     ConfusionMatrixDisplay,
     PredictionErrorDisplay,
-    precision_recall_fscore_support,
 )
 
 from mlops_for_mle.contract import Target
@@ -36,14 +35,15 @@ def draw(
     probabilities: Mapping[str, Matrix],
     target: Target,
 ) -> tuple[Figure, Figure]:
-    """Draw the confusion matrix and the scores by class, with how reliable probabilities are.
+    """Draw the confusion matrix, and its shares with how reliable probabilities are.
 
     For a regression, true values and residuals against predicted values. Probabilities come with
     the name of the model that gave them.
     """
-    errors, report = (Figure(figsize=(5.2, 4.6), layout="constrained") for _ in range(2))
-    report_axes, *reliability_axes = report.subplots(1, 1 + bool(probabilities), squeeze=False)[0]
-    axes, rows = errors.subplots(), f"{len(truth)} validation rows"
+    count, rows = 1 + bool(probabilities), f"{len(truth)} validation rows"
+    errors = Figure(figsize=(5.2, 4.6), layout="constrained")
+    report = Figure(figsize=(5.2 * count, 4.6), layout="constrained")
+    axes, (report_axes, *more_axes) = errors.subplots(), report.subplots(1, count, squeeze=False)[0]
     with rc_context({"font.family": _families()}):
         if target.task == "regression":
             (name,) = drawable([target.column], "target")
@@ -55,25 +55,12 @@ def draw(
                 plot_axes.set_title(f"{name}, {rows}")
             return errors, report
         names = drawable(list(target.labels.values()), "class")
-        codes: dict[str, Any] = {"labels": target.class_codes}
-        are_few = len(names) <= _MOST_CLASSES
-        style = {"display_labels": names, "include_values": are_few, "cmap": "Blues"}
-        ConfusionMatrixDisplay.from_predictions(
-            truth, predicted, **codes, **style, colorbar=False, ax=axes
-        )
-        axes.set_title(f"Confusion matrix, {rows}")
-        scores = precision_recall_fscore_support(truth, predicted, **codes, zero_division=0)
-        index = [f"{name}\n({count} rows)" for name, count in zip(names, scores[3], strict=True)]
-        table = pd.DataFrame(np.transpose(scores[:3]), index, ["precision", "recall", "F1"])
-        bars_width = max(5.2, 1.4 * min(len(names), _MOST_CLASSES))
-        report.set_figwidth(bars_width + 4.6 * bool(probabilities))
-        title = "Validation scores by class"
-        table.plot.bar(ax=report_axes, rot=0, width=0.8, ylim=(0, 1.12), title=title)
-        bars: Any
-        for bars in report_axes.containers if are_few else ():
-            report_axes.bar_label(bars, fmt="%.2f", fontsize=8)
-        report_axes.legend(ncols=3, loc="lower right")
-        for axes in reliability_axes:
+        style: dict[str, Any] = {"labels": target.class_codes, "display_labels": names}
+        style |= {"include_values": len(names) <= _MOST_CLASSES, "cmap": "Blues", "colorbar": False}
+        show = partial(ConfusionMatrixDisplay.from_predictions, truth, predicted, **style)
+        show(ax=axes).ax_.set_title(f"Confusion matrix, {rows}")
+        show(ax=report_axes, normalize="true").ax_.set_title("Shares of each true class")
+        for axes in more_axes:
             _draw_reliability(axes, truth, probabilities, target)
     return errors, report
 
@@ -96,13 +83,12 @@ def _draw_reliability(
 
 def draw_importance(importance: Mapping[str, float]) -> Figure:
     """Draw the mean size of each feature's contribution to a prediction, the largest ones."""
-    largest = sorted(importance.items(), key=itemgetter(1))[-_MOST_FEATURES:]
-    names, sizes = zip(*largest, strict=True)
-    figure = Figure(figsize=(5.2, 1.2 + 0.28 * len(names)), layout="constrained")
-    axes = figure.subplots()
+    largest = pd.Series(importance).nlargest(_MOST_FEATURES)[::-1]
+    figure = Figure(figsize=(5.2, 1.2 + 0.28 * len(largest)), layout="constrained")
+    title = "Mean contribution to an answer (Shapley values)"
     with rc_context({"font.family": _families()}):
-        axes.barh(drawable(names, "feature"), sizes)
-        axes.set_title("Mean contribution to an answer (Shapley values)")
+        largest.index = drawable(list(largest.index), "feature")
+        largest.plot.barh(ax=figure.subplots(), title=title)
     return figure
 
 
