@@ -147,11 +147,11 @@ def test_the_api_wants_a_key_and_prometheus_one_only_reads(stack):
 
 def test_artifacts_lie_on_s3_for_clients_with_and_without_access_to_it(stack, tmp_path):
     run_id = scalar(stack.url_of("mlops"), "SELECT run_id FROM deployments WHERE id = 1")
-    (stored,) = (stack.folder / "s3/mlflow").rglob(f"{run_id}/artifacts/environment.json")
+    (stored,) = (stack.folder / "s3/mlflow").rglob(f"{run_id}/artifacts/reports/data_quality.json")
     s3 = [name for name in stack.environment("pipeline") if name.startswith(("AWS_", "MLFLOW_S3"))]
     for uri, changes in (
         # Nothing of S3 is in this client's environment: MLflow's server does it all.
-        (f"runs:/{run_id}/environment.json", dict.fromkeys(s3)),
+        (f"runs:/{run_id}/reports/data_quality.json", dict.fromkeys(s3)),
         (
             f"s3://{stored.relative_to(stack.folder / 's3')}",
             {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/none.db"},

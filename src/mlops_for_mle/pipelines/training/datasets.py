@@ -2,9 +2,8 @@
 
 import logging
 import os
-import platform
 import subprocess
-from importlib.metadata import distributions, version
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -70,7 +69,7 @@ class RunFileDataset(ProjectDataset):
 
 
 class CandidateDataset(ProjectDataset):
-    """Logs a candidate to the active run: its model, snapshot, metrics, code and environment."""
+    """Logs a candidate to the active run: its model, snapshot, metrics and code revision."""
 
     _SINGLE_PROCESS = True
 
@@ -94,9 +93,6 @@ class CandidateDataset(ProjectDataset):
         facts = {"estimator": description.estimator, "onnx_precision": description.precision}
         parameters = {f"estimator.{name}": value for name, value in trained.parameters.items()}
         mlflow.log_params(facts | parameters)
-        packages = {package.name: package.version for package in distributions()}
-        environment = {"python": platform.python_version(), "platform": platform.platform()}
-        mlflow.log_dict(environment | {"packages": packages}, "environment.json")
         if trained.trials is not None:
             name = "candidates.csv" if description.candidates else "search.csv"
             mlflow.log_text(trained.trials.to_csv(index=False), name)
