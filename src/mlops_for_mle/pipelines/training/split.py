@@ -106,14 +106,12 @@ def folds(learned: Examples, training: TrainingOptions, count: int | None = None
     if is_by_time and len(np.unique(values)) < _FEWEST_TIMES:
         values, is_by_time = row_hashes(learned.features, training.seed), False
     distinct, positions = np.unique(values, return_inverse=True)
-    # More folds than the largest class has rows cannot be stratified.
-    largest = int(np.unique(truth, return_counts=True)[1].max()) if is_classifier else len(truth)
     if count is None:
+        # More folds than the largest class has rows cannot be stratified.
+        largest = int(np.unique(truth, return_counts=True)[1].max()) if is_classifier else 5
         maximum = 5 if len(truth) <= _MANY_ROWS else 3
         count = max(2, min(maximum, largest, len(distinct) - is_by_time))
-    if len(distinct) < count + is_by_time or largest < count:
-        splits = []
-    elif is_by_time:
+    if is_by_time:
         splits = [
             (np.flatnonzero(np.isin(positions, past)), np.flatnonzero(np.isin(positions, later)))
             for past, later in TimeSeriesSplit(count).split(distinct)
