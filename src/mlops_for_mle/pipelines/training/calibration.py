@@ -50,10 +50,8 @@ def decide(
 ) -> tuple[Pipeline, bool, float | None]:
     """Calibrate a fitted model and choose its threshold, as far as these are wanted and possible.
 
-    ``judged_by`` are folds and their ``held_out`` outputs, where these are known already.
-
-    Returns:
-        The model, whether it is calibrated, and the threshold; see ``ModelDescription``.
+    ``judged_by`` are folds and their ``held_out`` outputs, where these are known already. Whether
+    the model is calibrated is meant as in ``ModelDescription``.
     """
     target, has_probabilities = learned.contract.target, hasattr(model, "predict_proba")
     name, has_scores = type(model[-1]).__name__, hasattr(model[-1], "decision_function")

@@ -43,11 +43,7 @@ _LONGEST_REMARK = 200
 def check(
     features: pd.DataFrame, truth: npt.NDArray[Any], contract: Contract, options: DataCheckOptions
 ) -> tuple[dict[str, Any], list[str]]:
-    """Check encoded rows and their targets.
-
-    Returns:
-        What was found; and a sentence with its remedy for each limit that is not kept.
-    """
+    """What is found of encoded rows, and a sentence with its remedy for each limit not kept."""
     target, problems = contract.target, []
     # Equal features with another label are another row.
     is_first = ~features.assign(**{target.column: truth}).duplicated()

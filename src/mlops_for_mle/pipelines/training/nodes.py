@@ -1,8 +1,7 @@
 """Pure functions of training: a window of rows in, a candidate with its evidence out.
 
-Each step passes its input on with something added, so a later process can begin with any of the
-files that are kept. Modules that need scikit-learn, matplotlib or ONNX are imported inside the
-functions, because every command imports this module.
+Modules that need scikit-learn, matplotlib or ONNX are imported inside the functions, because every
+command imports this module.
 """
 
 import logging
@@ -31,12 +30,7 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows of a snapshot, as the table has them and as a model takes them.
-
-    Attributes:
-        truth: The target of each row: class codes or numbers.
-        split_values: What each row is split by, see ``split``.
-    """
+    """Rows of a snapshot, as the table has them and as a model takes them."""
 
     contract: Contract
     facts: SnapshotFacts
@@ -65,11 +59,8 @@ class Examples:
 class Trained:
     """A pipeline that was fitted to the examples that are not held back, and its served form.
 
-    Attributes:
-        parameters: Of its estimator, as they were configured, found or chosen.
-        trials: What a search or ``auto`` has tried, with its scores.
-        predictions: For the validation rows, by names of ``ModelDescription.metrics``: as served,
-            and of the models that it is compared with.
+    Its predictions are those for the validation rows, by names of ``ModelDescription.metrics``: as
+    served, and of the models that it is compared with.
     """
 
     examples: Examples
@@ -106,9 +97,7 @@ def prepare_examples(
 ) -> tuple[Examples, pd.DataFrame, dict[str, Any]]:
     """Encode the snapshot, once for all that follows, check it and choose the validation rows.
 
-    Returns:
-        The examples; the validation rows as the table has them, for people; and what the checks of
-        the snapshot have found.
+    Beside the examples these are given as the table has them, and what the checks have found.
     """
     from mlops_for_mle.pipelines.training import checks, split
 
