@@ -145,9 +145,7 @@ def confirm(metrics: list[Metric], significance: float) -> list[Metric]:
 
 def _check(part: str, reference: Reference, window: Window) -> Iterator[Metric]:
     """Look at a part of the window, or at all of it and then at its data quality too."""
-    rows = subject("rows", reference.contract)
     for metrics in (
-        [Metric("data_quality", rows, "row_count", window.row_count)],
         _check_performance(reference, window),
         _check_estimate(reference, window),
         _check_drift(part, reference, window),
@@ -215,37 +213,17 @@ def _check_drift(part: str, reference: Reference, window: Window) -> Iterator[Me
 
 def _check_performance(reference: Reference, window: Window) -> Iterator[Metric]:
     """Measure the predictions by the labels that have arrived, where there are enough of them."""
-    classes, count = reference.contract.target.classes, window.labelled_count
+    count, limit = window.labelled_count, performance_limit(reference)
     if count < reference.options.window.minimum_labelled:
         return
-    prediction, limit = reference.prediction, performance_limit(reference)
-    yield Metric("performance", prediction, "labelled_count", count)
-    if not classes:
-        (sums,), scale = window.rated, reference.columns[prediction].scale
+    if reference.contract.target.classes:
+        correct = sum(cell.count for cell in window.rated if cell.predicted == cell.actual >= 0)
+        name, estimate = "accuracy", proportion(correct, count, limit)
+    else:
+        (sums,), scale = window.rated, reference.columns[reference.prediction].scale
         mean, squares = sums.square * scale**2 / count, sums.fourth * scale**4 / count
-        estimate = root_mean_square(count, mean, squares, limit)
-        yield _limited("performance", prediction, "rmse", estimate, count)
-        yield Metric("performance", prediction, "mae", sums.absolute * scale / count)
-        return
-    from sklearn.metrics import f1_score, recall_score
-
-    cells = window.rated
-    correct = sum(cell.count for cell in cells if cell.predicted == cell.actual >= 0)
-    estimate = proportion(correct, count, limit)
-    yield _limited("performance", prediction, "accuracy", estimate, count)
-    measured = {
-        "y_true": [cell.actual for cell in cells],
-        "y_pred": [cell.predicted for cell in cells],
-        "sample_weight": [cell.count for cell in cells],
-    }
-    actual_classes = sorted({cell.actual for cell in cells})
-    recalls = recall_score(**measured, labels=actual_classes, average=None).tolist()
-    yield Metric("performance", prediction, "balanced_accuracy", sum(recalls) / len(recalls))
-    macro_f1 = float(f1_score(**measured, average="macro"))
-    yield Metric("performance", prediction, "macro_f1", macro_f1)
-    for position, recall in zip(actual_classes, recalls, strict=True):
-        if position >= 0:
-            yield Metric("performance", classes[position].label, "recall", recall)
+        name, estimate = "rmse", root_mean_square(count, mean, squares, limit)
+    yield _limited("performance", reference.prediction, name, estimate, count)
 
 
 def _check_estimate(reference: Reference, window: Window) -> Iterator[Metric]:

@@ -21,14 +21,13 @@ PredictionLog = Callable[..., list[Sequence[Any]]]
 class Rated:
     """Labelled predictions with the same predicted and actual class; of a regression, all.
 
-    ``predicted`` and ``actual`` are indices of classes, -1 is any other. The last three are sums of
+    ``predicted`` and ``actual`` are indices of classes, -1 is any other. The last two are sums of
     powers of a regression's absolute error, in standard deviations of the reference's predictions.
     """
 
     predicted: int
     actual: int
     count: int
-    absolute: float = 0.0
     square: float = 0.0
     fourth: float = 0.0
 
@@ -97,7 +96,7 @@ WHERE {_WINDOW} GROUP BY 1, 2, 3
 """
 _RATED = f"""
 SELECT segment, min(answered_at) AS labelled_from, max(answered_at) AS labelled_to,
-       predicted, actual, count(*), sum(error), sum(error ^ 2), sum(error ^ 4)
+       predicted, actual, count(*), sum(error ^ 2), sum(error ^ 4)
 FROM (
     SELECT {{segment}} AS segment, predictions.created_at AS answered_at, {{rated}}
     FROM predictions JOIN feedback USING (prediction_id)

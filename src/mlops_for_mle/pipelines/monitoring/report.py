@@ -25,7 +25,7 @@ def write_report(run: MonitoringRun, reference: Reference, windows: dict[str, Wi
     return template.render(
         run=run,
         reference=reference,
-        window=windows[""],
+        windows=windows,
         confidence=CONFIDENCE,
         compare_bins=compare_bins,
         quantity=quantity,
