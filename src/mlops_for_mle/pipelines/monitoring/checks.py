@@ -220,8 +220,8 @@ def _check_performance(reference: Reference, window: Window) -> Iterator[Metric]
         correct = sum(cell.count for cell in window.rated if cell.predicted == cell.actual >= 0)
         name, estimate = "accuracy", proportion(correct, count, limit)
     else:
-        (sums,), scale = window.rated, reference.columns[reference.prediction].scale
-        mean, squares = sums.square * scale**2 / count, sums.fourth * scale**4 / count
+        [sums] = window.rated
+        mean, squares = sums.square / count, sums.fourth / count
         name, estimate = "rmse", root_mean_square(count, mean, squares, limit)
     yield _limited("performance", reference.prediction, name, estimate, count)
 

@@ -22,7 +22,7 @@ class Rated:
     """Labelled predictions with the same predicted and actual class; of a regression, all.
 
     ``predicted`` and ``actual`` are indices of classes, -1 is any other. The last two are sums of
-    powers of a regression's absolute error, in standard deviations of the reference's predictions.
+    powers of a regression's error.
     """
 
     predicted: int
@@ -115,8 +115,8 @@ CAST(0 AS float8) AS error
 _POSITION_OF_LABEL = "coalesce(array_position(CAST(:names AS text[]), feedback.label) - 1, target)"
 # Bounded, since Postgres refuses powers that are beyond a double's range, at its lower end too.
 _ERROR = """
--1 AS predicted, -1 AS actual, CASE WHEN abs(prediction - target) > :negligible
-THEN least(abs(prediction - target) / :scale, 1e50) ELSE 0 END AS error
+-1 AS predicted, -1 AS actual, CASE WHEN abs(prediction - target) > 1e-70
+THEN least(abs(prediction - target), 1e70) ELSE 0 END AS error
 """
 # What is expected of a prediction by an ``Expectation``.
 _EXPECTED_CORRECT = """
@@ -134,7 +134,6 @@ def count_window(reference: Reference, prediction_log: PredictionLog) -> dict[st
     """
     options, columns = reference.options.window, reference.columns
     target, expectation = reference.contract.target, reference.expectation
-    prediction = columns[reference.prediction]
     parameters: dict[str, Any] = {
         "contract": reference.contract.name,
         "release": reference.manifest.release,
@@ -142,9 +141,7 @@ def count_window(reference: Reference, prediction_log: PredictionLog) -> dict[st
         "first_id": "",
         "codes": [float(code) for code in target.class_codes],
         "names": [*target.labels.values()],
-        "scale": prediction.scale,
-        "negligible": prediction.scale * 1e-50,
-        "edges": [*prediction.edges],
+        "edges": [*columns[reference.prediction].edges],
         "errors": [*expectation.errors],
         "surplus": expectation.surplus,
         "iso": _ISO,
