@@ -16,8 +16,8 @@ from tests.releases import changed, contract_of, iris_release
 CONTRACT = contract_of("small", {"width": {"minimum": 0, "maximum": 10, "unit": "cm"}}, "no yes")
 LINE = contract_of("line", {"width": {}})
 
-WIDTH = Column("number", (1.0, 2.0, 3.0), counts=(40, 40, 40, 40), mean=2.0)
-ANSWERS = Column("class", (1, 2), ("no", "yes"), counts=(0, 80, 80), mean=1.5)
+WIDTH = Column("number", (1.0, 2.0, 3.0), counts=(40, 40, 40, 40))
+ANSWERS = Column("class", (1, 2), ("no", "yes"), counts=(0, 80, 80))
 DECISION = RetrainingDecision(
     id=7, contract="iris", monitoring_run_id=None, decision="retrain", reasons=["drift: alarm."]
 )
@@ -38,7 +38,7 @@ def reference(contract: Contract = CONTRACT, **features: Column) -> Reference:
         metrics={"validation_accuracy": 0.95, "validation_rmse": 2.0},
         snapshot=SnapshotFacts(source="", sha256="", watermark=None, row_count=160),
     ).manifest
-    prediction = Column("answer", (5.0,), scale=2.0, counts=(80, 80), mean=5.0)
+    prediction = Column("answer", (5.0,), counts=(80, 80))
     if contract.target.classes:
         prediction = ANSWERS
     columns = (features or {"width": WIDTH}) | {"prediction": prediction}

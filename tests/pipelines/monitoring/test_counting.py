@@ -73,8 +73,6 @@ def test_twenty_windows_without_drift_raise_no_alarm_and_a_shift_does_within_one
     drifted = {subject for subject, name in alarms(seen.run) if "stability" in name}
     assert "petal_length" in drifted
     assert not drifted & {"sepal_length", "sepal_width", "petal_width"}
-    shift = metric(seen.run, "petal_length", "mean_shift").value
-    assert shift == pytest.approx(1.0, abs=0.15)
 
 
 def test_what_is_no_number_that_can_be_summed_counts_as_missing(database_url):
@@ -96,9 +94,7 @@ def test_what_is_no_number_that_can_be_summed_counts_as_missing(database_url):
     assert seen.windows[""].row_count == 9
     rooms, area, answers = seen.windows[""].columns.values()
     assert [(one.missing, sum(one.counts)) for one in (rooms, area)] == [(3, 6), (5, 4)]
-    assert seen.windows[""].columns["area m2"].mean == pytest.approx(
-        (100.5 + 100.5 + 0.5 + 100) / 4
-    )
+    assert area.counts == area.holding(np.array([100.5, 100.5, 0.5, 100])).counts
     assert sum(answers.counts) == 9
     assert seen.run.status == "insufficient"
 
@@ -147,18 +143,17 @@ def test_times_are_read_as_the_api_reads_them_and_nonsense_stops_nothing(databas
     engine_for(database_url).dispose()
     asked = (*TIMES, *NONSENSE, 1777000000, 20260501, None)
     log(database_url, HOUSES, *({"since": one} for one in asked))
-    edges = (0.0, 1.7e9)
+    expected = np.array([read_time(one).replace(tzinfo=UTC).timestamp() for one in TIMES])
+    # Each moment has a bin of its own.
+    edges = tuple(np.unique([expected - 1e-3, expected + 1e-3]).tolist())
 
     try:
-        found = counted(database_url, HOUSES, "since", Column("time", edges, scale=1e9))
+        found = counted(database_url, HOUSES, "since", Column("time", edges))
     finally:
         query(database_url, "ALTER ROLE CURRENT_USER RESET TIME ZONE")
 
-    expected = [read_time(one).replace(tzinfo=UTC).timestamp() for one in TIMES]
-    bins = np.bincount(np.searchsorted(edges, expected, side="right"), minlength=3)
-    assert found.counts == tuple(bins)
+    assert found.counts == found.holding(expected).counts
     assert found.missing == len(NONSENSE) + 3
-    assert found.mean == pytest.approx(np.mean(expected), abs=1e-3)
 
 
 def test_errors_of_a_regression_are_measured_with_their_intervals(database_url):
@@ -191,7 +186,8 @@ def test_the_window_begins_within_a_request_of_many_rows(database_url):
     seen = look(database_url, HOUSES, house_rows(), window=window)
 
     assert seen.run.prediction_count == 25
-    assert seen.windows[""].columns["방 수"].mean == pytest.approx(np.mean(range(5, 30)))
+    rooms = seen.windows[""].columns["방 수"]
+    assert rooms.counts == rooms.holding(np.arange(5.0, 30)).counts
     assert seen.run.window_from == START
     late = look(database_url, HOUSES, house_rows(), window={"until": START, "hours": 1.0})
     assert late.run.prediction_count == 10
@@ -249,7 +245,8 @@ def test_names_and_values_are_data_and_never_sql(database_url):
 
     assert seen.run.prediction_count == 200
     for name in names:
-        assert seen.windows[""].columns[name].mean == pytest.approx(served.rows[name].mean())
+        column = seen.windows[""].columns[name]
+        assert column.counts == column.holding(served.rows[name].to_numpy(float)).counts
     assert (names[0], "population_stability_index") in alarms(seen.run)
     # The feature and the answer are told apart.
     subjects = {one.subject for one in seen.run.metrics if one.area == "drift"}

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Literal
 
 from mlops_for_mle.pipelines.monitoring.counting import Window
-from mlops_for_mle.pipelines.monitoring.reference import Column, Reference, subject
+from mlops_for_mle.pipelines.monitoring.reference import Reference, subject
 from mlops_for_mle.pipelines.monitoring.significance import (
     Estimate,
     compare,
@@ -191,15 +191,16 @@ def _check_drift(part: str, reference: Reference, window: Window) -> Iterator[Me
         first = 0 if column.is_number else 1
         comparison = compare(column.counts[first:], current.counts[first:])
         index = comparison.index
-        shift = (current.mean - column.mean) / column.scale if sum(current.counts) else None
         measured = Metric("drift", name, _INDEX, index, threshold=options.alarm)
         # An ignored feature is shown, but is none of the run's tests.
         if name not in options.ignore:
             title = f"feature {name}"
             if name == reference.prediction:
                 title = f"the predicted {reference.contract.target.response_name}"
-            change = _change(column, current, shift)
-            message = f"{title} has drifted: stability index {index:.2f}, {change}"
+            bins = column.beside(current)
+            most, before, now = max(bins, key=lambda shares: abs(shares[2] - shares[1]))
+            message = f"{title} has drifted: stability index {index:.2f}, "
+            message += f"{most} makes up {percent(now)} instead of {percent(before)}"
             severity: Severity = "warning" if index >= options.warning else "none"
             if index >= options.alarm:
                 severity = "alarm"
@@ -207,8 +208,6 @@ def _check_drift(part: str, reference: Reference, window: Window) -> Iterator[Me
                 measured, p_value=comparison.p_value, severity=severity, message=message
             )
         yield measured
-        if column.is_number:
-            yield Metric("drift", name, "mean_shift", shift)
 
 
 def _check_performance(reference: Reference, window: Window) -> Iterator[Metric]:
@@ -284,20 +283,6 @@ def _sentence(metric: Metric, significance: float) -> str:
     p_value = f"p {metric.p_value:.2g}" if metric.p_value >= 0.001 else "p below 0.001"
     doubt = ", which may be chance" if metric.p_value >= significance else ""
     return f"{message}; {p_value}{doubt}."
-
-
-def _change(column: Column, current: Column, shift: float | None) -> str:
-    """How a column has changed most, in words."""
-    if shift is None:
-        return "it has no values"
-    if column.is_number:
-        where = "above" if shift > 0 else "below"
-        return f"its mean is {abs(shift):.2f} standard deviations {where} the training data's"
-    shares = zip(column.categories, column.shares[1:], current.shares[1:], strict=True)
-    name, before, now = max(
-        shares, key=lambda share: abs(share[2] - share[1]), default=("nothing", 0.0, 0.0)
-    )
-    return f"{name} makes up {percent(now)} instead of {percent(before)}"
 
 
 def _limited(area: Area, prediction: str, metric: str, estimate: Estimate, count: int) -> Metric:

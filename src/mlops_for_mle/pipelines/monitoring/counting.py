@@ -86,12 +86,11 @@ FROM predictions WHERE {_WINDOW} GROUP BY 1
 # once; so would a subquery that is not repeated, but Postgres would not work in parallel then.
 _COLUMNS = f"""
 SELECT {{segment}} AS segment, position,
-       width_bucket(number, edges) AS bucket,
-       count(*) AS rows, sum((number - mean) / scale) AS sum
+       width_bucket(number, edges) AS bucket, count(*) AS rows
 FROM predictions
 CROSS JOIN LATERAL unnest(ARRAY[{{values}}]) WITH ORDINALITY AS value(number, position)
 JOIN jsonb_to_recordset(CAST(:columns AS jsonb))
-    AS described(position bigint, edges float8[], mean float8, scale float8) USING (position)
+    AS described(position bigint, edges float8[]) USING (position)
 WHERE {_WINDOW} GROUP BY 1, 2, 3
 """
 _RATED = f"""
@@ -146,12 +145,12 @@ def count_window(reference: Reference, prediction_log: PredictionLog) -> dict[st
         "surplus": expectation.surplus,
         "iso": _ISO,
     }
-    expressions, column_facts = {}, []
+    expressions, described = {}, []
     for position, (name, column) in enumerate(columns.items(), start=1):
         parameters |= {f"name{position}": name, f"categories{position}": [*column.categories]}
         expressions[name] = _value_sql(column, position)
-        column_facts.append({"position": position, **vars(column)})
-    parameters["columns"] = json.dumps(column_facts)
+        described.append({"position": position, "edges": column.edges})
+    parameters["columns"] = json.dumps(described)
     [[(now, ahead)]] = prediction_log(parameters, _NOW)
     until = min(options.until or now, now)
     since = "-infinity" if options.hours is None else until - timedelta(hours=options.hours)
@@ -204,13 +203,8 @@ def _window(
 
 def _with_counts(column: Column, rows: Sequence[Any]) -> Column:
     counts = {row.bucket: row.rows for row in rows}
-    missing, total = counts.pop(None, 0), sum(row.sum or 0.0 for row in rows)
-    return replace(
-        column,
-        counts=tuple(counts.get(number, 0) for number in range(len(column.edges) + 1)),
-        missing=missing,
-        mean=column.mean + column.scale * total / max(1, sum(counts.values())),
-    )
+    in_bins = tuple(counts.get(number, 0) for number in range(len(column.edges) + 1))
+    return replace(column, counts=in_bins, missing=counts.get(None, 0))
 
 
 def _segment_sql(option: SegmentOptions | None, expressions: Mapping[str, str]) -> str:

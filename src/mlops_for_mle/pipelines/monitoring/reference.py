@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from mlops_for_mle.releases.manifest import Manifest, Release
 from mlops_for_mle.releases.predictor import Predictions, load
 
 _BINS = 10
+_A_WEEK = 7 * 86_400.0
 _MOST_PARTS = 20
 # Larger numbers are no measurements, and sums of them would not be finite.
 LARGEST = 1e100
@@ -35,16 +37,13 @@ class Column:
         edges: Ascending; a value counts in the bin whose number is how many edges are at most as
             large, so there is one bin more than edges and the outer ones are open.
         categories: The texts of categories, or the labels of classes.
-        scale: The reference's standard deviation, or 1 where that is 0.
         counts: How many values each bin has.
     """
 
     kind: Literal["number", "time", "category", "answer", "class"]
     edges: tuple[float, ...]
     categories: tuple[str, ...] = ()
-    scale: float = 1.0
     counts: tuple[int, ...] = ()
-    mean: float = 0.0
     missing: int = 0
 
     @property
@@ -61,13 +60,25 @@ class Column:
         """The same bins with these values; NaN is missing."""
         present = numbers[np.abs(numbers) < LARGEST]
         bin_numbers = np.searchsorted(self.edges, present, side="right")
-        return replace(
-            self,
-            counts=tuple(np.bincount(bin_numbers, minlength=len(self.edges) + 1).tolist()),
-            missing=len(numbers) - len(present),
-            mean=float(present.mean()) if len(present) else 0.0,
-            scale=(float(present.std()) if len(present) else 0.0) or 1.0,
-        )
+        counts = np.bincount(bin_numbers, minlength=len(self.edges) + 1)
+        missing = len(numbers) - len(present)
+        return replace(self, counts=tuple(counts.tolist()), missing=missing)
+
+    def beside(self, current: "Column") -> list[tuple[str, float, float]]:
+        """Each bin for people, and its share of these values and of others."""
+        names = ["other", *self.categories]
+        if self.is_number:
+            edges = [self._edge(edge) for edge in self.edges]
+            between = [f"{low} to {high}" for low, high in pairwise(edges)]
+            names = [f"below {edges[0]}", *between, f"from {edges[-1]}"] if edges else ["all"]
+        return list(zip(names, self.shares, current.shares, strict=True))
+
+    def _edge(self, value: float) -> str:
+        if self.kind != "time":
+            return f"{value:.6g}"
+        # Years of `datetime` end where those of a feature may, and an edge may lie beyond these.
+        unit = "D" if self.edges[-1] - self.edges[0] > _A_WEEK else "m"
+        return str(np.datetime64(int(value), "s").astype(f"datetime64[{unit}]"))
 
 
 class Expectation(NamedTuple):

@@ -1,17 +1,13 @@
 """What people are told of a run: a few lines, and one HTML document that needs nothing else."""
 
-from itertools import pairwise
 from pathlib import Path
-
-import numpy as np
 
 from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun, percent
 from mlops_for_mle.pipelines.monitoring.counting import Window
-from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
+from mlops_for_mle.pipelines.monitoring.reference import Reference
 from mlops_for_mle.pipelines.monitoring.significance import CONFIDENCE
 
 _TEMPLATE = Path(__file__).with_name("report.html")
-_TWO_DAYS = 2 * 86_400.0
 
 
 def write_report(run: MonitoringRun, reference: Reference, windows: dict[str, Window]) -> str:
@@ -27,7 +23,6 @@ def write_report(run: MonitoringRun, reference: Reference, windows: dict[str, Wi
         reference=reference,
         windows=windows,
         confidence=CONFIDENCE,
-        compare_bins=compare_bins,
         quantity=quantity,
         # The last one has the index -1.
         classes=[*target.labels.values(), "other"],
@@ -59,29 +54,8 @@ def summarise(run: MonitoringRun) -> str:
     return "\n".join(f"  {name:<7}  {value}" for name, value in lines)
 
 
-def compare_bins(column: Column, current: Column) -> list[tuple[str, float, float]]:
-    """Each bin for people, and its share of the reference and of the window; others if any."""
-    names = ["other", *column.categories]
-    if column.is_number:
-        edges = [_edge(column, edge) for edge in column.edges]
-        between = [f"{low} to {high}" for low, high in pairwise(edges)]
-        names = [f"below {edges[0]}", *between, f"from {edges[-1]}"] if edges else ["all"]
-    bins = list(zip(names, column.shares, current.shares, strict=True))
-    return bins if column.is_number or any(bins[0][1:]) else bins[1:]
-
-
 def quantity(metric: str, value: float | None) -> str:
     """A value of a metric for people, such as ``4.2 %``."""
     if value is None or metric.endswith("_fraction"):
         return percent(value)
     return f"{value:.0f}" if metric.endswith("_count") else f"{value:.4g}"
-
-
-def _edge(column: Column, value: float) -> str:
-    if column.kind != "time":
-        return f"{value:.6g}"
-    # Years of `datetime` end where those of a feature may, and an edge may lie beyond its values.
-    moment = np.datetime64(int(value), "s")
-    if column.scale > _TWO_DAYS:
-        return str(moment.astype("datetime64[D]"))
-    return str(moment.astype("datetime64[m]"))[-11:].replace("T", " ")
