@@ -75,7 +75,7 @@ def test_twenty_windows_without_drift_raise_no_alarm_and_a_shift_does_within_one
     assert not drifted & {"sepal_length", "sepal_width", "petal_width"}
 
 
-def test_what_is_no_number_that_can_be_summed_counts_as_missing(database_url):
+def test_what_is_no_number_counts_as_missing(database_url):
     rows = [
         {"방 수": 3, "area m2": 100.5},
         {"방 수": 3.0, "area m2": 100.5},
@@ -83,7 +83,7 @@ def test_what_is_no_number_that_can_be_summed_counts_as_missing(database_url):
         {"방 수": 25, "area m2": None},
         {"방 수": "3", "area m2": [1]},
         '{"방 수": 1e-400, "area m2": 100}',
-        '{"방 수": 1e400, "area m2": -1e308}',
+        '{"방 수": 1e400, "area m2": -1e309}',
         '{"방 수": -9, "area m2": 1e200, "unheard of": 1}',
         "[1, 2]",
     ]
@@ -93,8 +93,8 @@ def test_what_is_no_number_that_can_be_summed_counts_as_missing(database_url):
 
     assert seen.windows[""].row_count == 9
     rooms, area, answers = seen.windows[""].columns.values()
-    assert [(one.missing, sum(one.counts)) for one in (rooms, area)] == [(3, 6), (5, 4)]
-    assert area.counts == area.holding(np.array([100.5, 100.5, 0.5, 100])).counts
+    assert [(one.missing, sum(one.counts)) for one in (rooms, area)] == [(3, 6), (4, 5)]
+    assert area.counts == area.holding(np.array([100.5, 100.5, 0.5, 100, 1e200])).counts
     assert sum(answers.counts) == 9
     assert seen.run.status == "insufficient"
 

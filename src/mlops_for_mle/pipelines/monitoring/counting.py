@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mlops_for_mle.pipelines.monitoring.options import SegmentOptions
-from mlops_for_mle.pipelines.monitoring.reference import LARGEST, Column, Reference
+from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
 
 # Takes parameters and statements; gives the rows of each statement, which all see the same moment.
 PredictionLog = Callable[..., list[Sequence[Any]]]
@@ -223,7 +223,7 @@ def _value_sql(column: Column, position: int) -> str:
     if column.kind == "class":
         return "coalesce(array_position(CAST(:codes AS float8[]), prediction), 0)"
     if column.kind == "answer":
-        return f"CASE WHEN abs(prediction) < {LARGEST} THEN prediction END"
+        return "prediction"
     value = f"(features -> CAST(:name{position} AS text))"
     number, text = f"CAST({value} AS numeric)", f"({value} #>> CAST(ARRAY[] AS text[]))"
     json_type = f"jsonb_typeof({value})"
@@ -236,8 +236,8 @@ def _value_sql(column: Column, position: int) -> str:
         index = f"coalesce(array_position(CAST(:categories{position} AS text[]), {category}), 0)"
         cases = f"WHEN 'string' THEN {index} WHEN 'number' THEN {index} WHEN 'boolean' THEN {index}"
     else:
-        # Postgres takes for no float8 what is as small as 1e-400.
-        ends = f"CAST('{{-{LARGEST}, -1e-300, 1e-300, {LARGEST}}}' AS numeric[])"
+        # Postgres takes for no float8 what is as small as 1e-400, or as large as 1e400.
+        ends = "CAST('{-1e308, -1e-300, 1e-300, 1e308}' AS numeric[])"
         read = f"CAST({value} AS float8)"
         fits = f"CASE width_bucket({number}, {ends}) WHEN 3 THEN {read} WHEN 1 THEN {read} "
         fits += "WHEN 2 THEN 0 END"

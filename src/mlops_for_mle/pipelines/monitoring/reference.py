@@ -19,8 +19,6 @@ from mlops_for_mle.releases.predictor import Predictions, load
 _BINS = 10
 _A_WEEK = 7 * 86_400.0
 _MOST_PARTS = 20
-# Larger numbers are no measurements, and sums of them would not be finite.
-LARGEST = 1e100
 # So many rows with the mean error of all are added to each bin, since a bin may have few.
 _ADDED_ROWS = 5
 
@@ -58,7 +56,7 @@ class Column:
 
     def holding(self, numbers: Numbers) -> "Column":
         """The same bins with these values; NaN is missing."""
-        present = numbers[np.abs(numbers) < LARGEST]
+        present = numbers[np.isfinite(numbers)]
         bin_numbers = np.searchsorted(self.edges, present, side="right")
         counts = np.bincount(bin_numbers, minlength=len(self.edges) + 1)
         missing = len(numbers) - len(present)
