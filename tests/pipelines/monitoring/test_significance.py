@@ -12,7 +12,6 @@ from mlops_for_mle.pipelines.monitoring.reference import bin_edges, read_feature
 from mlops_for_mle.pipelines.monitoring.significance import (
     Comparison,
     compare,
-    holm,
     root_mean_square,
 )
 
@@ -85,14 +84,7 @@ def test_what_was_rare_in_a_large_reference_and_is_frequent_now_has_drifted(refe
 def test_a_difference_in_rare_bins_outlasts_the_correction_for_hundreds_of_tests():
     found = compare([9000, 900, 90, 10], [100, 40, 40, 20])
 
-    assert holm([found.p_value] * 300)[0] < 0.01
-
-
-def test_p_values_are_corrected_as_holm_has_written():
-    # The worked example of Holm's procedure: 4 * 0.005, 3 * 0.01, 2 * 0.03, then never smaller.
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([]) == []
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert found.p_value * 300 < 0.01
 
 
 def test_errors_are_measured_with_intervals_that_hold_the_truth():

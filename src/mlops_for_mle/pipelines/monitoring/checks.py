@@ -11,7 +11,6 @@ from mlops_for_mle.pipelines.monitoring.reference import Reference, subject
 from mlops_for_mle.pipelines.monitoring.significance import (
     Estimate,
     compare,
-    holm,
     proportion,
     root_mean_square,
 )
@@ -129,13 +128,14 @@ def confirm(metrics: list[Metric], significance: float) -> list[Metric]:
 
     A loss of performance that no test confirms stays a warning, any other difference is nothing.
     """
-    corrected = iter(holm([metric.p_value for metric in metrics if metric.p_value is not None]))
+    tests = sum(metric.p_value is not None for metric in metrics)
     judged = []
     for metric in metrics:
         if metric.p_value is None:
             judged.append(metric)
             continue
-        p_value, severity = next(corrected), metric.severity
+        # Bonferroni's correction holds however tests depend on each other.
+        p_value, severity = min(1.0, tests * metric.p_value), metric.severity
         if p_value >= significance:
             is_loss = metric.is_alarm and metric.area in ("performance", "estimate")
             severity = "warning" if is_loss else "none"

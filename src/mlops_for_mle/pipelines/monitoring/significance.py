@@ -9,7 +9,6 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 # Of the intervals that are shown.
 CONFIDENCE = 0.95
@@ -57,13 +56,6 @@ def compare(reference: Sequence[int], current: Sequence[int]) -> Comparison:
     # The mean of the index by sampling alone.
     by_chance = float((bins - 1) * (1 / sizes).sum())
     return Comparison(float(p_value), max(0.0, index - by_chance))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for the number of tests (Holm 1979), however these depend on each other."""
-    ascending = pd.Series(p_values, dtype=np.float64).sort_values()
-    tests = np.arange(len(ascending), 0, -1)
-    return list((ascending * tests).cummax().clip(upper=1.0).sort_index())
 
 
 def proportion(successes: int, trials: int, limit: float | None) -> Estimate:
