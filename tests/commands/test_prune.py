@@ -147,19 +147,6 @@ def test_what_monitoring_looks_at_stays_and_the_rest_goes_with_its_labels(stage)
     assert stage.count(f"predictions WHERE prediction_id IN {tuple(newest)}") == 40
 
 
-def test_windows_of_hours_are_kept_where_that_is_configured(stage):
-    window = {"rows": None, "hours": 24 * 160, "minimum_rows": 20, "minimum_labelled": 10}
-    stage.configure(monitoring={"window": window})
-    stage.deploy({1: 450})
-    for days, rows in ((400, 40), (300, 40), (200, 50)):
-        stage.predict(name(1), rows=rows, days=days)
-
-    stage.prune("--yes")
-
-    assert stage.query(COUNTS) == [(name(1), 90)]
-    assert stage.count("predictions WHERE now() - created_at > interval '350 days'") == 0
-
-
 @pytest.mark.parametrize(("acted_at", "left"), [(None, 5), (datetime.now(UTC), 0)])
 def test_what_an_open_decision_rests_on_stays_until_it_was_acted_on(stage, acted_at, left):
     stage.predict("long-gone", rows=5, days=299)

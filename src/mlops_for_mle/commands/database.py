@@ -184,13 +184,9 @@ def _needless(
     )
     for release, subset in product(releases, (sa.true(), is_labelled)):
         rows = (_PREDICTION.contract == contract) & (_PREDICTION.release == release) & subset
-        if window.rows:
-            times = select(answered_at).where(rows, answered_at <= func.now())
-            oldest = times.order_by(answered_at.desc()).offset(window.rows * windows - 1).limit(1)
-            since = connection.scalar(oldest) or "-infinity"
-        else:
-            since = func.now() - timedelta(hours=(window.hours or 0) * windows)
-        yield ~(rows & (answered_at >= since))
+        times = select(answered_at).where(rows, answered_at <= func.now())
+        oldest = times.order_by(answered_at.desc()).offset(window.rows * windows - 1).limit(1)
+        yield ~(rows & (answered_at >= (connection.scalar(oldest) or "-infinity")))
     decision = RetrainingDecisionDataset(parameters["contract"], {"con": database_url()}).load()
     if decision and decision.decision != "none" and decision.acted_at is None:
         yield answered_at < (decision.evidence_from or "-infinity")

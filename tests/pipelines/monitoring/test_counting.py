@@ -189,7 +189,7 @@ def test_the_window_begins_within_a_request_of_many_rows(database_url):
     rooms = seen.windows[""].columns["방 수"]
     assert rooms.counts == rooms.holding(np.arange(5.0, 30)).counts
     assert seen.run.window_from == START
-    late = look(database_url, HOUSES, house_rows(), window={"until": START, "hours": 1.0})
+    late = look(database_url, HOUSES, house_rows(), window={"until": START})
     assert late.run.prediction_count == 10
     until = START - timedelta(hours=1)
     nothing = look(database_url, HOUSES, house_rows(), window={"until": until}).run

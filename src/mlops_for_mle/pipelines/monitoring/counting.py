@@ -7,7 +7,7 @@ bound parameters. The API logs only what fits the contract; anything else would 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from mlops_for_mle.pipelines.monitoring.options import SegmentOptions
@@ -65,7 +65,7 @@ _ISO = (
 )
 
 _RELEASE = "predictions.contract = :contract AND predictions.release = :release"
-_SPAN = f"{_RELEASE} AND predictions.created_at > :since AND predictions.created_at <= :until"
+_SPAN = f"{_RELEASE} AND predictions.created_at <= :until"
 _NEWEST = "ORDER BY predictions.created_at DESC, predictions.prediction_id DESC"
 _WINDOW = f"{_SPAN} AND (predictions.created_at, prediction_id) >= (:first_at, :first_id)"
 
@@ -99,7 +99,7 @@ SELECT segment, min(answered_at) AS labelled_from, max(answered_at) AS labelled_
 FROM (
     SELECT {{segment}} AS segment, predictions.created_at AS answered_at, {{rated}}
     FROM predictions JOIN feedback USING (prediction_id)
-    WHERE feedback.superseded_at IS NULL AND {_SPAN} {{newest}}
+    WHERE feedback.superseded_at IS NULL AND {_SPAN} {_NEWEST} LIMIT :rows
 ) AS labelled
 GROUP BY segment, predicted, actual
 """
@@ -153,23 +153,19 @@ def count_window(reference: Reference, prediction_log: PredictionLog) -> dict[st
     parameters["columns"] = json.dumps(described)
     [[(now, ahead)]] = prediction_log(parameters, _NOW)
     until = min(options.until or now, now)
-    since = "-infinity" if options.hours is None else until - timedelta(hours=options.hours)
-    parameters |= {"since": since, "until": until}
-    newest, rated = "", _ERROR
+    parameters |= {"until": until, "rows": options.rows, "skipped": options.rows - 1}
+    rated = _ERROR
     if target.classes:
         rated = _CLASSES.format(target=_POSITION_OF_LABEL if target.feature.is_text else "target")
-    if options.rows is not None:
-        newest = f"{_NEWEST} LIMIT {options.rows}"
-        [first_rows] = prediction_log(parameters | {"skipped": options.rows - 1}, _BEGIN)
-        for first in first_rows:
-            parameters |= {"first_at": first.created_at, "first_id": first.prediction_id}
+    [first_rows] = prediction_log(parameters, _BEGIN)
+    for first in first_rows:
+        parameters |= {"first_at": first.created_at, "first_id": first.prediction_id}
     windows = {}
     for option, names in ((None, {0: ""}), *reference.segments):
         clauses = {
             "segment": _segment_sql(option, expressions),
             "expected": _EXPECTED_CORRECT if target.classes else _EXPECTED_ERROR,
             "values": ", ".join(expressions.values()),
-            "newest": newest,
             "rated": rated,
         }
         results = prediction_log(parameters, *(counts.format(**clauses) for counts in _COUNTS))

@@ -16,18 +16,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class WindowOptions(Configuration):
     """Which predictions are looked at, all of them answered by the deployed release."""
 
-    rows: int | None = Field(default=500, ge=1, le=1_000_000_000)
-    hours: float | None = Field(default=None, gt=0, le=876_000, allow_inf_nan=False)
+    rows: int = Field(default=500, ge=1, le=1_000_000_000)
     until: AwareDatetime | None = None
     minimum_rows: int = Field(default=100, ge=20)
     minimum_labelled: int = Field(default=50, ge=10)
-
-    @model_validator(mode="after")
-    def _moves_on(self) -> Self:
-        if self.rows is None and self.hours is None:
-            # All windows would overlap, and those that overlap count once.
-            raise ValueError("rows or hours is needed, else no alarm could ever be repeated")
-        return self
 
 
 class DriftOptions(Configuration):
