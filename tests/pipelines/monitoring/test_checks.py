@@ -121,13 +121,13 @@ def test_an_accuracy_below_its_limit_is_an_alarm_only_if_it_is_no_chance(times, 
 
 @pytest.mark.parametrize(
     ("limit", "tolerance", "accuracy", "rmse"),
-    [(None, 0.1, 0.85, 2.2), (0.9, 0.1, 0.9, 0.9), (0.5, 0.1, 0.85, 0.5), (None, None, None, None)],
+    [(None, 0.1, 0.85, 2.2), (0.9, 0.1, 0.9, 0.9), (0.5, 0.1, 0.85, 0.5), (2.0, 1.0, 1.0, 2.0)],
 )
 def test_the_stricter_limit_counts(limit, tolerance, accuracy, rmse):
     performance = {"limit": limit, "tolerance": tolerance}
     for contract, expected in ((CONTRACT, accuracy), (LINE, rmse)):
         found = performance_limit(with_options(reference(contract), {"performance": performance}))
-        assert found == (None if expected is None else pytest.approx(expected))
+        assert found == pytest.approx(expected)
 
 
 def test_a_low_estimate_is_an_alarm_of_its_own():

@@ -243,17 +243,14 @@ def _check_estimate(reference: Reference, window: Window) -> Iterator[Metric]:
     yield _limited("estimate", reference.prediction, name, estimate, rows)
 
 
-def performance_limit(reference: Reference) -> float | None:
+def performance_limit(reference: Reference) -> float:
     """The least accuracy or the largest RMSE, stricter of the fixed limit and validation's."""
     options, validated = reference.options.performance, reference.manifest.metrics
-    limits = [] if options.limit is None else [options.limit]
     if reference.contract.target.classes:
-        if options.tolerance is not None:
-            limits.append(validated["validation_accuracy"] - options.tolerance)
-        return min(1.0, max(0.0, *limits)) if limits else None
-    if options.tolerance is not None:
-        limits.append(validated["validation_rmse"] * (1 + options.tolerance))
-    return min(limits, default=None)
+        relative = validated["validation_accuracy"] - options.tolerance
+        return min(1.0, max(relative, options.limit or 0.0))
+    relative = validated["validation_rmse"] * (1 + options.tolerance)
+    return relative if options.limit is None else min(relative, options.limit)
 
 
 def percent(share: float | None) -> str:
@@ -286,10 +283,10 @@ def _sentence(metric: Metric, significance: float) -> str:
 
 
 def _limited(area: Area, prediction: str, metric: str, estimate: Estimate, count: int) -> Metric:
-    """A measure of performance that must not be worse than its limit, if it has one."""
+    """A measure of performance that must not be worse than its limit."""
     value, lower, upper, limit, _ = estimate
     is_accuracy = metric.endswith("accuracy")
-    is_worse = limit is not None and (value < limit if is_accuracy else value > limit)
+    is_worse = value < limit if is_accuracy else value > limit
     live, labelled = ("live ", "labelled ") if area == "performance" else ("", "")
     interval = f"{value:.4g} ({lower:.4g} to {upper:.4g})"
     message = f"{live}{metric.replace('_', ' ')} is {interval} on {count} {labelled}predictions"

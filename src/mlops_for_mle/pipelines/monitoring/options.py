@@ -38,7 +38,7 @@ class PerformanceOptions(Configuration):
     """
 
     limit: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    tolerance: float | None = Field(default=0.1, ge=0, allow_inf_nan=False)
+    tolerance: float = Field(default=0.1, ge=0, allow_inf_nan=False)
 
 
 class SegmentOptions(Configuration):

@@ -35,8 +35,8 @@ class Estimate(NamedTuple):
     value: float
     lower: float
     upper: float
-    limit: float | None
-    p_value: float | None
+    limit: float
+    p_value: float
 
 
 def compare(reference: Sequence[int], current: Sequence[int]) -> Comparison:
@@ -58,18 +58,16 @@ def compare(reference: Sequence[int], current: Sequence[int]) -> Comparison:
     return Comparison(float(p_value), max(0.0, index - by_chance))
 
 
-def proportion(successes: int, trials: int, limit: float | None) -> Estimate:
+def proportion(successes: int, trials: int, limit: float) -> Estimate:
     """A proportion, its interval (Wilson 1927), and the exact p-value that it reaches a limit."""
     from scipy.stats import binomtest
 
     interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
-    p_value = None
-    if limit is not None:
-        p_value = float(binomtest(successes, trials, limit, alternative="less").pvalue)
+    p_value = float(binomtest(successes, trials, limit, alternative="less").pvalue)
     return Estimate(successes / trials, float(interval.low), float(interval.high), limit, p_value)
 
 
-def root_mean_square(count: float, mean: float, squares: float, limit: float | None) -> Estimate:
+def root_mean_square(count: float, mean: float, squares: float, limit: float) -> Estimate:
     """The root of a mean squared error, the mean taken as normal; at most a limit.
 
     ``mean`` is that of squared errors, ``squares`` that of their squares.
@@ -77,8 +75,6 @@ def root_mean_square(count: float, mean: float, squares: float, limit: float | N
     error = (max(0.0, squares - mean * mean) / max(1, count - 1)) ** 0.5
     reach = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * error
     value, lower, upper = (max(0.0, square) ** 0.5 for square in (mean, mean - reach, mean + reach))
-    p_value = None
-    if limit is not None:
-        excess = mean - limit**2
-        p_value = NormalDist().cdf(-excess / error) if error > 0 else float(excess <= 0)
+    excess = mean - limit**2
+    p_value = NormalDist().cdf(-excess / error) if error > 0 else float(excess <= 0)
     return Estimate(value, lower, upper, limit, p_value)
