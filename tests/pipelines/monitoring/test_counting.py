@@ -14,7 +14,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.rules import read_time
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.monitoring.counting import count_window
-from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
+from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
 from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation, Reference
 from mlops_for_mle.pipelines.monitoring.retraining import labelled_rows
 from mlops_for_mle.releases.manifest import Release
@@ -284,10 +284,9 @@ def test_labelled_predictions_are_rows_of_the_table_since_a_moment(database_url)
           "(SELECT max(prediction_id) FROM feedback JOIN predictions USING (prediction_id) "
           "WHERE release = 'another')")  # fmt: skip
 
-    def ask(since: datetime | None, most: int = 1000) -> pd.DataFrame:
-        options = RetrainingOptions.model_validate({"rows": {"maximum_labelled": most}})
+    def ask(since: datetime | None) -> pd.DataFrame:
         decision = replace(DECISION, evidence_from=since)
-        return labelled_rows(decision, prediction_log(database_url), contract, options)
+        return labelled_rows(decision, prediction_log(database_url), contract)
 
     rows = ask(START + timedelta(seconds=20))
 
@@ -296,8 +295,6 @@ def test_labelled_predictions_are_rows_of_the_table_since_a_moment(database_url)
     assert (rows["timestamp"] == pd.Timestamp("2026-05-01") + pd.to_timedelta(seconds, "s")).all()
     pd.testing.assert_frame_equal(rows[[*contract.columns]], expected[[*contract.columns]])
     assert len(ask(None)) == 20 + len(expected)
-    newest = ask(None, most=20)
-    pd.testing.assert_frame_equal(newest, ask(None).tail(20).reset_index(drop=True))
     assert ask(datetime.now(UTC)).empty
     assert split(ask(None), contract, split={"by": "time"}).is_validation.any()
     # Of what it belongs to a prediction tells nothing, so each is a group of its own.
@@ -319,8 +316,7 @@ def test_labelled_predictions_are_read_as_the_contract_says_by_now(database_url)
 
     def read(classes: Any) -> list[Any]:
         changed = Contract.model_validate({**raw, "target": {**raw["target"], "classes": classes}})
-        log_of, options = prediction_log(database_url), RetrainingOptions()
-        return labelled_rows(DECISION, log_of, changed, options)["target"].tolist()
+        return labelled_rows(DECISION, prediction_log(database_url), changed)["target"].tolist()
 
     assert read(raw["target"]["classes"]) == truth.tolist()
     # A class that is no longer known, and others that are text now, in another order.

@@ -78,9 +78,7 @@ def test_the_table_joins_in_where_labels_are_few(labelled, options, count):
     table.attrs["source"] = "table"
     rows = source(contract, labelled).assign(**values)
 
-    found = choose_rows(
-        OPEN, rows, table, contract, RetrainingOptions.model_validate({"rows": given}), least
-    )
+    found = choose_rows(OPEN, rows, table, contract, RetrainingOptions.model_validate(given), least)
 
     assert len(found) == count
     joined = "table and " if count > labelled else ""

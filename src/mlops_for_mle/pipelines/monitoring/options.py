@@ -78,20 +78,13 @@ class AreaActions(Configuration):
     performance: Action = "retrain"
 
 
-class TrainingRowsOptions(Configuration):
-    """What a retraining learns from."""
-
-    minimum_labelled: int = Field(default=200, ge=20)
-    maximum_labelled: int = Field(default=50_000, ge=20)
-
-
 class RetrainingOptions(Configuration):
     """In how many of the newest windows an area must be an alarm before anything is done."""
 
     windows: int = Field(default=3, ge=1, le=MOST_WINDOWS)
     alarms: int = Field(default=2, ge=1)
     actions: AreaActions = AreaActions()
-    rows: TrainingRowsOptions = TrainingRowsOptions()
+    minimum_labelled: int = Field(default=200, ge=20)
 
     @model_validator(mode="after")
     def _alarms_can_be_reached(self) -> Self:

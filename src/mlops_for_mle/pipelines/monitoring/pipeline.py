@@ -42,16 +42,13 @@ def create_retraining_pipeline(
     Training is given other rows here, and deployment the champion only where the candidate has
     become it.
     """
-    options = ["params:contract", "params:retraining"]
+    logged = ["open_decision", "prediction_log", "params:contract"]
+    options = ["params:contract", "params:retraining", "params:data_checks.minimum_rows_per_class"]
     chosen_from = ["open_decision", "labelled_rows", "observations@window", *options]
     ended = ["open_decision", "champion@release", "deployments"]
     nodes = [
-        _node(labelled_rows, ["open_decision", "prediction_log", *options], "labelled_rows"),
-        _node(
-            choose_rows,
-            [*chosen_from, "params:data_checks.minimum_rows_per_class"],
-            "retraining_rows",
-        ),
+        _node(labelled_rows, logged, "labelled_rows"),
+        _node(choose_rows, chosen_from, "retraining_rows"),
         _node(admit_champion, ["open_decision", "champion@release"], "admitted_champion"),
         _node(conclude_decision, ended, "retraining_outcome"),
     ]

@@ -22,7 +22,7 @@ FROM predictions JOIN feedback USING (prediction_id)
 WHERE predictions.contract = :contract AND superseded_at IS NULL
   AND predictions.created_at >= :since AND predictions.created_at <= now()
   AND jsonb_typeof(features) = 'object'
-ORDER BY predictions.created_at DESC, predictions.prediction_id DESC LIMIT :most
+ORDER BY predictions.created_at DESC, predictions.prediction_id DESC LIMIT 50000
 """
 
 
@@ -113,17 +113,14 @@ def require_open(
 
 
 def labelled_rows(
-    decision: RetrainingDecision,
-    prediction_log: PredictionLog,
-    contract: Contract,
-    retraining: RetrainingOptions,
+    decision: RetrainingDecision, prediction_log: PredictionLog, contract: Contract
 ) -> pd.DataFrame:
     """The newest labelled predictions since the first alarm, by any release, as table rows.
 
     Their time is when they were asked for. Rows that do not fit the contract any more are left out.
     """
-    since, limit = decision.evidence_from or "-infinity", retraining.rows.maximum_labelled
-    parameters = {"contract": contract.name, "since": since, "most": limit}
+    since = decision.evidence_from or "-infinity"
+    parameters = {"contract": contract.name, "since": since}
     [newest_first] = prediction_log(parameters, _LABELLED_ROWS)
     rows, target = newest_first[::-1], contract.target
     columns = {name: [row.features.get(name) for row in rows] for name in contract.columns}
@@ -164,7 +161,7 @@ def choose_rows(
     has_values = labelled[names].notna().any() | observations[names].isna().all()
     is_enough = has_classes and has_values.all()
     frames = [labelled]
-    if len(labelled) < retraining.rows.minimum_labelled or not is_enough:
+    if len(labelled) < retraining.minimum_labelled or not is_enough:
         frames.insert(0, observations.drop(columns=contract.key, errors="ignore"))
         source = f"{observations.attrs['source']} and {source}"
     rows = pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
