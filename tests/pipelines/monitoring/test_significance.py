@@ -10,7 +10,6 @@ from hypothesis.extra.numpy import arrays
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.pipelines.monitoring.reference import bin_edges, read_feature
 from mlops_for_mle.pipelines.monitoring.significance import (
-    Comparison,
     compare,
     root_mean_square,
 )
@@ -47,44 +46,44 @@ def test_a_value_that_is_most_of_a_feature_has_a_bin_of_its_own(values, counts):
 
 
 def test_the_index_is_that_of_the_formula_for_large_samples():
-    found = compare([500_000, 500_000], [700_000, 300_000])
+    _, index = compare([500_000, 500_000], [700_000, 300_000])
 
     expected = 0.2 * np.log(0.7 / 0.5) - 0.2 * np.log(0.3 / 0.5)
-    assert found.index == pytest.approx(expected, rel=1e-3)
+    assert index == pytest.approx(expected, rel=1e-3)
 
 
 @given(COUNTS, st.data())
 def test_any_two_rows_of_counts_can_be_compared(one, data):
     other = data.draw(st.lists(st.integers(0, 500), min_size=len(one), max_size=len(one)))
 
-    found = compare(one, other)
+    p_value, index = compare(one, other)
 
-    assert 0 <= found.p_value <= 1
-    assert np.isfinite(found.index)
-    assert found.index >= 0
-    assert compare(other, one).index == pytest.approx(found.index)
-    assert compare(one, one).index == 0
+    assert 0 <= p_value <= 1
+    assert np.isfinite(index)
+    assert index >= 0
+    assert compare(other, one)[1] == pytest.approx(index)
+    assert compare(one, one)[1] == 0
 
 
 def test_what_is_too_rare_to_tell_is_no_difference():
     for one, other in (([4, 96, 0], [0, 96, 4]), ([1, 0], [0, 1]), ([0, 0], [5, 5])):
-        assert compare(one, other) == Comparison(1.0, 0.0)
+        assert compare(one, other) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize(
     ("reference", "current"), [([0, 100_000, 0], [0, 0, 500]), ([9_900, 100], [80, 20])]
 )
 def test_what_was_rare_in_a_large_reference_and_is_frequent_now_has_drifted(reference, current):
-    found = compare(reference, current)
+    p_value, index = compare(reference, current)
 
-    assert found.p_value < 0.001
-    assert found.index > 0.25
+    assert p_value < 0.001
+    assert index > 0.25
 
 
 def test_a_difference_in_rare_bins_outlasts_the_correction_for_hundreds_of_tests():
-    found = compare([9000, 900, 90, 10], [100, 40, 40, 20])
+    p_value, _ = compare([9000, 900, 90, 10], [100, 40, 40, 20])
 
-    assert found.p_value * 300 < 0.01
+    assert p_value * 300 < 0.01
 
 
 def test_errors_are_measured_with_intervals_that_hold_the_truth():

@@ -186,28 +186,24 @@ def _check_drift(part: str, reference: Reference, window: Window) -> Iterator[Me
         return
     options = reference.options.drift
     for name, column in reference.parts[part].items():
+        if name in options.ignore:
+            continue
         current = window.columns[name]
         # New rows have some category that is rare and not in the reference: `quality` limits these.
         first = 0 if column.is_number else 1
-        comparison = compare(column.counts[first:], current.counts[first:])
-        index = comparison.index
+        p_value, index = compare(column.counts[first:], current.counts[first:])
+        severity: Severity = "warning" if index >= options.warning else "none"
+        if index >= options.alarm:
+            severity = "alarm"
+        title = f"feature {name}"
+        if name == reference.prediction:
+            title = f"the predicted {reference.contract.target.response_name}"
+        bins = column.beside(current)
+        most, before, now = max(bins, key=lambda shares: abs(shares[2] - shares[1]))
+        message = f"drift of {title}: stability index {index:.2f}, "
+        message += f"{most} makes up {percent(now)} instead of {percent(before)}"
         measured = Metric("drift", name, _INDEX, index, threshold=options.alarm)
-        # An ignored feature is shown, but is none of the run's tests.
-        if name not in options.ignore:
-            title = f"feature {name}"
-            if name == reference.prediction:
-                title = f"the predicted {reference.contract.target.response_name}"
-            bins = column.beside(current)
-            most, before, now = max(bins, key=lambda shares: abs(shares[2] - shares[1]))
-            message = f"{title} has drifted: stability index {index:.2f}, "
-            message += f"{most} makes up {percent(now)} instead of {percent(before)}"
-            severity: Severity = "warning" if index >= options.warning else "none"
-            if index >= options.alarm:
-                severity = "alarm"
-            measured = replace(
-                measured, p_value=comparison.p_value, severity=severity, message=message
-            )
-        yield measured
+        yield replace(measured, p_value=p_value, severity=severity, message=message)
 
 
 def _check_performance(reference: Reference, window: Window) -> Iterator[Metric]:
@@ -261,15 +257,11 @@ def percent(share: float | None) -> str:
 def _worst_segment(metrics: list[Metric]) -> list[str]:
     """A sentence on it: by labels where there are enough, else as estimated, else by its drift."""
     for name in ("accuracy", "rmse", "estimated_accuracy", "estimated_rmse", _INDEX):
-        # There is no message on an ignored feature.
-        candidates = [metric for metric in metrics if metric.metric == name and metric.message]
+        candidates = [metric for metric in metrics if metric.metric == name]
         if candidates:
             choose = min if name.endswith("accuracy") else max
             worst = choose(candidates, key=lambda metric: metric.value or 0.0)
-            finding = worst.message
-            if name == _INDEX:
-                finding = f"stability index {worst.value:.2f} of {worst.subject}"
-            return [f"The worst segment is {worst.segment}: {finding}."]
+            return [f"The worst segment is {worst.segment}: {worst.message}."]
     return []
 
 

@@ -4,7 +4,6 @@ SciPy is imported inside the functions, because every `kedro` command imports th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -17,18 +16,6 @@ _LEAST_ROWS = 5
 _PSEUDO_COUNT = 0.5
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """How two samples differ, with the sampling error of both.
-
-    ``p_value`` is of Pearson's chi-square test that both come from one distribution; ``index`` is
-    the population stability index, less what sampling alone would give, and never below 0.
-    """
-
-    p_value: float
-    index: float
-
-
 class Estimate(NamedTuple):
     """A value with its interval, and the p-value of it being no worse than its limit."""
 
@@ -39,8 +26,12 @@ class Estimate(NamedTuple):
     p_value: float
 
 
-def compare(reference: Sequence[int], current: Sequence[int]) -> Comparison:
-    """Compare the counts of two samples in the same bins."""
+def compare(reference: Sequence[int], current: Sequence[int]) -> tuple[float, float]:
+    """Compare the counts of two samples in the same bins, with the sampling error of both.
+
+    Gives the p-value of Pearson's chi-square test that both come from one distribution, and the
+    population stability index, less what sampling alone would give, and never below 0.
+    """
     from scipy.stats import chi2_contingency
 
     table = np.array([reference, current], dtype=np.int64)
@@ -49,13 +40,13 @@ def compare(reference: Sequence[int], current: Sequence[int]) -> Comparison:
     table = table[:, table.any(axis=0)]
     bins, sizes = table.shape[1], table.sum(axis=1, keepdims=True)
     if bins < 2 or not sizes.all():
-        return Comparison(1.0, 0.0)
+        return 1.0, 0.0
     p_value = chi2_contingency(table, correction=False).pvalue
     shares = (table + _PSEUDO_COUNT) / (sizes + _PSEUDO_COUNT * bins)
     index = float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
     # The mean of the index by sampling alone.
     by_chance = float((bins - 1) * (1 / sizes).sum())
-    return Comparison(float(p_value), max(0.0, index - by_chance))
+    return float(p_value), max(0.0, index - by_chance)
 
 
 def proportion(successes: int, trials: int, limit: float) -> Estimate:
