@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
+from operator import attrgetter
 from typing import Literal
 
 from mlops_for_mle.pipelines.monitoring.counting import Window
@@ -38,7 +39,7 @@ class Metric:
     area: Area
     subject: str
     metric: str
-    value: float | None
+    value: float
     lower: float | None = None
     upper: float | None = None
     threshold: float | None = None
@@ -157,27 +158,28 @@ def _check(part: str, reference: Reference, window: Window) -> Iterator[Metric]:
 
 def _check_data_quality(reference: Reference, window: Window) -> Iterator[Metric]:
     """Look for missing and unknown values, and for predictions of the future."""
-    limits, rows, ahead = dict(reference.options.quality), window.row_count, window.ahead
+    ahead, limits = window.ahead, dict(reference.options.quality)
     future = Metric("data_quality", subject("rows", reference.contract), "future_count", ahead)
     message = f"{ahead} predictions are dated ahead of the database's clock and are not looked at"
     severity: Severity = "warning" if ahead else "none"
     yield replace(future, threshold=0, severity=severity, message=message)
+    if window.row_count < reference.options.window.minimum_rows:
+        return
     for name in reference.contract.features:
         column, current = reference.columns[name], window.columns[name]
         counts = {"missing": current.missing}
         if column.kind == "category":
             counts["unknown"] = current.counts[0]
         for fault, count in counts.items():
-            share, limit = count / rows if rows else None, limits[f"maximum_{fault}"]
+            share, limit = count / window.row_count, limits[f"maximum_{fault}"]
             # Only what is missing beyond the reference's gaps counts, and what is unknown beyond
             # those that it lacks by chance: about the share of those that it has once (Good 1953).
             usual = column.missing if fault == "missing" else column.counts.count(1)
             limit = min(1.0, limit + usual / (sum(column.counts) + column.missing))
-            is_over = rows >= reference.options.window.minimum_rows and count / rows > limit
             measured = Metric("data_quality", name, f"{fault}_fraction", share, threshold=limit)
             message = f"{percent(share)} of the values of {name} {_FAULTS[fault]}"
             message += f" (at most {percent(limit)})"
-            yield replace(measured, severity="alarm" if is_over else "none", message=message)
+            yield replace(measured, severity="alarm" if share > limit else "none", message=message)
 
 
 def _check_drift(part: str, reference: Reference, window: Window) -> Iterator[Metric]:
@@ -249,9 +251,9 @@ def performance_limit(reference: Reference) -> float:
     return relative if options.limit is None else min(relative, options.limit)
 
 
-def percent(share: float | None) -> str:
+def percent(share: float) -> str:
     """A share for people."""
-    return "-" if share is None else f"{100 * share:.3g} %"
+    return f"{100 * share:.3g} %"
 
 
 def _worst_segment(metrics: list[Metric]) -> list[str]:
@@ -260,7 +262,7 @@ def _worst_segment(metrics: list[Metric]) -> list[str]:
         candidates = [metric for metric in metrics if metric.metric == name]
         if candidates:
             choose = min if name.endswith("accuracy") else max
-            worst = choose(candidates, key=lambda metric: metric.value or 0.0)
+            worst = choose(candidates, key=attrgetter("value"))
             return [f"The worst segment is {worst.segment}: {worst.message}."]
     return []
 

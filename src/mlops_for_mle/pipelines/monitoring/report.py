@@ -54,8 +54,8 @@ def summarise(run: MonitoringRun) -> str:
     return "\n".join(f"  {name:<7}  {value}" for name, value in lines)
 
 
-def quantity(metric: str, value: float | None) -> str:
+def quantity(metric: str, value: float) -> str:
     """A value of a metric for people, such as ``4.2 %``."""
-    if value is None or metric.endswith("_fraction"):
+    if metric.endswith("_fraction"):
         return percent(value)
     return f"{value:.0f}" if metric.endswith("_count") else f"{value:.4g}"
