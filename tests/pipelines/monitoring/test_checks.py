@@ -95,9 +95,9 @@ def test_the_significance_is_shared_by_all_tests_of_the_run():
 
     crowd = [drift(f"f{index}", 0.9) for index in range(9)]
 
-    assert confirm([drift("width", 0.004)], 0.01)[0].is_alarm
-    assert confirm([drift("width", 0.0009), *crowd], 0.01)[0].is_alarm
-    lost = confirm([drift("width", 0.004), *crowd], 0.01)[0]
+    assert confirm([drift("width", 0.004)])[0].is_alarm
+    assert confirm([drift("width", 0.0009), *crowd])[0].is_alarm
+    lost = confirm([drift("width", 0.004), *crowd])[0]
     assert (lost.severity, lost.p_value) == ("none", pytest.approx(0.04))
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from mlops_for_mle.pipelines.monitoring.counting import Window
 from mlops_for_mle.pipelines.monitoring.reference import Reference, subject
 from mlops_for_mle.pipelines.monitoring.significance import (
+    SIGNIFICANCE,
     Estimate,
     compare,
     proportion,
@@ -82,14 +83,13 @@ def judge(reference: Reference, windows: dict[str, Window]) -> MonitoringRun:
     """
     whole, needed = windows[""], reference.options.window
     by_part = {part: list(_check(part, reference, windows[part])) for part in windows}
-    significance = reference.options.significance
-    metrics = confirm(by_part.pop(""), significance)
+    metrics = confirm(by_part.pop(""))
     segment_metrics = [
         replace(metric, severity="warning" if metric.is_alarm else "none")
-        for metric in confirm(list(chain(*by_part.values())), significance)
+        for metric in confirm(list(chain(*by_part.values())))
     ]
     reasons = [
-        _sentence(metric, significance)
+        _sentence(metric)
         for severity in ("alarm", "warning")
         for metric in metrics
         if metric.severity == severity
@@ -124,7 +124,7 @@ def judge(reference: Reference, windows: dict[str, Window]) -> MonitoringRun:
     )
 
 
-def confirm(metrics: list[Metric], significance: float) -> list[Metric]:
+def confirm(metrics: list[Metric]) -> list[Metric]:
     """Correct all tests together, and let what may be chance be no alarm.
 
     A loss of performance that no test confirms stays a warning, any other difference is nothing.
@@ -137,7 +137,7 @@ def confirm(metrics: list[Metric], significance: float) -> list[Metric]:
             continue
         # Bonferroni's correction holds however tests depend on each other.
         p_value, severity = min(1.0, tests * metric.p_value), metric.severity
-        if p_value >= significance:
+        if p_value >= SIGNIFICANCE:
             is_loss = metric.is_alarm and metric.area in ("performance", "estimate")
             severity = "warning" if is_loss else "none"
         judged.append(replace(metric, p_value=p_value, severity=severity))
@@ -267,12 +267,12 @@ def _worst_segment(metrics: list[Metric]) -> list[str]:
     return []
 
 
-def _sentence(metric: Metric, significance: float) -> str:
+def _sentence(metric: Metric) -> str:
     message = metric.message[0].upper() + metric.message[1:]
     if metric.p_value is None:
         return f"{message}."
     p_value = f"p {metric.p_value:.2g}" if metric.p_value >= 0.001 else "p below 0.001"
-    doubt = ", which may be chance" if metric.p_value >= significance else ""
+    doubt = ", which may be chance" if metric.p_value >= SIGNIFICANCE else ""
     return f"{message}; {p_value}{doubt}."
 
 

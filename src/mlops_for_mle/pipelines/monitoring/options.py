@@ -60,10 +60,9 @@ class QualityOptions(Configuration):
 
 
 class MonitoringOptions(Configuration):
-    """How the deployed release is looked at; ``significance`` is shared by all tests of a run."""
+    """How the deployed release is looked at."""
 
     window: WindowOptions = WindowOptions()
-    significance: float = Field(default=0.01, gt=0, lt=0.5)
     drift: DriftOptions = DriftOptions()
     performance: PerformanceOptions = PerformanceOptions()
     quality: QualityOptions = QualityOptions()

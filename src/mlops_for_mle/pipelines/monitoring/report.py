@@ -5,7 +5,6 @@ from pathlib import Path
 from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun, percent
 from mlops_for_mle.pipelines.monitoring.counting import Window
 from mlops_for_mle.pipelines.monitoring.reference import Reference
-from mlops_for_mle.pipelines.monitoring.significance import CONFIDENCE
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -22,7 +21,6 @@ def write_report(run: MonitoringRun, reference: Reference, windows: dict[str, Wi
         run=run,
         reference=reference,
         windows=windows,
-        confidence=CONFIDENCE,
         quantity=quantity,
         # The last one has the index -1.
         classes=[*target.labels.values(), "other"],

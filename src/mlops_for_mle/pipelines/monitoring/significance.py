@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Of the intervals that are shown.
-CONFIDENCE = 0.95
+# Of the intervals that are shown, and of any false alarm over all tests of a run: report.html
+# names both.
+CONFIDENCE, SIGNIFICANCE = 0.95, 0.01
 # Bins that have fewer rows of both samples together are merged into one.
 _LEAST_ROWS = 5
 _PSEUDO_COUNT = 0.5
