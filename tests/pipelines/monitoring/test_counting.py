@@ -161,7 +161,8 @@ def test_errors_of_a_regression_are_measured_with_their_intervals(database_url):
     served = Traffic(database_url, HOUSES, seed=16, source=source, start=START).serve(400)
     errors = served.predictions - served.rows["price"].to_numpy()
 
-    seen = look(database_url, HOUSES, source, performance={"limit": 4.0})
+    better = changed(HOUSES, metrics={"validation_rmse": 3.6})
+    seen = look(database_url, better, source)
 
     rmse = float(np.sqrt((errors**2).mean()))
     assert metric(seen.run, "prediction", "rmse").value == pytest.approx(rmse, rel=1e-6)
@@ -175,7 +176,7 @@ def test_errors_of_a_regression_are_measured_with_their_intervals(database_url):
         tiny=1e-200,
     )
     query(database_url, "UPDATE feedback SET target = 0 WHERE prediction_id = '16-000009'")
-    healthy = look(database_url, HOUSES, source, performance={"limit": 6.0})
+    healthy = look(database_url, HOUSES, source)
     assert healthy.run.status == "healthy", healthy.run.reasons
 
 

@@ -242,13 +242,11 @@ def _check_estimate(reference: Reference, window: Window) -> Iterator[Metric]:
 
 
 def performance_limit(reference: Reference) -> float:
-    """The least accuracy or the largest RMSE, stricter of the fixed limit and validation's."""
-    options, validated = reference.options.performance, reference.manifest.metrics
+    """The least accuracy or the largest RMSE, by the release's validation rows."""
+    tolerance, validated = reference.options.tolerance, reference.manifest.metrics
     if reference.contract.target.classes:
-        relative = validated["validation_accuracy"] - options.tolerance
-        return min(1.0, max(relative, options.limit or 0.0))
-    relative = validated["validation_rmse"] * (1 + options.tolerance)
-    return relative if options.limit is None else min(relative, options.limit)
+        return max(0.0, validated["validation_accuracy"] - tolerance)
+    return validated["validation_rmse"] * (1 + tolerance)
 
 
 def percent(share: float) -> str:

@@ -30,17 +30,6 @@ class DriftOptions(Configuration):
     ignore: tuple[str, ...] = ()
 
 
-class PerformanceOptions(Configuration):
-    """How good the answers must be, measured on labelled predictions and estimated on all.
-
-    ``tolerance`` is by how much they may be worse than the release's validation rows: an accuracy
-    by this difference, an error by this fraction.
-    """
-
-    limit: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    tolerance: float = Field(default=0.1, ge=0, allow_inf_nan=False)
-
-
 class SegmentOptions(Configuration):
     """A category whose values are looked at one by one, or a date or time by a part of it."""
 
@@ -60,11 +49,15 @@ class QualityOptions(Configuration):
 
 
 class MonitoringOptions(Configuration):
-    """How the deployed release is looked at."""
+    """How the deployed release is looked at.
+
+    ``tolerance`` is by how much answers may be worse than on the release's validation rows,
+    measured by labels or estimated: an accuracy by this difference, an error by this fraction.
+    """
 
     window: WindowOptions = WindowOptions()
     drift: DriftOptions = DriftOptions()
-    performance: PerformanceOptions = PerformanceOptions()
+    tolerance: float = Field(default=0.1, ge=0, allow_inf_nan=False)
     quality: QualityOptions = QualityOptions()
     segments: tuple[Annotated[SegmentOptions, BeforeValidator(_from_name)], ...] = ()
 
