@@ -8,11 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mlops_for_mle.contract import Feature
+from mlops_for_mle.pipelines.monitoring.checks import compare, root_mean_square
 from mlops_for_mle.pipelines.monitoring.reference import bin_edges, read_feature
-from mlops_for_mle.pipelines.monitoring.significance import (
-    compare,
-    root_mean_square,
-)
 
 COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=12)
 

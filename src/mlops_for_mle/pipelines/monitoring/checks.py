@@ -1,21 +1,20 @@
-"""From counts to a judged release: data quality, drift, performance and its estimate."""
+"""From counts to a judged release: data quality, drift, performance and its estimate.
 
-from collections.abc import Iterator
+SciPy is imported inside the functions, because every `kedro` command imports this module.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from operator import attrgetter
-from typing import Literal
+from statistics import NormalDist
+from typing import Literal, NamedTuple
+
+import numpy as np
 
 from mlops_for_mle.pipelines.monitoring.counting import Window
 from mlops_for_mle.pipelines.monitoring.reference import Reference, subject
-from mlops_for_mle.pipelines.monitoring.significance import (
-    SIGNIFICANCE,
-    Estimate,
-    compare,
-    proportion,
-    root_mean_square,
-)
 
 Status = Literal["insufficient", "healthy", "warning", "alarm"]
 Area = Literal["data_quality", "drift", "performance", "estimate"]
@@ -23,6 +22,22 @@ Severity = Literal["none", "warning", "alarm"]
 
 _INDEX = "population_stability_index"
 _FAULTS = {"missing": "are missing", "unknown": "are categories that training has not seen"}
+# Of the intervals that are shown, and of any false alarm over all tests of a run: report.html
+# names both.
+_CONFIDENCE, _SIGNIFICANCE = 0.95, 0.01
+# Bins that have fewer rows of both samples together are merged into one.
+_LEAST_ROWS = 5
+_PSEUDO_COUNT = 0.5
+
+
+class Estimate(NamedTuple):
+    """A value with its interval, and the p-value of it being no worse than its limit."""
+
+    value: float
+    lower: float
+    upper: float
+    limit: float
+    p_value: float
 
 
 @dataclass(frozen=True)
@@ -137,7 +152,7 @@ def confirm(metrics: list[Metric]) -> list[Metric]:
             continue
         # Bonferroni's correction holds however tests depend on each other.
         p_value, severity = min(1.0, tests * metric.p_value), metric.severity
-        if p_value >= SIGNIFICANCE:
+        if p_value >= _SIGNIFICANCE:
             is_loss = metric.is_alarm and metric.area in ("performance", "estimate")
             severity = "warning" if is_loss else "none"
         judged.append(replace(metric, p_value=p_value, severity=severity))
@@ -270,7 +285,7 @@ def _sentence(metric: Metric) -> str:
     if metric.p_value is None:
         return f"{message}."
     p_value = f"p {metric.p_value:.2g}" if metric.p_value >= 0.001 else "p below 0.001"
-    doubt = ", which may be chance" if metric.p_value >= SIGNIFICANCE else ""
+    doubt = ", which may be chance" if metric.p_value >= _SIGNIFICANCE else ""
     return f"{message}; {p_value}{doubt}."
 
 
@@ -286,3 +301,48 @@ def _limited(area: Area, prediction: str, metric: str, estimate: Estimate, count
         message += f", {'below' if is_accuracy else 'above'} {limit:.4g}"
     severity: Severity = "alarm" if is_worse else "none"
     return Metric(area, prediction, metric, *estimate, severity=severity, message=message)
+
+
+def compare(reference: Sequence[int], current: Sequence[int]) -> tuple[float, float]:
+    """Compare the counts of two samples in the same bins, with the sampling error of both.
+
+    Gives the p-value of Pearson's chi-square test that both come from one distribution, and the
+    population stability index, less what sampling alone would give, and never below 0.
+    """
+    from scipy.stats import chi2_contingency
+
+    table = np.array([reference, current], dtype=np.int64)
+    is_rare = table.sum(axis=0) < _LEAST_ROWS
+    table = np.column_stack([table[:, ~is_rare], table[:, is_rare].sum(axis=1)])
+    table = table[:, table.any(axis=0)]
+    bins, sizes = table.shape[1], table.sum(axis=1, keepdims=True)
+    if bins < 2 or not sizes.all():
+        return 1.0, 0.0
+    p_value = chi2_contingency(table, correction=False).pvalue
+    shares = (table + _PSEUDO_COUNT) / (sizes + _PSEUDO_COUNT * bins)
+    index = float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+    # The mean of the index by sampling alone.
+    by_chance = float((bins - 1) * (1 / sizes).sum())
+    return float(p_value), max(0.0, index - by_chance)
+
+
+def proportion(successes: int, trials: int, limit: float) -> Estimate:
+    """A proportion, its interval (Wilson 1927), and the exact p-value that it reaches a limit."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(_CONFIDENCE, method="wilson")
+    p_value = float(binomtest(successes, trials, limit, alternative="less").pvalue)
+    return Estimate(successes / trials, float(interval.low), float(interval.high), limit, p_value)
+
+
+def root_mean_square(count: float, mean: float, squares: float, limit: float) -> Estimate:
+    """The root of a mean squared error, the mean taken as normal; at most a limit.
+
+    ``mean`` is that of squared errors, ``squares`` that of their squares.
+    """
+    error = (max(0.0, squares - mean * mean) / max(1, count - 1)) ** 0.5
+    reach = NormalDist().inv_cdf(0.5 + _CONFIDENCE / 2) * error
+    value, lower, upper = (max(0.0, square) ** 0.5 for square in (mean, mean - reach, mean + reach))
+    excess = mean - limit**2
+    p_value = NormalDist().cdf(-excess / error) if error > 0 else float(excess <= 0)
+    return Estimate(value, lower, upper, limit, p_value)
