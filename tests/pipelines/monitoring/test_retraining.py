@@ -31,7 +31,7 @@ OPEN = replace(DECISION, evidence_from=BEGIN, run_id="own", created_at=at(9))
     [
         ([], "no new window to decide by yet"),
         # An estimate calls for nothing, however often.
-        ([WindowFinding(number, at(3), at(4), ["estimate"]) for number in (2, 1)],
+        ([WindowFinding(number, at(3), ["estimate"]) for number in (2, 1)],
          "no alarm in the last 2 windows"),
     ],
 )  # fmt: skip

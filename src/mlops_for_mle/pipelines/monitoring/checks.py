@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from mlops_for_mle.pipelines.monitoring.counting import Window
-from mlops_for_mle.pipelines.monitoring.reference import Reference, subject
+from mlops_for_mle.pipelines.monitoring.reference import Reference
 
 Status = Literal["insufficient", "healthy", "warning", "alarm"]
 Area = Literal["data_quality", "drift", "performance", "estimate"]
@@ -174,7 +174,7 @@ def _check(part: str, reference: Reference, window: Window) -> Iterator[Metric]:
 def _check_data_quality(reference: Reference, window: Window) -> Iterator[Metric]:
     """Look for missing and unknown values, and for predictions of the future."""
     ahead, limits = window.ahead, dict(reference.options.quality)
-    future = Metric("data_quality", subject("rows", reference.contract), "future_count", ahead)
+    future = Metric("data_quality", "rows", "future_count", ahead)
     message = f"{ahead} predictions are dated ahead of the database's clock and are not looked at"
     severity: Severity = "warning" if ahead else "none"
     yield replace(future, threshold=0, severity=severity, message=message)
@@ -284,9 +284,8 @@ def _sentence(metric: Metric) -> str:
     message = metric.message[0].upper() + metric.message[1:]
     if metric.p_value is None:
         return f"{message}."
-    p_value = f"p {metric.p_value:.2g}" if metric.p_value >= 0.001 else "p below 0.001"
     doubt = ", which may be chance" if metric.p_value >= _SIGNIFICANCE else ""
-    return f"{message}; {p_value}{doubt}."
+    return f"{message}; p {metric.p_value:.2g}{doubt}."
 
 
 def _limited(area: Area, prediction: str, metric: str, estimate: Estimate, count: int) -> Metric:

@@ -56,7 +56,7 @@ WITH RECURSIVE looks AS NOT MATERIALIZED (
         ORDER BY window_to DESC, id DESC LIMIT 1
     ) AS earlier
 )
-SELECT id, window_from, window_to,
+SELECT id, window_from,
        ARRAY(SELECT DISTINCT area FROM monitoring_metrics WHERE run_id = apart.id AND is_alarm)
 FROM (SELECT * FROM apart LIMIT :most) AS apart ORDER BY window_to DESC
 """

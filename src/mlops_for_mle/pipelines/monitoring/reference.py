@@ -17,7 +17,6 @@ from mlops_for_mle.releases.manifest import Manifest, Release
 from mlops_for_mle.releases.predictor import Predictions, load
 
 _BINS = 10
-_A_WEEK = 7 * 86_400.0
 _MOST_PARTS = 20
 # So many rows with the mean error of all are added to each bin, since a bin may have few.
 _ADDED_ROWS = 5
@@ -75,8 +74,7 @@ class Column:
         if self.kind != "time":
             return f"{value:.6g}"
         # Years of `datetime` end where those of a feature may, and an edge may lie beyond these.
-        unit = "D" if self.edges[-1] - self.edges[0] > _A_WEEK else "m"
-        return str(np.datetime64(int(value), "s").astype(f"datetime64[{unit}]"))
+        return str(np.datetime64(int(value), "s").astype("datetime64[m]"))
 
 
 class Expectation(NamedTuple):
@@ -125,7 +123,7 @@ class Reference:
     @property
     def prediction(self) -> str:
         """The name of the prediction among the columns."""
-        return subject("prediction", self.contract)
+        return [*self.columns][-1]
 
 
 class Deployed(NamedTuple):
@@ -134,13 +132,6 @@ class Deployed(NamedTuple):
     release: Release
     snapshot: pd.DataFrame
     validation: pd.DataFrame
-
-
-def subject(name: str, contract: Contract) -> str:
-    """A name for what is no feature, in parentheses where a feature is called like it."""
-    while name in contract.features:
-        name = f"({name})"
-    return name
 
 
 def describe_reference(deployed: Deployed, monitoring: MonitoringOptions) -> Reference:
@@ -157,7 +148,10 @@ def describe_reference(deployed: Deployed, monitoring: MonitoringOptions) -> Ref
     columns = {
         name: read_feature(feature, snapshot[name]) for name, feature in contract.features.items()
     }
-    columns[subject("prediction", contract)] = prediction, predicted
+    name = "prediction"
+    while name in columns:
+        name = f"({name})"
+    columns[name] = prediction, predicted
 
     segments, masks = [], {"": np.full(len(snapshot), fill_value=True)}
     for option in monitoring.segments:

@@ -47,7 +47,6 @@ class WindowFinding(NamedTuple):
 
     run_id: int
     window_from: datetime
-    window_to: datetime
     alarms: list[str]
 
 
