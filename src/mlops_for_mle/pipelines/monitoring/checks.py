@@ -173,23 +173,22 @@ def _check(part: str, reference: Reference, window: Window) -> Iterator[Metric]:
 
 def _check_data_quality(reference: Reference, window: Window) -> Iterator[Metric]:
     """Look for missing and unknown values, and for predictions of the future."""
-    ahead, limits = window.ahead, dict(reference.options.quality)
-    future = Metric("data_quality", "rows", "future_count", ahead)
+    ahead = window.ahead
+    future = Metric("data_quality", "rows", "future_count", ahead, threshold=0)
     message = f"{ahead} predictions are dated ahead of the database's clock and are not looked at"
-    severity: Severity = "warning" if ahead else "none"
-    yield replace(future, threshold=0, severity=severity, message=message)
+    yield replace(future, severity="warning" if ahead else "none", message=message)
     if window.row_count < reference.options.window.minimum_rows:
         return
+    limits = dict(reference.options.quality)
     for name in reference.contract.features:
         column, current = reference.columns[name], window.columns[name]
-        counts = {"missing": current.missing}
+        # Only what is missing beyond the reference's gaps counts, and what is unknown beyond those
+        # that it lacks by chance: about the share of those that it has once (Good 1953).
+        counts = {"missing": (current.missing, column.missing)}
         if column.kind == "category":
-            counts["unknown"] = current.counts[0]
-        for fault, count in counts.items():
+            counts["unknown"] = current.counts[0], column.counts.count(1)
+        for fault, (count, usual) in counts.items():
             share, limit = count / window.row_count, limits[f"maximum_{fault}"]
-            # Only what is missing beyond the reference's gaps counts, and what is unknown beyond
-            # those that it lacks by chance: about the share of those that it has once (Good 1953).
-            usual = column.missing if fault == "missing" else column.counts.count(1)
             limit = min(1.0, limit + usual / (sum(column.counts) + column.missing))
             measured = Metric("data_quality", name, f"{fault}_fraction", share, threshold=limit)
             message = f"{percent(share)} of the values of {name} {_FAULTS[fault]}"

@@ -98,14 +98,12 @@ def require_open(
     if decision is None:
         why = "nothing was monitored yet, run `kedro run --pipeline monitoring` first"
     elif decision.acted_at is not None:
-        when = f"{decision.acted_at:%Y-%m-%d %H:%M:%S %Z}"
-        why = f"decision {decision.id} was acted on at {when} ({decision.outcome})"
+        why = f"decision {decision.id} was acted on ({decision.outcome})"
     elif decision.decision != "retrain":
         reasons = " ".join(decision.reasons).rstrip(".")
         why = f"decision {decision.id} says {decision.decision}. {reasons}"
-    elif served and _is_superseded(decision, served):
-        when = f"{served.created_at:%Y-%m-%d %H:%M:%S %Z}"
-        why = f"another release was put in service at {when}, after decision {decision.id}"
+    elif _is_superseded(decision, served):
+        why = f"another release was put in service after decision {decision.id}"
     else:
         return decision
     raise NotCalledForError(f"Retraining is not called for: {why}. `kedro run` trains anyway.")
