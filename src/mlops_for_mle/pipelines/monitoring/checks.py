@@ -45,7 +45,7 @@ class Metric:
     """A row of ``monitoring_metrics``, and what it amounts to.
 
     Attributes:
-        subject: A feature's name, a class, ``prediction`` or ``rows`` (all of the window).
+        subject: A feature's name, ``prediction`` or ``rows`` (all of the window).
         p_value: Of the test behind it; corrected for all tests of the run when it is judged.
         severity: What the value amounts to, less where ``confirm`` finds that it may be chance.
         message: What people are told of it then.
@@ -140,10 +140,7 @@ def judge(reference: Reference, windows: dict[str, Window]) -> MonitoringRun:
 
 
 def confirm(metrics: list[Metric]) -> list[Metric]:
-    """Correct all tests together, and let what may be chance be no alarm.
-
-    A loss of performance that no test confirms stays a warning, any other difference is nothing.
-    """
+    """Correct all tests together; what may be chance is nothing, but of performance a warning."""
     tests = sum(metric.p_value is not None for metric in metrics)
     judged = []
     for metric in metrics:

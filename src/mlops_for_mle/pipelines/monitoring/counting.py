@@ -19,10 +19,9 @@ PredictionLog = Callable[..., list[Sequence[Any]]]
 
 @dataclass(frozen=True)
 class Rated:
-    """Labelled predictions with the same predicted and actual class; of a regression, all.
+    """Labelled predictions with the same predicted and actual class, -1 is any other.
 
-    ``predicted`` and ``actual`` are indices of classes, -1 is any other. The last two are sums of
-    powers of a regression's error.
+    Of a regression, all of them, with the sums of powers of their errors.
     """
 
     predicted: int
@@ -117,7 +116,6 @@ _ERROR = """
 -1 AS predicted, -1 AS actual, CASE WHEN abs(prediction - target) > 1e-70
 THEN least(abs(prediction - target), 1e70) ELSE 0 END AS error
 """
-# What is expected of a prediction by an ``Expectation``.
 _EXPECTED_CORRECT = """
 probabilities[array_position(CAST(:codes AS float8[]), prediction)] + CAST(:surplus AS float8)
 """
@@ -127,10 +125,7 @@ _EXPECTED_ERROR = """
 
 
 def count_window(reference: Reference, prediction_log: PredictionLog) -> dict[str, Window]:
-    """Count the newest predictions of the deployed release into the bins of ``Reference.parts``.
-
-    Predictions of other releases do not count, nor those that are dated in the future.
-    """
+    """Count the newest predictions of the deployed release into the bins of ``Reference.parts``."""
     options, columns = reference.options.window, reference.columns
     target, expectation = reference.contract.target, reference.expectation
     parameters: dict[str, Any] = {

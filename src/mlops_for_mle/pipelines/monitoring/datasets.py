@@ -30,9 +30,7 @@ from mlops_for_mle.releases import deployments
 from mlops_for_mle.releases.store import ReleaseStore
 
 # The windows of a contract's newest release that no retraining has answered, since no other release
-# was in service, the newest first, each without predictions of a newer one. Many runs may look at
-# one window while there is little traffic, and who looks back makes a new run of an old window, so
-# a run's number is no order.
+# was in service, the newest first, each without predictions of a newer one.
 _WINDOWS = """
 WITH RECURSIVE looks AS NOT MATERIALIZED (
     SELECT id, {name}_from AS window_from, {name}_to AS window_to FROM monitoring_runs AS runs

@@ -81,10 +81,8 @@ class Expectation(NamedTuple):
     """How good predictions are expected to be before their labels are known, by validation rows.
 
     Attributes:
-        surplus: How much more often classes are right than their probabilities say; None without
-            probabilities, so that nothing is expected.
-        errors: The mean squared error of numbers, by the bin of the prediction that they fall
-            into; empty for classes.
+        surplus: How much more often classes are right than their probabilities say, if any.
+        errors: The mean squared error of numbers, by the bin of the prediction.
         variation: The standard deviation of single squared errors, in units of their mean.
     """
 
@@ -204,12 +202,7 @@ def bin_edges(values: Numbers) -> tuple[float, ...]:
 def expect(
     predictions: Predictions, truth: npt.NDArray[Any], contract: Contract, edges: tuple[float, ...]
 ) -> Expectation:
-    """How good predictions are, learned from validation rows.
-
-    The accuracy of other rows is that of the validation rows, plus what the mean probability of the
-    answered classes differs by (difference of confidences, Guillory et al. 2021). So probabilities
-    need not be calibrated. All of it holds while the target depends on the features as before.
-    """
+    """How good predictions are, learned from validation rows (decision 0013 says why so)."""
     if contract.target.classes:
         if predictions.probabilities is None:
             return Expectation()

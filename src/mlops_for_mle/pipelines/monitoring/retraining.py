@@ -50,19 +50,14 @@ class WindowFinding(NamedTuple):
     alarms: list[str]
 
 
-# The newest first. Labels come late, and one set of them may be the newest in many windows of
-# predictions. So the labelled ones, by which performance was judged, have windows of their own.
+# The newest windows first, of predictions and of labels, as docs/decisions/0011-retraining.md says.
 History = dict[str, list[WindowFinding]]
 
 
 def decide_on_retraining(
     run: MonitoringRun, history: History, retraining: RetrainingOptions
 ) -> RetrainingDecision:
-    """Say what is to be done about the deployed release, by what was found.
-
-    An area counts when it was an alarm in enough of the newest windows, so that one bad window
-    changes nothing.
-    """
+    """Say what is to be done about the deployed release, by what was found."""
     decision: Action = "none"
     reasons, evidence = [], []
     for area, action in retraining.actions:
@@ -142,10 +137,7 @@ def choose_rows(
     retraining: RetrainingOptions,
     minimum_rows_per_class: int | None,
 ) -> pd.DataFrame:
-    """What a retraining learns from: the labelled rows alone, where they are enough.
-
-    ``attrs`` have the ``source`` of the observations, and of what is chosen.
-    """
+    """What a retraining learns from: the labelled rows alone, where they are enough."""
     since, target = decision.evidence_from, contract.target
     source = "labelled predictions" + (f" since {since:%Y-%m-%d %H:%M:%S %Z}" if since else "")
     # The split needs one row to learn from and one to validate on.
