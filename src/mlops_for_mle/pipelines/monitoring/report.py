@@ -38,10 +38,8 @@ def summarise(run: MonitoringRun) -> str:
         ("labels", run.labelled_count, run.labelled_from, run.labelled_to),
     ):
         text = f"{count} predictions"
-        if begin is not None and end is not None:
-            # Each with its zone, since a clock may be put back between them.
-            text += f", {begin.astimezone():%Y-%m-%d %H:%M:%S %Z}"
-            text += f" to {end.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+        if begin and end:
+            text += f", {begin:%Y-%m-%d %H:%M:%S %Z} to {end:%Y-%m-%d %H:%M:%S %Z}"
         lines.append((name, text))
     values = {metric.metric: metric.value for metric in run.metrics if not metric.segment}
     for metric in ("accuracy", "rmse"):
@@ -54,6 +52,4 @@ def summarise(run: MonitoringRun) -> str:
 
 def quantity(metric: str, value: float) -> str:
     """A value of a metric for people, such as ``4.2 %``."""
-    if metric.endswith("_fraction"):
-        return percent(value)
-    return f"{value:.0f}" if metric.endswith("_count") else f"{value:.4g}"
+    return percent(value) if metric.endswith("_fraction") else f"{value:.4g}"
