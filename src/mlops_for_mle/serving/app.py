@@ -37,7 +37,6 @@ ROUTERS = (
     *(predict, mlflow, oip, observations, feedback),
     *(deployments, monitoring, health, metrics, page),
 )
-HOT_ROUTES = (predict.PREDICT, mlflow.INVOCATIONS, *oip.INFER)
 
 
 def create_app(services: Services) -> ASGIApp:
@@ -70,7 +69,7 @@ def create_app(services: Services) -> ASGIApp:
     _answer_errors(application)
     context = RequestContext(application, services)
     # The short way has no spans.
-    context.fast_way = FastWay(services, context, HOT_ROUTES if spans is None else ())
+    context.fast_way = FastWay(services, context) if spans is None else None
     return context if spans is None else logs.traced(context, spans)
 
 

@@ -58,7 +58,7 @@ class RequestContext:
     worked on, completes the answer's headers, counts and logs.
     """
 
-    fast_way: "FastWay"
+    fast_way: "FastWay | None"
 
     def __init__(self, app: FastAPI, services: "Services") -> None:
         self._app, self._services, settings = app, services, services.settings
