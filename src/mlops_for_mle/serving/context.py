@@ -143,7 +143,8 @@ class RequestContext:
 
                 await self._app(scope, receive, begin)
         except TimeoutError:
-            raise timed_out(self._seconds) from None
+            detail = f"The request took longer than {_limit(self._seconds)}"
+            raise ProblemError(504, detail) from None
         finally:
             self._inside -= 1
 
@@ -172,11 +173,6 @@ class RequestContext:
             detail = f"The body did not arrive within {_limit(self._seconds)}"
             raise ProblemError(408, detail, headers=closing) from None
         return bytes(body)
-
-
-def timed_out(seconds: float) -> ProblemError:
-    """The answer 504."""
-    return ProblemError(504, f"The request took longer than {_limit(seconds)}")
 
 
 def _limit(seconds: float) -> str:

@@ -24,13 +24,7 @@ from mlops_for_mle.contract.rules import Column
 from mlops_for_mle.releases.explain import Outside
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY, Form, Rows
-from mlops_for_mle.serving.context import (
-    CONTENT_TYPE,
-    LARGEST_AT_ONCE,
-    media_type,
-    response,
-    timed_out,
-)
+from mlops_for_mle.serving.context import CONTENT_TYPE, LARGEST_AT_ONCE, media_type, response
 from mlops_for_mle.serving.documents import encode, joined
 from mlops_for_mle.serving.errors import Answer, Later, Piece, ProblemError, not_ready, refused
 from mlops_for_mle.serving.openapi import component, json_answer, json_request, list_of
@@ -108,10 +102,10 @@ def served_by(services: "Services") -> "Served":
 def answer(services: "Services", questions: Sequence[Question]) -> list[Answer]:
     """Answer questions to one release: a single one, or several of one row each.
 
-    Where it raises ProblemError (422 or 500 for what the model says, 503 where the log can keep no
-    more, 504 when it took too long), nothing was logged.
+    Where it raises ProblemError (422 for what the model says, 503 where the log can keep no more,
+    400 where nobody waits any longer), nothing was logged.
     """
-    served, seconds = questions[0].served, services.settings.request_timeout_seconds
+    served = questions[0].served
     rows = [question.rows for question in questions]
     matrices = rows[0].matrices or [served.codec.encode(rows)]
     # Each matrix is freed after its prediction, since the answer needs the memory.
@@ -123,9 +117,8 @@ def answer(services: "Services", questions: Sequence[Question]) -> list[Answer]:
     now, answered_at = time.perf_counter(), time.time_ns()
     for question in questions:
         request = question.request
+        request.go_on()
         question.answered_at, question.latency_seconds = answered_at, now - request.started
-        if question.latency_seconds > seconds:
-            raise timed_out(seconds)
         request.prediction_id = str(uuid7())
     answers = [question.write(question) for question in questions]
     logged = [question for question in questions if question.is_kept]
@@ -148,12 +141,8 @@ def _predict(served: "Served", matrix: Matrix) -> Part:
     # A model with more classes passes every check when its example shows none of the others.
     if labels:
         if unknown := set(values.tolist()) - labels.keys():
-            codes = ", ".join(map(str, unknown))
-            raise ProblemError(
-                500,
-                f"Release {served.manifest.release} predicted {codes}, which is none of the "
-                f"classes of contract {served.contract.name}: deploy another release",
-            )
+            release = served.manifest.release
+            raise ValueError(f"Release {release} predicted {unknown}, no classes of its contract")
         values = values.astype(served.answers.codes.dtype)
     return Part(values, texts, served.ranges.outside(matrix))
 
