@@ -197,18 +197,23 @@ def json_body() -> dict[str, Any]:
 
 
 def response(answer: Answer) -> Response:
-    """An answer as FastAPI sends it."""
-
-    async def parts() -> AsyncIterator[bytes]:
-        for part in answer.parts:
-            yield bytes(part)
-
-    size = sum(map(len, answer.parts))
+    """An answer as FastAPI sends it; what is long in it is made when it is sent."""
+    parts, first = iter(answer.parts), bytearray()
     # Each message costs time, but a whole answer costs its memory again.
-    if size <= _LARGEST_MESSAGE:
-        result = Response(answer.body, answer.status)
+    while len(first) < _LARGEST_MESSAGE and (part := next(parts, None)) is not None:
+        first += part
+
+    async def messages() -> AsyncIterator[bytes]:
+        yield bytes(first)
+        for part in parts:
+            yield part
+
+    headers = [(b"content-type", answer.content_type), *answer.headers]
+    result: Response
+    if len(first) < _LARGEST_MESSAGE:
+        result = Response(bytes(first), answer.status)
+        headers = [(b"content-length", b"%d" % len(first)), *headers]
     else:
-        result = StreamingResponse(parts(), answer.status)
-    headers = ((b"content-length", b"%d" % size), (b"content-type", answer.content_type))
-    result.raw_headers = [*headers, *answer.headers]
+        result = StreamingResponse(messages(), answer.status)
+    result.raw_headers = headers
     return result

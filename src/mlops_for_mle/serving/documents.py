@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mlops_for_mle.serving.errors import Piece, refused
+from mlops_for_mle.serving.errors import refused
 from mlops_for_mle.serving.request import current_request
 
 PIECE = 64 * 1024
@@ -24,7 +24,6 @@ REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 Result = TypeVar("Result")
-SomePiece = TypeVar("SomePiece", bound=Piece)
 
 encode = msgspec.json.Encoder().encode
 
@@ -67,9 +66,12 @@ def plain(text: bytes | msgspec.Raw, form: Any = Any) -> Any:
     return msgspec.json.decode(text, type=form)
 
 
-def joined(pieces: Iterable[SomePiece]) -> list[SomePiece | bytes]:
+def joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Pieces with commas between."""
-    return [part for piece in pieces for part in (b",", piece)][1:]
+    for number, piece in enumerate(pieces):
+        if number:
+            yield b","
+        yield piece
 
 
 def pieces(text: bytes, boundary: re.Pattern[bytes], size: int = PIECE) -> Iterator[bytes]:

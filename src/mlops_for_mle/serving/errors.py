@@ -6,7 +6,7 @@ Every error is a ``ProblemError`` until it leaves. Then ``/invocations`` words i
 
 import json
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -18,34 +18,18 @@ MOST_FAULTS = 50
 """So many faults of a body are reported; then the search ends."""
 
 
-class Later:
-    """A piece of an answer that is made when it is sent, since it is longer than its source."""
-
-    def __init__(self, size: int, make: Callable[[], bytes]) -> None:
-        self._size, self._make = size, make
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __bytes__(self) -> bytes:
-        return self._make()
-
-
-Piece = bytes | Later
-
-
 class Answer(msgspec.Struct):
-    """What a pure route answers; a large one is in many parts."""
+    """What a pure route answers; a long one is made part by part, when it is sent."""
 
-    parts: Sequence[Piece]
+    parts: Iterable[bytes]
     content_type: bytes = JSON_TYPE
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
     @property
     def body(self) -> bytes:
-        """The whole body."""
-        return b"".join(map(bytes, self.parts))
+        """The whole body; parts may be there only once."""
+        return b"".join(self.parts)
 
 
 class FieldError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

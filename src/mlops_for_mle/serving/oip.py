@@ -27,7 +27,7 @@ from mlops_for_mle.serving import predict
 from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Form, Given, Reading, Rows
 from mlops_for_mle.serving.context import CONTENT_TYPE, media_type
 from mlops_for_mle.serving.documents import PIECE, VALUES, pieces, read_json
-from mlops_for_mle.serving.errors import Answer, Later, Piece, ProblemError, refused, shown
+from mlops_for_mle.serving.errors import Answer, ProblemError, refused, shown
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import OBJECT, TEXT, json_answer, json_request, object_of
 from mlops_for_mle.serving.predict import HotRoute, Part, Question
@@ -296,12 +296,12 @@ def _write(
 ) -> Answer:
     served, count = question.served, question.rows.count
     # The data in pieces: ``texts`` go into the JSON, ``binary`` behind it.
-    tensors, texts, binary = list[dict[str, Any]](), list[list[Piece]](), list[bytes]()
+    tensors, texts, binary = list[dict[str, Any]](), list[Iterable[bytes]](), list[bytes]()
     for output, is_binary in wanted:
         tensor = output | {"shape": [count, *output["shape"][1:]]}
         pieces = _output_data(output["name"], served, question.parts)
         if is_binary:
-            packed = [_packed(output["datatype"], bytes(piece)) for piece in pieces]
+            packed = [_packed(output["datatype"], piece) for piece in pieces]
             tensor["parameters"] = {"binary_data_size": sum(map(len, packed))}
             binary += packed
         else:
@@ -316,25 +316,22 @@ def _write(
         "parameters": {"prediction_id": prediction_id, "release": served.manifest.release},
         "outputs": tensors,
     }
-    json = predict.filled(document, texts)
+    parts = predict.filled(document, texts)
     if not binary:
-        return Answer(json)
-    length = (_HEADER_LENGTH, b"%d" % sum(map(len, json)))
-    return Answer([*json, *binary], _OCTETS.encode(), headers=(length,))
+        return Answer(parts)
+    json = b"".join(parts)
+    length = (_HEADER_LENGTH, b"%d" % len(json))
+    return Answer([json, *binary], _OCTETS.encode(), headers=(length,))
 
 
-def _output_data(output: str, served: Served, parts: Sequence[Part]) -> list[Piece]:
+def _output_data(output: str, served: Served, parts: Sequence[Part]) -> Iterable[bytes]:
     """The elements of an output as JSON, with commas between."""
     if output == "label" and served.contract.target.labels:
         return served.answers.named(parts, served.contract.target.labels)
     if output != PROBABILITY_OUTPUT or not served.manifest.has_probabilities:
         return served.answers.values(parts)
-
-    def by_row(part: Part) -> bytes:
-        rows = zip(*(text.split(b",") for text in part.texts[1:]), strict=True)
-        return b",".join(chain.from_iterable(rows))
-
-    return [Later(len(b",".join(part.texts[1:])), partial(by_row, part)) for part in parts]
+    by_row = (zip(*(text.split(b",") for text in part.texts[1:]), strict=True) for part in parts)
+    return (b",".join(chain.from_iterable(rows)) for rows in by_row)
 
 
 def _packed(datatype: str, text: bytes) -> bytes:

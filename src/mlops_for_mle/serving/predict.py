@@ -26,7 +26,7 @@ from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY, Form, Rows
 from mlops_for_mle.serving.context import CONTENT_TYPE, LARGEST_AT_ONCE, media_type, response
 from mlops_for_mle.serving.documents import encode, joined
-from mlops_for_mle.serving.errors import Answer, Later, Piece, ProblemError, not_ready, refused
+from mlops_for_mle.serving.errors import Answer, ProblemError, not_ready, refused
 from mlops_for_mle.serving.openapi import component, json_answer, json_request, list_of
 from mlops_for_mle.serving.request import Request, current_request
 
@@ -161,13 +161,13 @@ def _numbers(array: Column | Matrix) -> bytes:
     return orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
 
 
-def filled(document: Any, lists: Iterable[Iterable[Piece]]) -> list[Piece]:
+def filled(document: Any, lists: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
     """The JSON of a document, in pieces; each list, in pieces too, takes one of its ``SLOTS``."""
     head, *tails = encode(document).split(_NUL)
-    result: list[Piece] = [head]
+    yield head
     for pieces, tail in zip(lists, tails, strict=True):
-        result += [*joined(pieces), tail]
-    return result
+        yield from joined(pieces)
+        yield tail
 
 
 class Answers:
@@ -204,32 +204,20 @@ class Answers:
             return Answer([text])
         numbered = (b"%b-%d" % (prediction_id, number) for number in range(rows.count))
         ids = iter([prediction_id]) if rows.count == 1 else numbered
-        lists = [b",".join(self._rows(part, ids)) for part in parts]
-        return Answer([b"[", *joined(lists), b"]"])
+        lists = (b",".join(self._rows(part, ids)) for part in parts)
+        return Answer(filled(SLOTS, [lists]))
 
-    def values(self, parts: Sequence[Part]) -> list[Piece]:
+    def values(self, parts: Sequence[Part]) -> Iterable[bytes]:
         """The JSON of the numbers or classes of rows, in pieces."""
         if self._target.feature.is_text:
             return self.named(parts, self._target.values)
         return [part.texts[0] for part in parts]
 
-    def named(self, parts: Sequence[Part], names: Mapping[int, int | str]) -> list[Piece]:
+    def named(self, parts: Sequence[Part], names: Mapping[int, int | str]) -> Iterator[bytes]:
         """The JSON of the names of the rows' classes, in pieces."""
         texts = np.array([encode(name) for name in names.values()], object)
-        sizes = [len(text) for text in texts]
-
-        def written(indices: Column) -> bytes:
-            return b",".join(texts[indices].tolist())
-
-        pieces: list[Piece] = []
         for part in parts:
-            # Of a small type, since they are kept until the answer is sent.
-            indices = self.codes.searchsorted(part.values).astype(np.min_scalar_type(len(sizes)))
-            counts = np.bincount(indices, minlength=len(sizes))
-            # With a comma behind each but the last.
-            size = int(counts @ sizes) + len(indices) - 1
-            pieces.append(Later(size, partial(written, indices)))
-        return pieces
+            yield b",".join(texts[self.codes.searchsorted(part.values)].tolist())
 
     def _rows(self, part: Part, ids: Iterator[bytes]) -> list[bytes]:
         """The answers to the rows of a part, as JSON."""
@@ -240,7 +228,7 @@ class Answers:
             return answers
         return list(map(self._add_outside, answers, part.outside.tolist()))
 
-    def _columns(self, question: Question) -> list[Piece]:
+    def _columns(self, question: Question) -> Iterator[bytes]:
         parts = question.parts
         _, *probabilities = zip(*(part.texts for part in parts), strict=True)
         labels = [self.named(parts, self._target.labels)] if self._target.labels else []
@@ -322,11 +310,11 @@ def add_hot_route(
     async def endpoint(http_request: fastapi.Request) -> fastapi.Response:
         request = current_request.get()
 
-        def task() -> Answer:
-            return answer(services, [route.read(services, request)])[0]
+        def task() -> fastapi.Response:
+            return response(answer(services, [route.read(services, request)])[0])
 
         if len(request.body) <= largest_at_once:
-            return response(task())
+            return task()
         run = contextvars.copy_context().run
         answering = asyncio.get_running_loop().run_in_executor(services.threads, run, task)
         leaving = asyncio.ensure_future(http_request.receive())
@@ -335,7 +323,7 @@ def add_hot_route(
             await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
             if not answering.done():
                 raise ProblemError(400, "The client has left")
-            return response(answering.result())
+            return answering.result()
         finally:
             # The thread looks at this now and then, and stops.
             request.is_wanted = False

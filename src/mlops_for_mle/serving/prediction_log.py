@@ -244,7 +244,7 @@ class PredictionLog:
         values, by_class = [value], [b",".join(probabilities)]
         if rows.count > 1:
             texts, *lists = zip(*(part.texts for part in question.parts), strict=True)
-            values, by_class = joined(texts), joined(chain(*lists))
+            values, by_class = list(joined(texts)), list(joined(chain(*lists)))
         microseconds, milliseconds = question.answered_at // 1000, question.latency_seconds * 1000
         facts = (head, request.prediction_id.encode(), microseconds, milliseconds, request_id)
         pieces = [
