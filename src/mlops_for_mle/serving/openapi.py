@@ -6,7 +6,7 @@ The types that read values and write errors give their schemas. It holds no data
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from fastapi import APIRouter, FastAPI, Request
@@ -15,7 +15,6 @@ from fastapi.responses import Response
 
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.rules import json_type
-from mlops_for_mle.releases.explain import Explained
 from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY
 from mlops_for_mle.serving.errors import Problem
 
@@ -109,7 +108,6 @@ def _schemas(served: "Served") -> dict[str, Schema]:
     row = {name: feature_schema(feature) for name, feature in features.items()}
     required = [name for name, feature in features.items() if not feature.is_optional]
     columns = object_of({name: list_of(schema) for name, schema in row.items()}, required)
-    release: dict[str, Schema] = {"model_version": {"type": "integer"}, "release": TEXT}
     labels = list(target.labels.values())
     answer = {target.response_name: {"enum": [*target.codes]} if labels else _NUMBER}
     if labels:
@@ -117,21 +115,17 @@ def _schemas(served: "Served") -> dict[str, Schema]:
     if manifest.has_probabilities:
         probability = _NUMBER | {"minimum": 0, "maximum": 1}
         answer["probabilities"] = object_of(dict.fromkeys(labels, probability))
-    answer |= release
+    answer |= {"model_version": {"type": "integer"}, "release": TEXT}
     text = "For feedback; row i of several rows of one request is named <id>-<i>, counted from 0"
     prediction_id = {"prediction_id": TEXT | {"description": text}}
-    explanation = {"explained": {"enum": list(get_args(Explained))}, "value": _NUMBER}
-    explanation |= {"base": _NUMBER, "contributions": object_of(dict.fromkeys(features, _NUMBER))}
     text = "Features whose values lie outside what the model was trained on, if there are any"
     outside = list_of({"enum": list(features)}) | {"description": text}
-    rows = object_of(dict.fromkeys(features, list_of({"type": "integer", "minimum": 0})), [])
-    optional = prediction_id | {OUTSIDE_KEY: outside, "explanation": object_of(explanation)}
-    by_columns = {COLUMNS_KEY: OBJECT} | prediction_id | release
+    optional = prediction_id | {OUTSIDE_KEY: outside, "explanation": OBJECT}
     schemas = (
         object_of(row, required),
         object_of({COLUMNS_KEY: columns}),
         object_of(answer | optional, list(answer)),
-        object_of(by_columns | {OUTSIDE_KEY: rows | {"description": text}}, list(by_columns)),
+        OBJECT | {"properties": {COLUMNS_KEY: OBJECT}, "required": [COLUMNS_KEY]},
     )
     return dict(zip(_OF_ROWS, schemas, strict=True))
 

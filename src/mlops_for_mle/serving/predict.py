@@ -43,17 +43,13 @@ SLOTS = msgspec.Raw(b"[%b]" % _NUL)
 _ID_SLOT = msgspec.Raw(b'"%b"' % _NUL)
 
 _PREDICT_WORDS = (
-    "A row as an object is answered by an object, a list of them by a list in the same order, and "
-    "rows by columns by columns, which is the quickest form for many rows, of which 100,000 may be "
-    "in one request."
+    "A row is answered by an object, a list by a list in the same order, and columns by columns, "
+    "which is the quickest form for many rows: up to 100,000."
 )
 _EXPLAIN_WORDS = (
-    f"Shapley values: how much each feature moves the answer from the mean over some rows of the "
-    f"training snapshot, `base`, to that of this row, `value`; the contributions add up to the "
-    f"difference. Explained is a regression's `value`; of a class its `probability`, or whether it "
-    f"is the `answer` (1 or 0), where the model has no probabilities. A row, or a list of up to "
-    f"{MOST_EXPLAINED}, as for a form that predicts while somebody types: neither logged nor "
-    f"counted as predictions, and without a prediction_id."
+    "Shapley values: how much each feature moves the answer from `base`, the mean over rows of the "
+    f"training snapshot, to `value`, that of this row. A row, or a list of up to {MOST_EXPLAINED}; "
+    "nothing of it is logged or counted, and there is no prediction_id."
 )
 
 
