@@ -18,12 +18,11 @@ import pytest
 from benchmarks.serving.checks import wrong_request
 
 from mlops_for_mle.releases.predictor import Predictions
+from mlops_for_mle.serving import mlflow, oip, predict
 from mlops_for_mle.serving.codec import MOST_ROWS
 from mlops_for_mle.serving.database import Pool
 from mlops_for_mle.serving.documents import plain
-from mlops_for_mle.serving.mlflow import INVOCATIONS
-from mlops_for_mle.serving.oip import INFER as TENSORS
-from mlops_for_mle.serving.predict import PREDICT, answer
+from mlops_for_mle.serving.predict import answer
 from mlops_for_mle.serving.request import Request, current_request
 from tests.releases import trained_iris_release
 from tests.serving.conftest import IRIS_ROW, Client, error_paths, peak_of, wait_until
@@ -161,24 +160,28 @@ TENSOR = {"name": "features", "shape": [MOST_ROWS, 4], "datatype": "FP64"}
 
 
 @pytest.mark.parametrize(
-    ("route", "document"),
+    ("path", "read", "document"),
     [
-        (PREDICT, {"columns": ONES}),
-        (PREDICT, [dict.fromkeys(IRIS_ROW, 1)] * 30_000),
-        (INVOCATIONS, {"inputs": ONES}),
-        (INVOCATIONS, {"dataframe_split": {"columns": [*ONES], "data": [[1] * 4] * 30_000}}),
-        (TENSORS[0], {"inputs": [TENSOR | {"data": [1] * 4 * MOST_ROWS}]}),
+        ("/predict", predict.read_predict, {"columns": ONES}),
+        ("/predict", predict.read_predict, [dict.fromkeys(IRIS_ROW, 1)] * 30_000),
+        ("/invocations", mlflow.read, {"inputs": ONES}),
+        (
+            "/invocations",
+            mlflow.read,
+            {"dataframe_split": {"columns": [*ONES], "data": [[1] * 4] * 30_000}},
+        ),
+        (INFER, oip.read, {"inputs": [TENSOR | {"data": [1] * 4 * MOST_ROWS}]}),
     ],
     ids=["columns", "rows", "MLflow's columns", "MLflow's table", "a tensor"],
 )
-def test_many_short_rows_take_less_than_eight_times_their_memory(settings, route, document):
+def test_many_short_rows_take_less_than_eight_times_their_memory(settings, path, read, document):
     services = Client(settings, trained_iris_release()).services
     body = json.dumps(document, separators=(",", ":")).encode()
-    headers, path = {b"content-type": b"application/json"}, route.path.format(model="iris")
+    headers = {b"content-type": b"application/json"}
     asked = Request("POST", path, headers, None, time.perf_counter(), "large", body)
 
     def whole() -> int:
-        (found,) = answer(services, [route.read(services, asked)])
+        (found,) = answer(services, [read(services, asked)])
         return sum(map(len, found.parts))
 
     _, peak = peak_of(whole)

@@ -24,11 +24,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from mlops_for_mle.serving import context
 from mlops_for_mle.serving.errors import JSON_TYPE
-from mlops_for_mle.serving.predict import PREDICT, Question, answer
+from mlops_for_mle.serving.predict import PATH, Question, answer, read_predict
 from mlops_for_mle.serving.request import Request, current_request
 from mlops_for_mle.serving.services import Services
 
-_START = b"POST %b HTTP/1.1\r\n" % PREDICT.path.encode()
+_START = b"POST %b HTTP/1.1\r\n" % PATH.encode()
 # Requests with these (compressed, in parts, from a page) are for the ordinary way.
 _UNUSUAL = frozenset({b"content-encoding", b"transfer-encoding", b"origin", b"sec-fetch-site"})
 # Beside what arrives in one read, which uvloop makes 256 KiB at most.
@@ -120,11 +120,11 @@ class FastWay:
             self._services.access.check("predict", headers)
             request_id = context.id_of(headers)
             request = Request(
-                *("POST", PREDICT.path, headers, connection.client, started, request_id),
+                *("POST", PATH, headers, connection.client, started, request_id),
                 body=parsed.body,
-                route=PREDICT.path,
+                route=PATH,
             )
-            question = PREDICT.read(self._services, request)
+            question = read_predict(self._services, request)
         except Exception:  # noqa: BLE001  (the ordinary way says what is wrong)
             return False
         asked = _Asked(connection, question, data)

@@ -25,7 +25,7 @@ from mlops_for_mle.serving.documents import FIELDS, LISTS, PIECE, fields, pieces
 from mlops_for_mle.serving.errors import Answer, refused
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, list_of, object_of
-from mlops_for_mle.serving.predict import HotRoute, Question
+from mlops_for_mle.serving.predict import Question
 from mlops_for_mle.serving.request import Request
 from mlops_for_mle.serving.services import Services
 
@@ -34,10 +34,9 @@ _LONGEST_RECORD = 4 * PIECE
 _Part = msgspec.Raw | msgspec.UnsetType
 
 
-class _Split(msgspec.Struct, forbid_unknown_fields=True):
+class _Split(msgspec.Struct):
     columns: msgspec.Raw
     data: msgspec.Raw
-    index: _Part = msgspec.UNSET
 
 
 class _Body(msgspec.Struct):
@@ -61,8 +60,9 @@ def router(services: Services) -> APIRouter:
     predict.add_hot_route(
         routes,
         services,
-        INVOCATIONS,
-        "Predict rows by MLflow's scoring protocol",
+        "/invocations",
+        read,
+        summary="Predict rows by MLflow's scoring protocol",
         openapi_extra=body,
         responses={200: predictions, "default": wrong},
     )
@@ -80,11 +80,12 @@ def router(services: Services) -> APIRouter:
     return routes
 
 
-def _read(services: Services, request: Request) -> Question:
+def read(services: Services, request: Request) -> Question:
+    """Read what is asked of ``POST /invocations``."""
     content_type = media_type(request.headers.get(CONTENT_TYPE), "application/json", "text/csv")
     served = predict.served_by(services)
-    read = read_csv if content_type == "text/csv" else read_body
-    return Question(served, read(served.codec, request.body), request, _write)
+    read_rows = read_csv if content_type == "text/csv" else read_body
+    return Question(served, read_rows(served.codec, request.body), request, _write)
 
 
 def _write(question: Question) -> Answer:
@@ -95,9 +96,6 @@ def _write(question: Question) -> Answer:
     )
     values = served.answers.values(question.parts)
     return Answer(predict.filled({"predictions": predict.SLOTS}, [values]), headers=headers)
-
-
-INVOCATIONS = HotRoute("/invocations", _read)
 
 
 def read_body(codec: Codec, body: bytes) -> Rows:

@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 from fastapi import APIRouter
-from fastapi import Request as HttpRequest
 
 from mlops_for_mle import __version__
 from mlops_for_mle.contract import Feature
@@ -30,7 +29,7 @@ from mlops_for_mle.serving.documents import PIECE, VALUES, pieces, read_json
 from mlops_for_mle.serving.errors import Answer, ProblemError, refused, shown
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import OBJECT, TEXT, json_answer, json_request, object_of
-from mlops_for_mle.serving.predict import HotRoute, Part, Question
+from mlops_for_mle.serving.predict import Part, Question
 from mlops_for_mle.serving.releases import Served
 from mlops_for_mle.serving.request import Request
 from mlops_for_mle.serving.services import Services
@@ -103,30 +102,28 @@ def router(services: Services) -> APIRouter:
         require_ready(services)
         return {"ready": True}
 
-    async def metadata(request: HttpRequest) -> dict[str, Any]:
-        return _metadata(_served_as(services, **request.path_params))
+    async def metadata(model: str, version: str | None = None) -> dict[str, Any]:
+        return _metadata(_served_as(services, model, version))
 
-    async def model_ready(request: HttpRequest) -> dict[str, Any]:
-        served = _served_as(services, **request.path_params)
+    async def model_ready(model: str, version: str | None = None) -> dict[str, Any]:
+        served = _served_as(services, model, version)
         require_ready(services)
         return {"name": served.contract.name, "ready": True}
 
-    for route in INFER:
-        path, facts = route.path.removesuffix("/infer"), {"in": "path", "required": True}
-        names = re.findall(r"{(\w+)}", path)
+    for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+        facts, names = {"in": "path", "required": True}, re.findall(r"{(\w+)}", path)
         extra = {"parameters": [{"name": name, "schema": TEXT, **facts} for name in names]}
-        with_body = json_request() | extra
         predict.add_hot_route(
             routes,
             services,
-            route,
-            "Predict tensors",
-            openapi_extra=with_body,
+            f"{path}/infer",
+            read,
+            summary="Predict tensors",
+            openapi_extra=json_request() | extra,
             responses={200: tensors},
         )
-        routes.get(path, summary="The model's inputs and outputs", openapi_extra=extra)(metadata)
-        summary = "Whether the model answers"
-        routes.get(f"{path}/ready", summary=summary, openapi_extra=extra)(model_ready)
+        routes.get(path, summary="The model's inputs and outputs")(metadata)
+        routes.get(f"{path}/ready", summary="Whether the model answers")(model_ready)
     return routes
 
 
@@ -181,7 +178,8 @@ def _tensor(name: str, datatype: str, *width: int) -> dict[str, Any]:
     return {"name": name, "datatype": datatype, "shape": [-1, *width]}
 
 
-def _read(services: Services, request: Request) -> Question:
+def read(services: Services, request: Request) -> Question:
+    """Read what is asked of ``POST …/infer``."""
     # The protocol's own clients say nothing of the type.
     declared_type = request.headers.get(CONTENT_TYPE, b"application/json")
     media_type(declared_type, "application/json", _OCTETS)
@@ -194,12 +192,6 @@ def _read(services: Services, request: Request) -> Question:
         raise refused("Inference-Header-Content-Length", "does not fit the body", allowed)
     head, binary = request.body[:length], memoryview(request.body)[length:]
     return read_json(head, lambda text: _question(served, request, text, binary), "a request")
-
-
-INFER = (
-    HotRoute("/v2/models/{model}/infer", _read),
-    HotRoute("/v2/models/{model}/versions/{version}/infer", _read),
-)
 
 
 def _question(served: Served, request: Request, text: bytes, binary: memoryview) -> Question:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import compress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import fastapi
 import msgspec
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mlops_for_mle.serving.releases import Served
     from mlops_for_mle.serving.services import Services
 
+PATH = "/predict"
 MOST_EXPLAINED = 100
 
 # Marks where a number, a list or an id goes in a document; JSON itself has no such byte.
@@ -80,11 +81,8 @@ class Question(msgspec.Struct):
     latency_seconds: float = 0.0
 
 
-class HotRoute(NamedTuple):
-    """A route that predicts."""
-
-    path: str
-    read: Callable[["Services", Request], Question]
+Reader = Callable[["Services", Request], Question]
+"""What reads a question out of a request of one protocol."""
 
 
 def served_by(services: "Services") -> "Served":
@@ -273,8 +271,9 @@ def router(services: "Services") -> fastapi.APIRouter:
     add_hot_route(
         routes,
         services,
-        PREDICT,
-        "Predict one row or many",
+        PATH,
+        read_predict,
+        summary="Predict one row or many",
         description=_PREDICT_WORDS,
         openapi_extra=json_request(row, list_of(row), component("RowColumns")),
         responses={200: json_answer("The predictions", *forms)},
@@ -282,8 +281,9 @@ def router(services: "Services") -> fastapi.APIRouter:
     add_hot_route(
         routes,
         services,
-        HotRoute("/explain", _read_to_explain),
-        "Predict rows and say why",
+        "/explain",
+        _read_to_explain,
+        summary="Predict rows and say why",
         largest_at_once=-1,
         description=_EXPLAIN_WORDS,
         openapi_extra=json_request(row, list_of(row, maxItems=MOST_EXPLAINED)),
@@ -295,8 +295,8 @@ def router(services: "Services") -> fastapi.APIRouter:
 def add_hot_route(
     router: fastapi.APIRouter,
     services: "Services",
-    route: HotRoute,
-    summary: str,
+    path: str,
+    read: Reader,
     *,
     largest_at_once: int = LARGEST_AT_ONCE,
     **options: Any,
@@ -307,7 +307,7 @@ def add_hot_route(
         request = current_request.get()
 
         def task() -> fastapi.Response:
-            return response(answer(services, [route.read(services, request)])[0])
+            return response(answer(services, [read(services, request)])[0])
 
         if len(request.body) <= largest_at_once:
             return task()
@@ -327,21 +327,19 @@ def add_hot_route(
             answering.cancel()
             leaving.cancel()
 
-    options |= {"summary": summary, "response_class": fastapi.Response}
-    router.add_api_route(route.path, endpoint, methods=["POST"], **options)
+    options |= {"methods": ["POST"], "response_class": fastapi.Response}
+    router.add_api_route(path, endpoint, **options)
 
 
-def _read(services: "Services", request: Request) -> Question:
+def read_predict(services: "Services", request: Request) -> Question:
+    """Read what is asked of ``POST /predict``."""
     media_type(request.headers.get(CONTENT_TYPE), "application/json")
     served = served_by(services)
     return Question(served, served.codec.read(request.body), request, served.answers.write)
 
 
-PREDICT = HotRoute("/predict", _read)
-
-
 def _read_to_explain(services: "Services", request: Request) -> Question:
-    question = _read(services, request)
+    question = read_predict(services, request)
     if question.rows.form is Form.COLUMNS or question.rows.count > MOST_EXPLAINED:
         raise refused("", "holds too many rows", f"a row, or a list of up to {MOST_EXPLAINED}")
     matrix = question.served.codec.matrix(question.rows)
