@@ -199,21 +199,26 @@ def watch(project: Project, every: timedelta, rounds: int | None, webhook: str |
     """Monitor the deployed release, decide, and retrain when that is called for.
 
     Each round runs the pipeline monitoring and, if its decision says so, the pipeline retrain.
-    What fails is tried again in the next round. Ctrl-C or SIGTERM ends it at once.
+    What fails is tried again in the next round, a retraining more and more seldom. Ctrl-C or
+    SIGTERM ends it at once.
     """
     logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
     for which in (signal.SIGINT, signal.SIGTERM):
         signal.signal(which, signal.default_int_handler)
     click.echo(f"Watching {project.contract.name} every {every.total_seconds():g} s.")
-    last_sent = "none"
+    last_sent, failures, next_try = "none", 0, 0
     try:
         for number in count(1):
             try:
                 decision = run_pipeline(project, "monitoring")["retraining_decision"].load()
                 if webhook and decision.decision != last_sent and tell(webhook, decision):
                     last_sent = decision.decision
-                if decision.decision == "retrain":
+                is_open = decision.decision == "retrain" and decision.acted_at is None
+                if is_open and number >= next_try:
+                    # One round later, then 2, 4, 8, at last 32: each failed one costs a training.
+                    failures, next_try = failures + 1, number + 2 ** min(failures, 5)
                     run_pipeline(project, "retrain")
+                    failures, next_try = 0, 0
             except Exception as error:
                 if number == rounds:
                     raise

@@ -5,6 +5,7 @@ import re
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 from unittest.mock import Mock
@@ -24,6 +25,7 @@ from tests.relay import Relay
 from tests.servers import eventually, http_server, query
 
 TRIED_AGAIN = re.compile("OperationalError: .*; will be tried again")
+MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
 RUNS = "SELECT count(*) FROM monitoring_runs"
 
 
@@ -56,6 +58,29 @@ def test_rounds_keep_their_pace_whatever_they_fail_with_and_the_last_one_counts(
     )
     assert "no server; will be tried again" in caplog.text
     assert "ValueError: a fault; will be tried again" in caplog.text
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_retraining_that_fails_is_tried_more_and_more_seldom_while_rounds_go_on(monkeypatch):
+    retrain = replace(DECISION, decision="retrain")
+    rounds, tried_in = Mock(), list[int]()
+
+    def run(_: Any, pipeline: str) -> dict[str, Any]:
+        if pipeline == "monitoring":
+            rounds()
+            # Acted on already in the last one.
+            found = retrain if rounds.call_count < 10 else replace(retrain, acted_at=MOMENT)
+            return {"retraining_decision": Mock(load=lambda: found)}
+        tried_in.append(rounds.call_count)
+        if len(tried_in) < 4:
+            raise UserError("too few labels")
+        return {}
+
+    monkeypatch.setattr(processes, "run_pipeline", run)
+    monkeypatch.setattr(processes, "time", Mock())
+    invoke(project_path(), "watch", "--rounds", "10")
+
+    assert tried_in == [1, 2, 4, 8, 9]
 
 
 class Hook(BaseHTTPRequestHandler):
