@@ -35,7 +35,9 @@ sed -n 's/^data_folder: *\([^#]*[^# ]\).*/\1/p' conf/*/globals.yml | tr -d "\"'"
         catalog | while IFS= read -r stem; do rm -rf "$folder/$stem".*; done
         rmdir "$folder"/0[5-8]_* "$folder" 2>/dev/null || true
     done
-rm -rf data/mlflow data/releases data/serving_cache data/serving_spool
+rm -rf data/02_intermediate/load_*-scikit-learn-* data/mlflow data/releases \
+    data/serving_cache data/serving_spool
+rmdir data/02_intermediate 2>/dev/null || true
 
 find src tests benchmarks scripts -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 rm -rf .benchmarks .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \

@@ -276,9 +276,15 @@ def test_an_archive_of_several_files_is_refused_by_their_names(tmp_path):
     assert "found folder/rows, other.csv" in refusal("csv", tmp_path / "rows.zip")
 
 
-def test_a_table_of_scikit_learn_comes_with_its_target():
-    samples = [SklearnTableDataset("load_iris", 9, 1) for _ in range(2)]
+def test_a_table_of_scikit_learn_comes_with_its_target_and_is_kept(tmp_path):
+    kept = SklearnTableDataset("load_iris", str(tmp_path / "cache"))
 
-    table = SklearnTableDataset("load_iris").load()
-    pd.testing.assert_frame_equal(table, load_iris(as_frame=True).frame)
+    first, second = kept.load(), kept.load()
+    samples = [SklearnTableDataset("load_iris", str(tmp_path / "cache"), 9, 1) for _ in range(2)]
+
+    pd.testing.assert_frame_equal(first, load_iris(as_frame=True).frame)
+    pd.testing.assert_frame_equal(second, first)
     pd.testing.assert_frame_equal(*(one.load() for one in samples))
+    (path,) = (tmp_path / "cache").iterdir()
+    pd.DataFrame({"target": [1]}).to_feather(path)
+    assert len(kept.load()) == 1

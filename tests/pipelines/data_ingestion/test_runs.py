@@ -56,12 +56,12 @@ def test_the_package_runs_with_the_conf_of_the_folder_it_is_called_in(
 ):
     monkeypatch.delenv("MLOPS_PROJECT_PATH")
     shutil.copytree(folder / "conf", tmp_path / "conf")
-    (tmp_path / "conf/local/globals.yml").write_text("source: generator\nrows: 7\n")
 
     command = [sys.executable, "-m", "mlops_for_mle", "--pipeline", "data_ingestion"]
     subprocess.run(command, cwd=tmp_path, check=True)
 
-    assert query(database_url, COUNTS) == [(7, 0, 1)]
+    assert query(database_url, COUNTS) == [(150, 0, 1)]
+    assert (tmp_path / "data/02_intermediate").is_dir()
 
 
 def test_bad_rows_are_rejected_with_their_reasons_and_the_good_ones_are_kept(folder, database_url):

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from importlib.metadata import version
 from itertools import islice
 from typing import Any, Literal
 from zipfile import BadZipFile, ZipFile
@@ -269,19 +270,31 @@ class SklearnTableDataset(ProjectDataset):
     def __init__(
         self,
         loader: str,
+        cache: str,
         sample_rows: int | None = None,
         seed: int | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Name the function that loads it, such as ``load_wine``, and how many rows are drawn."""
         super().__init__(metadata, loader=loader, sample_rows=sample_rows, seed=seed)
-        self._loader, self._sample_rows, self._seed = loader, sample_rows, seed
+        self._loader = loader
+        # Kedro makes no path of this name absolute, and a notebook is run in its own folder.
+        self._cache = project_path() / cache
+        self._sample_rows, self._seed = sample_rows, seed
 
     def load(self) -> pd.DataFrame:
         """Features and a column ``target``, under scikit-learn's names."""
-        from sklearn import datasets
+        # It is kept, since importing scikit-learn takes longer than the rest of an ingestion.
+        path = self._cache / f"{self._loader}-scikit-learn-{version('scikit-learn')}.feather"
+        if not path.exists():
+            from sklearn import datasets
 
-        rows: pd.DataFrame = getattr(datasets, self._loader)(as_frame=True).frame
+            table = getattr(datasets, self._loader)(as_frame=True).frame
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+            table.to_feather(unfinished)
+            unfinished.replace(path)
+        rows = pd.read_feather(path)
         if self._sample_rows is None:
             return rows
         return rows.sample(self._sample_rows, replace=True, random_state=self._seed)
