@@ -86,9 +86,7 @@ class ProjectHooks(local):
         if set(names) <= set(tracking.disable_tracking.pipelines):
             from kedro_mlflow.io.catalog.switch_catalog_logging import switch_catalog_logging
 
-            # Of what the pipeline reads and writes; kedro-mlflow would make the whole catalog.
-            named = {name: catalog[name] for name in pipeline.datasets() if name in catalog}
-            switch_catalog_logging(named, False)
+            switch_catalog_logging(_entries_of(pipeline, catalog), False)
         else:
             try:
                 self._open_run(tracking.experiment.name, run_params, pipeline, catalog)
@@ -108,6 +106,13 @@ class ProjectHooks(local):
         # A hook of its own: it would open the run of this process's last session again.
         self._mlflow = _TRACKED[id(catalog)] = hook = MlflowHook()
         hook.candidate, is_own = None, mlflow.active_run() is None
+        # A metric without a key is called like its entry.
+        entries = _entries_of(pipeline, catalog)
+        named = dict(entries)
+        hook.after_catalog_created(named, {}, {}, {}, "", {})
+        for name, entry in named.items():
+            if entry is not entries[name]:
+                catalog[name] = entry
         with engine_for(database_url()).begin() as connection:
             # It makes the experiment where it is missing; two at once would collide.
             lock(connection, "MLflow experiment")
@@ -221,3 +226,8 @@ def _variables_kept() -> Iterator[None]:
         for name in _VARIABLES:
             os.environ.pop(name, None)
         os.environ.update(before)
+
+
+def _entries_of(pipeline: Any, catalog: Any) -> dict[str, Any]:
+    """What a pipeline reads and writes; kedro-mlflow would make the whole catalog."""
+    return {name: catalog[name] for name in pipeline.datasets() if name in catalog}

@@ -280,8 +280,10 @@ def test_a_run_that_another_process_holds_can_be_logged_to_and_has_one_candidate
     assert mlflow.get_run(run.info.run_id).outputs == trained
 
 
-def test_a_metric_of_kedro_mlflow_is_logged_where_tracking_is_on(project, monkeypatch):
-    entry = "strictness: {type: kedro_mlflow.io.metrics.MlflowMetricDataset, key: strictness}"
+def test_a_metric_of_kedro_mlflow_is_called_like_its_entry_and_logged_where_tracking_is_on(
+    project, monkeypatch
+):
+    entry = "strictness: {type: kedro_mlflow.io.metrics.MlflowMetricDataset}"
     (project.folder / "conf/local/catalog.yml").write_text(entry)
     own = Pipeline([node(float, "params:gates.threshold", "strictness")])
     registry = "mlops_for_mle.pipeline_registry.register_pipelines"
