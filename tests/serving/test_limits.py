@@ -221,6 +221,17 @@ def test_a_large_answer_may_be_read_for_longer_than_a_request_may_take(settings,
     assert len(rows) == 60_000
 
 
+def test_a_large_answer_to_an_old_client_is_sent_whole(settings, iris):
+    with Server(settings, iris) as server:
+        head, body = server.say(request(LARGE_ROWS * 3).replace(b"HTTP/1.1", b"HTTP/1.0", 1)).split(
+            b"\r\n\r\n"
+        )
+
+    assert b"content-length: %d\r\n" % len(body) in head
+    assert b"transfer-encoding" not in head
+    assert len(json.loads(body)) == 6_000
+
+
 def test_for_a_client_that_has_left_nobody_works_on(settings, iris, caplog):
     with Server(settings, iris) as server:
         slow = SlowPredictor(server)

@@ -5,6 +5,7 @@ A prediction that takes the fast way does not pass it, and has the same parts of
 
 import asyncio
 import logging
+import math
 import re
 import time
 from collections.abc import AsyncIterator
@@ -196,11 +197,13 @@ def json_body() -> dict[str, Any]:
     return read_json(request.body, partial(plain, form=dict))
 
 
-def response(answer: Answer) -> Response:
+def response(answer: Answer, http_version: str = "1.1") -> Response:
     """An answer as FastAPI sends it; what is long in it is made when it is sent."""
     parts, first = iter(answer.parts), bytearray()
+    # Older clients know no answer in parts, without its length.
+    largest = math.inf if http_version < "1.1" else _LARGEST_MESSAGE
     # Each message costs time, but a whole answer costs its memory again.
-    while len(first) < _LARGEST_MESSAGE and (part := next(parts, None)) is not None:
+    while len(first) < largest and (part := next(parts, None)) is not None:
         first += part
 
     async def messages() -> AsyncIterator[bytes]:
@@ -210,7 +213,7 @@ def response(answer: Answer) -> Response:
 
     headers = [(b"content-type", answer.content_type), *answer.headers]
     result: Response
-    if len(first) < _LARGEST_MESSAGE:
+    if len(first) < largest:
         result = Response(bytes(first), answer.status)
         headers = [(b"content-length", b"%d" % len(first)), *headers]
     else:

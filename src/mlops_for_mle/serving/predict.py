@@ -307,7 +307,8 @@ def add_hot_route(
         request = current_request.get()
 
         def task() -> fastapi.Response:
-            return response(answer(services, [read(services, request)])[0])
+            (found,) = answer(services, [read(services, request)])
+            return response(found, http_request.scope["http_version"])
 
         if len(request.body) <= largest_at_once:
             return task()
