@@ -44,7 +44,8 @@ def theirs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory, iris) -> Client:
-    return Client(ServingSettings(spool=tmp_path_factory.mktemp("ours")), iris)
+    folder = tmp_path_factory.mktemp("ours")
+    return Client(ServingSettings(spool=folder, api_keys_file=folder / "keys.json"), iris)
 
 
 def split(**changes: Any) -> dict[str, Any]:
