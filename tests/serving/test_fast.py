@@ -17,6 +17,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.serving import fast
+from mlops_for_mle.serving.predict import answer
 from mlops_for_mle.serving.request import current_request
 from tests.releases import HOUSE_CONTRACT, make_release
 from tests.serving.conftest import IRIS_ROW, make_key, wait_until
@@ -98,11 +99,20 @@ def test_requests_on_one_connection_are_answered_in_their_order(server):
     assert b"prediction_id" not in answers[3]
 
 
-def test_what_arrives_together_is_answered_and_recorded_each_for_itself(server):
+def test_what_arrives_together_is_answered_and_recorded_each_for_itself(server, monkeypatch):
     rows = [{**IRIS_ROW, "petal_length": 1 + index / 4} for index in range(20)]
+    together = []
+
+    def noting(services: Any, questions: Any) -> Any:
+        together.append(len(questions))
+        return answer(services, questions)
+
+    monkeypatch.setattr(fast, "answer", noting)
 
     answers = server.ask_in_one_turn(*map(request, rows))
 
+    assert sum(together) == 20
+    assert max(together) > 1
     documents = [json.loads(one.partition(b"\r\n\r\n")[2]) for one in answers]
     lines = {line[3]: json.loads(line[-2]) for line in server.kept()}
     assert lines == {one["prediction_id"]: row for one, row in zip(documents, rows, strict=True)}
