@@ -22,7 +22,7 @@ from mlops_for_mle.serving import mlflow, oip, predict
 from mlops_for_mle.serving.codec import MOST_ROWS
 from mlops_for_mle.serving.database import Pool
 from mlops_for_mle.serving.documents import plain
-from mlops_for_mle.serving.predict import answer
+from mlops_for_mle.serving.predict import Answers, answer
 from mlops_for_mle.serving.request import Request, current_request
 from tests.releases import trained_iris_release
 from tests.serving.conftest import IRIS_ROW, Client, error_paths, peak_of, wait_until
@@ -202,6 +202,20 @@ def test_what_takes_too_long_is_answered_with_504_and_not_recorded(settings, iri
     client.services.threads.shutdown()
     assert slow.done == 1
     assert not client.kept()
+
+
+def test_a_large_answer_is_not_made_in_the_event_loop(client, monkeypatch):
+    makers, make = set(), Answers._rows
+
+    def noting(*given: Any) -> list[bytes]:
+        makers.add(threading.current_thread())
+        return make(*given)
+
+    monkeypatch.setattr(Answers, "_rows", noting)
+
+    assert len(client.predict(LARGE_ROWS * 30)) == 60_000
+    assert makers
+    assert threading.current_thread() not in makers
 
 
 def test_a_large_answer_may_be_read_for_longer_than_a_request_may_take(settings, iris):

@@ -8,8 +8,9 @@ import logging
 import math
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache, partial
+from itertools import chain
 from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
@@ -198,25 +199,28 @@ def json_body() -> dict[str, Any]:
 
 
 def response(answer: Answer, http_version: str = "1.1") -> Response:
-    """An answer as FastAPI sends it; what is long in it is made when it is sent."""
-    parts, first = iter(answer.parts), bytearray()
+    """An answer as FastAPI sends it; what is long in it is made when it is sent, in a thread."""
     # Older clients know no answer in parts, without its length.
-    largest = math.inf if http_version < "1.1" else _LARGEST_MESSAGE
-    # Each message costs time, but a whole answer costs its memory again.
-    while len(first) < largest and (part := next(parts, None)) is not None:
-        first += part
-
-    async def messages() -> AsyncIterator[bytes]:
-        yield bytes(first)
-        for part in parts:
-            yield part
-
+    is_whole = http_version < "1.1"
+    messages = _messages(answer.parts, math.inf if is_whole else _LARGEST_MESSAGE)
+    first, second = next(messages), next(messages, None)
     headers = [(b"content-type", answer.content_type), *answer.headers]
     result: Response
-    if len(first) < largest:
-        result = Response(bytes(first), answer.status)
+    if second is None:
+        result = Response(first, answer.status)
         headers = [(b"content-length", b"%d" % len(first)), *headers]
     else:
-        result = StreamingResponse(messages(), answer.status)
+        result = StreamingResponse(chain((first, second), messages), answer.status)
     result.raw_headers = headers
     return result
+
+
+def _messages(parts: Iterable[bytes], largest: float) -> Iterator[bytes]:
+    """Parts together, since each message costs time, and a whole answer its memory again."""
+    message = bytearray()
+    for part in parts:
+        message += part
+        if len(message) >= largest:
+            yield bytes(message)
+            message.clear()
+    yield bytes(message)
