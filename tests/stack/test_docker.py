@@ -155,7 +155,7 @@ def test_traffic_is_sent_with_a_key(stack):
     command.append(stack.url)
     sent = stack.run("env", f"MLOPS_API_KEY={stack.settings['MLOPS_API_KEY']}", *command)
     assert sent.stdout == "3 rows were predicted, 3 true labels told.\n", sent.stderr
-    assert "needs an API key" in stack.run(*command).stderr
+    assert "needs a valid API key" in stack.run(*command).stderr
 
 
 def test_predictions_go_on_and_none_is_lost_while_a_server_is_killed(stack):

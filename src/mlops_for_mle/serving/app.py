@@ -28,7 +28,7 @@ from mlops_for_mle.serving import (
     predict,
 )
 from mlops_for_mle.serving.context import RequestContext, response
-from mlops_for_mle.serving.errors import ProblemError
+from mlops_for_mle.serving.errors import FieldError, ProblemError
 from mlops_for_mle.serving.fast import FastWay
 from mlops_for_mle.serving.services import Services
 
@@ -92,9 +92,11 @@ def _answer_errors(application: FastAPI) -> None:
                 )
             problem = ProblemError(error.status_code, str(error.detail), headers=headers)
         elif isinstance(error, RequestValidationError):
-            fault = error.errors()[0]
-            name, given = str(fault["loc"][-1]), errors.shown(fault["input"])
-            problem = errors.refused(name, "is not valid", fault["msg"], given)
+            faults = []
+            for fault in error.errors():
+                name, given = str(fault["loc"][-1]), errors.shown(fault["input"])
+                faults.append(FieldError(name, "is not valid", given, fault["msg"]))
+            problem = errors.unprocessable(*faults)
         return response(errors.problem_answer(problem, request.scope["path"]))
 
     for error_type in (ProblemError, HTTPException, RequestValidationError, Exception):

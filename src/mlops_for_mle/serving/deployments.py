@@ -12,7 +12,7 @@ from mlops_for_mle.releases.manifest import Deployment
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.context import json_body
 from mlops_for_mle.serving.database import Pool
-from mlops_for_mle.serving.errors import ProblemError, not_ready
+from mlops_for_mle.serving.errors import MOST_FAULTS, ProblemError, not_ready
 from mlops_for_mle.serving.openapi import json_request
 from mlops_for_mle.serving.request import current_request
 
@@ -110,7 +110,7 @@ def body_as(model: type[Body]) -> Body:
     try:
         return model.model_validate(json_body())
     except ValidationError as error:
-        raise RequestValidationError(error.errors()) from None
+        raise RequestValidationError(error.errors()[:MOST_FAULTS]) from None
 
 
 def followed_contract(services: "Services") -> str:
