@@ -32,6 +32,7 @@ _DAYS = (
 )
 _TIMES = (
     "| %H:%M| %H:%M:%S| %I:%M %p| %I:%M%p| %I:%M:%S %p| %I:%M:%S%p| %p %I:%M| %p %I:%M:%S|:%H:%M:%S"
+    "| %H:%M:%S.%f|:%H:%M:%S.%f| %H:%M %z| %H:%M:%S %z| %H:%M UTC| %H:%M:%S UTC"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # A format that reads none of so many values is not tried on the others.
