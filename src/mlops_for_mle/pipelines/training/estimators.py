@@ -46,7 +46,6 @@ ESTIMATOR = "estimator"
 ROUND = "round"
 
 _MANY_ROWS = 50_000
-# Parts of a date that only grow.
 
 
 def _both(stem: str) -> dict[Task, str]:
