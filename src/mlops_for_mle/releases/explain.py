@@ -25,6 +25,9 @@ Explained = Literal["value", "probability", "answer"]
 Outside = npt.NDArray[np.bool_] | None
 """Which values lie outside, of shape (rows, features); None where none does."""
 
+# For each row of the background.
+_ORDERS = 4
+
 
 class Explanation(NamedTuple):
     """Why one row is answered as it is.
@@ -62,11 +65,13 @@ class Explainer:
         value, *bases = self._explained(predictions, code).tolist()
         random, contributions = np.random.default_rng(0), np.zeros(count)
         moments = np.arange(count + 1)
+        # Fewer of more than 100 features.
+        orders = np.tile(np.arange(count), (max(1, 100 * _ORDERS // max(100, count)), 1))
         for reference in self._background:
             # When each feature takes the row's value, forwards and backwards (antithetic sampling):
             # errors cancel, all of them where features act in pairs at most.
-            order = random.permutation(count)
-            turns = np.stack([order, count - 1 - order])
+            order = random.permuted(orders, axis=1)
+            turns = np.vstack([order, count - 1 - order])
             is_taken = turns[:, None] < moments[:, None]
             mixed = np.where(is_taken[..., self._sources], row, reference).reshape(-1, len(row))
             outputs = self._explained(self._predictor.predict(mixed), code)
