@@ -12,7 +12,7 @@ DRIFT = "population_stability_index"
 INTERVAL: dict[str, Any] = {"threshold": 0.85, "p_value": 1.0}
 METRICS = (
     Metric("drift", "petal_length", DRIFT, 1.5, threshold=0.25, p_value=1e-9, severity="alarm"),
-    Metric("drift", "petal_length", "mean_shift", 1.02),
+    Metric("drift", "sepal_width", DRIFT, 0.02, threshold=0.25),
     Metric("performance", "prediction", "accuracy", 0.91, 0.88, 0.93, **INTERVAL),
     Metric("estimate", "prediction", "estimated_accuracy", 0.873, 0.84, 0.9, **INTERVAL),
     Metric("data_quality", '방 수 "x"', "missing_fraction", None, threshold=0.05),
