@@ -60,7 +60,7 @@ def test_what_is_no_part_of_the_table_is_told_from_it(content, columns):
         (b"1", "has 1 field(s), expected 2", "1"),
         (b"1,\x00", "holds NUL bytes", "1,\x00"),
         (b'1,"2', "',' expected after '\"'", '1,"2'),
-        (b"1,Stra\xdfe", "is not written in utf-8", "1,Stra\\xdfe"),
+        (b"1,Stra\xdfe", "is not in csv_encoding utf-8", "1,Stra\\xdfe"),
         (b'"x"y,2', "',' expected after '\"'", '"x"y,2'),
     ],
 )
@@ -111,9 +111,9 @@ def test_the_encoding_is_told_by_the_bytes(encoding, guessed):
         (b"\n\n", "no lines to read"),
         (b'a,b\n1,"2\n', "no row can be read, line 2: unexpected end of data"),
         (b"a,b\n1,2,3\n4,5,6\n", "no row can be read, line 2: has 3 field(s), expected 2"),
-        ("a,길이\n1,둘\n".encode("cp949"), "line 1: is not written in utf-8"),
+        ("a,길이\n1,둘\n".encode("cp949"), "line 1: is not in csv_encoding utf-8"),
         ("a,b\n1,2\n".encode("utf-16-le"), "line 1: holds NUL bytes"),
-        ("a,b\n1,Привет\n".encode("cp1251"), "line 2: is not written in utf-8"),
+        ("a,b\n1,Привет\n".encode("cp1251"), "line 2: is not in csv_encoding utf-8"),
         (b"PK\x03\x04\x14\x00", "is an Excel workbook or another ZIP archive"),
     ],
 )

@@ -106,7 +106,7 @@ def read_records(lines: list[str], form: CsvForm, width: int | None = None) -> I
                 problem, end = "has a quote that is not closed", start + 1
         if unreadable := UNREADABLE.search("".join(lines[start:end])):
             is_nul = unreadable[0] == "\x00"
-            problem = "holds NUL bytes" if is_nul else f"is not written in {form.encoding}"
+            problem = "holds NUL bytes" if is_nul else f"is not in csv_encoding {form.encoding}"
         yield Record(start, end, fields, problem)
 
 
