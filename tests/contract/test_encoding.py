@@ -59,3 +59,12 @@ def test_categories_and_what_is_missing_have_codes():
     assert Encoder(separate)([["y", "new", None]]).tolist() == [[1.0], [-1.0], [2.0]]
     assert np.isnan(Encoder(most)([[None]])).all()
     assert possible_codes(separate.features["a"]) == (0.0, 1.0, 2.0, -1.0)
+
+
+def test_two_columns_of_the_matrix_never_have_one_name():
+    features = {"a.month": {}, "a": {"type": "date"}}
+    contract = Contract.model_validate(MIXED_CONTRACT.model_dump() | {"features": features})
+
+    names = [one.name for one in encoded_columns(contract)]
+
+    assert names == ["a.month", "a.days_since_1970", "a.month_", "a.day", "a.day_of_week"]

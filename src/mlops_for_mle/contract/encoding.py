@@ -79,8 +79,11 @@ def encoded_columns(contract: Contract) -> tuple[EncodedColumn, ...]:
     for source, feature in contract.features.items():
         if not feature.is_time:
             columns.append(EncodedColumn(source, source))
-        parts = _PARTS.get(feature.type, ())
-        columns += [EncodedColumn(f"{source}.{part}", source, part) for part in parts]
+        for part in _PARTS.get(feature.type, ()):
+            name = f"{source}.{part}"
+            while name in contract.features:
+                name += "_"
+            columns.append(EncodedColumn(name, source, part))
     return tuple(columns)
 
 
