@@ -396,6 +396,14 @@ def test_a_start_that_fails_quotes_the_log_and_leaves_no_process(home):
         settings.write_text(before)
 
 
+def test_a_cluster_on_another_disk_is_destroyed_by_its_link(folder):
+    (folder / "disk/base").mkdir(parents=True)
+    (folder / "server.lock").touch()
+    (folder / "pgdata").symlink_to(folder / "disk")
+    embedded.destroy(folder)
+    assert [path.name for path in folder.iterdir()] == ["server.lock"]
+
+
 def test_what_another_program_has_made_is_refused_and_left_alone(folder):
     (folder / "pgdata").mkdir()
     (folder / "pgdata" / "postmaster.pid").write_text("1\n")

@@ -106,9 +106,10 @@ def stop(home: Path, *, destroying: bool = False) -> bool:
             # While nobody can start it again.
             if destroying:
                 if (home / DATA).exists():
-                    shutil.rmtree(home / DATA)
+                    # It may be a link, as to another disk.
+                    shutil.rmtree((home / DATA).resolve())
                 # Lock files stay, as others may wait for them.
-                for name in (PASSWORD_FILE, LOG_FILE):
+                for name in (DATA, PASSWORD_FILE, LOG_FILE):
                     (home / name).unlink(missing_ok=True)
     return was_running
 
