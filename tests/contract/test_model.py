@@ -39,6 +39,14 @@ def test_a_contract_survives_being_written_and_read(raw):
     assert Contract.model_validate_json(contract.model_dump_json()) == contract
 
 
+def test_models_from_when_parts_of_a_date_could_be_chosen_are_read_where_none_were():
+    plain = Contract.model_validate(with_feature(type="date"))
+
+    assert Contract.model_validate(with_feature(type="date", parts=[])) == plain
+    with pytest.raises(ValidationError, match="parts"):
+        Contract.model_validate(with_feature(type="date", parts=["month"]))
+
+
 def test_text_classes_are_answered_by_their_place_and_named_by_themselves():
     raw = with_target(classes=[{"value": "yes"}, {"value": "no", "label": "stays"}])
 

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -121,6 +121,14 @@ class Feature(Configuration):
     unknown: Literal["reject", "other"] = "reject"
     missing: MissingPolicy = "reject"
     constant: bool | int | float | str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_parts(cls, keys: Any) -> Any:
+        # Of models from when the parts of a date could be chosen, and were not.
+        if isinstance(keys, dict) and keys.get("parts") == []:
+            return {name: value for name, value in keys.items() if name != "parts"}
+        return keys
 
     @model_validator(mode="after")
     def _keys_fit_the_type(self) -> Self:
