@@ -66,7 +66,7 @@ def duration(least: timedelta = timedelta()) -> Callable[[str], timedelta]:
         parsed = timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else None
         if parsed is None or parsed < least:
             shortest = f"{least.total_seconds():g}s"
-            raise click.BadParameter(f"{value!r} is no duration such as 1s, at least {shortest}")
+            raise click.BadParameter(f"{value!r} is not at least {shortest}, in ms, s, m, h or d")
         return parsed
 
     return duration
