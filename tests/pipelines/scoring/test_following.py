@@ -2,6 +2,7 @@
 
 import math
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,7 +13,7 @@ from mlops_for_mle.pipelines.scoring.following import enqueue_unscored, install,
 from tests.end_to_end.commands import finish
 from tests.pipelines.scoring.stage import INSERT, Stage, following
 from tests.releases import changed, iris_release
-from tests.servers import connection_to, eventually, query, scalar
+from tests.servers import connection_to, eventually, query, scalar, waiting_for_a_lock
 
 GOOD = (5.1, 3.5, 1.4, 0.2)
 
@@ -92,6 +93,25 @@ def test_what_is_scored_again_has_its_last_outcome_alone(stage):
 
         rejects = scalar(stage.url, "SELECT count(*) FROM scoring_rejects")
         assert (stage.scored(), rejects) == ((0, 1) if math.isnan(width) else (1, 0))
+
+
+def test_what_another_worker_writes_at_the_same_moment_is_there_once_and_stops_nothing(stage):
+    """As when a partition of a topic changes hands."""
+    stage.insert_row(*GOOD)
+    assert stage.score().scored == 1
+    stage.insert(2)
+    with ThreadPoolExecutor(1) as pool, connection_to(stage.url) as other:
+        other.exec_driver_sql(
+            "INSERT INTO iris_prediction (iris_class, source, source_id, model_version, release) "
+            "SELECT iris_class, source, (SELECT max(id) FROM iris_data), model_version, release "
+            "FROM iris_prediction"
+        )
+        scoring = pool.submit(stage.score)
+        assert eventually(lambda: waiting_for_a_lock(stage.url) == 1)
+        other.commit()
+        assert scoring.result(60).scored == 2
+
+    assert (stage.scored(), stage.waiting()) == (3, 0)
 
 
 def test_a_row_is_scored_by_the_values_that_it_has_when_its_turn_comes_and_then_no_more(stage):

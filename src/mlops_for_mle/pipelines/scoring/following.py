@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import psycopg2
-from sqlalchemy import Connection, CursorResult, column, insert, table, text
+from sqlalchemy import Connection, CursorResult, column, table, text
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
 from mlops_for_mle.contract import Contract, Feature
@@ -155,7 +156,9 @@ class Follower:
             ):
                 _forget(connection, name, rows, condition)
                 if records:
-                    connection.execute(insert(table(name, *map(column, records[0]))), records)
+                    statement = insert(table(name, *map(column, records[0])))
+                    # Another worker may have written them just now: partitions change hands.
+                    connection.execute(statement.on_conflict_do_nothing(), records)
         self._acknowledge(predictions)
         self.scored += len(predictions)
         self.rejected += len(rejects)
