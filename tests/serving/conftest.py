@@ -67,7 +67,7 @@ def server_url(embedded_server: DatabaseServer) -> str:
 
 
 @pytest.fixture
-def database(server_url: str, monkeypatch: pytest.MonkeyPatch) -> "Database":
+def database(settings, server_url: str, monkeypatch: pytest.MonkeyPatch) -> "Database":
     found = Database(server_url)
     tables = "deployments, predictions, feedback, idempotency_keys, monitoring_runs"
     found.run(f"TRUNCATE {tables}, monitoring_reports RESTART IDENTITY CASCADE")
@@ -78,6 +78,8 @@ def database(server_url: str, monkeypatch: pytest.MonkeyPatch) -> "Database":
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServingSettings:
     monkeypatch.setenv("MLOPS_PROJECT_PATH", str(tmp_path))
+    # Or whoever asks for the database would start one; the fixture `database` has another.
+    monkeypatch.setenv("DATABASE_URL", NOWHERE)
     return ServingSettings(poll_seconds=0.05)
 
 
