@@ -2,23 +2,19 @@
 
 import json
 import os
-import resource
 import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from pydantic import ValidationError
 
 from mlops_for_mle.errors import ConfigurationError, UserError
-from mlops_for_mle.serving.errors import ProblemError
 from mlops_for_mle.serving.keys import KeyFile, commands
 from mlops_for_mle.serving.releases import LoadFailure
 from tests.expectations import run
-from tests.serving.conftest import IRIS_ROW, NOWHERE, Client, limited, make_key, wait_until
+from tests.serving.conftest import IRIS_ROW, Client, make_key, wait_until
 
 
 def status(client: Client, **headers: str) -> int:
@@ -45,26 +41,13 @@ def test_without_keys_this_machine_and_names_set_for_it_are_answered_and_adminis
         assert client.post("/deployments/rollback", json={"reason": "x"}).status_code == 401
 
 
-def test_with_keys_a_request_needs_one_wherever_it_comes_from(settings, iris):
-    key = KeyFile(settings.api_keys_file).create("shop", ["predict"])
-    client = Client(settings, iris)
-
-    without = client.post("/predict", json=IRIS_ROW)
-    assert without.status_code == 401
-    assert without.headers["www-authenticate"] == "Bearer"
-    assert without.headers["content-type"] == "application/problem+json"
-    wrong = client.post("/predict", json=IRIS_ROW, headers={"X-API-Key": key + "x"})
-    assert wrong.status_code == 401
-    assert key not in wrong.text
-    for headers in ({"Authorization": f"Bearer {key}"}, {"X_API_Key": key}):
-        assert status(client, Host="api.example", **headers) == 200
-
-
-def test_a_scope_allows_its_own_routes_and_admin_all(settings, iris, monkeypatch):
-    monkeypatch.setenv("DATABASE_URL", NOWHERE)
+def test_with_keys_a_scope_allows_its_own_routes_and_admin_all_wherever_it_comes_from(
+    settings, iris
+):
     scopes = ("read", "predict", "write", "admin")
     keys = {scope: make_key(settings, scope, name=scope) for scope in scopes}
     client = Client(settings, iris)
+    client.headers = {"Host": "api.example"}
 
     for need, requests in {
         "nothing": ["GET /", "GET /page/main.js", "GET /v2/health/ready", "GET /openapi.json"],
@@ -81,6 +64,7 @@ def test_a_scope_allows_its_own_routes_and_admin_all(settings, iris, monkeypatch
         for method, path in map(str.split, requests):
             answer = client.request(method, path, content=b"{")
             assert (answer.status_code == 401) is (need != "nothing"), path
+            assert (answer.headers.get("www-authenticate") == "Bearer") is (need != "nothing")
             for scope, key in keys.items():
                 answer = client.request(method, path, content=b"{", headers=key)
                 is_allowed = need in {"nothing", "any key", scope} or scope == "admin"
@@ -110,22 +94,6 @@ def test_a_revoked_key_and_a_file_that_is_spoilt_or_lost_are_noticed_while_runni
     assert status(Client(settings, iris)) == 401
 
 
-def test_a_revoked_key_is_refused_also_where_the_file_could_not_be_read_at_first(settings, iris):
-    file = KeyFile(settings.api_keys_file)
-    key = {b"x-api-key": file.create("first", ["predict"]).encode()}
-    access = Client(settings, iris).services.access
-    file.revoke("first")
-
-    def is_known() -> bool:
-        with suppress(ProblemError):
-            return access.check("predict", key) == "first"
-
-    with limited(resource.RLIMIT_NOFILE, 3):
-        access._read_at = 0
-        assert is_known()
-    wait_until(lambda: not is_known(), timeout=10)
-
-
 def test_a_page_of_another_site_changes_nothing(client):
     for foreign in (
         {"Origin": "https://evil.example"},
@@ -137,7 +105,6 @@ def test_a_page_of_another_site_changes_nothing(client):
     ):
         assert status(client, **foreign) == 403, foreign
         assert client.request("DELETE", "/observations/1", headers=foreign).status_code == 403
-        assert client.request("PATCH", "/observations/1", headers=foreign).status_code == 403
         told = client.get("/model", headers=foreign)
         assert told.status_code == 200
         assert "access-control-allow-origin" not in told.headers
@@ -204,8 +171,6 @@ def test_a_mistake_is_one_sentence_and_status_1(tmp_path):
 
     assert ended.returncode == 1
     assert ended.stderr.strip() == "There is no key named 'two'; there are: none."
-    with pytest.raises(ValidationError, match="Kim Lee"):
-        KeyFile(tmp_path / "keys.json").create("Kim Lee", ["predict"])
 
 
 def test_a_file_that_is_not_valid_is_named_and_its_content_is_not_shown(tmp_path):
