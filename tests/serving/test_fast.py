@@ -23,9 +23,6 @@ from tests.releases import HOUSE_CONTRACT, make_release
 from tests.serving.conftest import IRIS_ROW, make_key, wait_until
 from tests.serving.raw import ROW, Server, masked, parts_of, request, status_of
 
-INFER = "/v2/models/iris/infer"
-MATRIX = {"name": "features", "shape": [1, 4], "datatype": "FP64", "data": [6.7, 3.3, 5.7, 2.1]}
-TENSOR: dict[str, Any] = {"inputs": [MATRIX]}
 REQUESTS = {
     "one row": parts_of(),
     "rows": parts_of([IRIS_ROW, IRIS_ROW]),
@@ -36,19 +33,14 @@ REQUESTS = {
     "no JSON": parts_of(b"{"),
     "wrong fields": parts_of({"sepal_length": "long", "colour": 1}),
     "another host": parts_of(Host="evil.example"),
-    "invocations": parts_of({"instances": [IRIS_ROW]}, "/invocations"),
-    "csv": parts_of(b"a,b\n1,2\n", "/invocations", Content_Type="text/csv"),
-    "inference": parts_of(TENSOR, INFER),
-    "binary inference": parts_of(TENSOR | {"parameters": {"binary_data_output": True}}, INFER),
-    "another model": parts_of(TENSOR, "/v2/models/nothing/infer"),
     "a query": parts_of(path="/predict?x=1"),
-    "an escaped path": parts_of(path="/%70redict"),
     "compressed": parts_of(Content_Encoding="gzip"),
     "from a page": parts_of(Origin="https://evil.example"),
     "the last of its connection": parts_of(Connection="close"),
     "large": parts_of(ROW + b" " * 40_000),
 }
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
+LARGE = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LAST = LIVE + b"Connection: close\r\n\r\n"
 CHUNKED = (
     b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -78,13 +70,6 @@ def test_what_arrives_whole_is_answered_as_what_arrives_in_parts(server, name):
     (whole,), (parts,) = server.exchange(head + body), server.exchange(head, body)
 
     assert masked(whole) == masked(parts)
-
-
-def test_who_asks_before_the_body_is_told_to_go_on(server):
-    with server.connect() as channel:
-        for part, status in zip(parts_of(Expect="100-continue"), (100, 200), strict=True):
-            channel.sendall(part)
-            assert status_of(channel.recv(65536)) == status
 
 
 def test_requests_on_one_connection_are_answered_in_their_order(server):
@@ -145,14 +130,6 @@ def test_a_failure_of_ours_is_logged_with_the_request_and_answered(server, caplo
     wait_until(lambda: sum(one.exc_info is not None for one in caplog.records) == 3)
 
 
-def test_a_full_log_refuses_all_that_arrived_together(settings, iris):
-    with Server(settings, iris, spool_max_bytes=100) as server:
-        answers = server.ask_in_one_turn(*[request()] * 3)
-
-    assert [status_of(one) for one in answers] == [503] * 3
-    assert not server.kept()
-
-
 def test_keys_are_asked_for_on_the_short_way_too(settings, iris):
     known, other = make_key(settings, "predict"), make_key(settings, "write", name="writer")
 
@@ -164,13 +141,10 @@ def test_keys_are_asked_for_on_the_short_way_too(settings, iris):
     assert [status_of(one) for one in answers] == [200, 401, 403, 401]
 
 
-@pytest.mark.parametrize("upgrade", ["h2c", "websocket"])
 @pytest.mark.parametrize("cut", [0, 200])
-def test_a_request_that_would_rather_speak_another_protocol_is_answered_in_this_one(
-    server, upgrade, cut
-):
+def test_a_request_that_would_rather_speak_another_protocol_is_answered_in_this_one(server, cut):
     headers = {"Connection": "Upgrade, HTTP2-Settings", "HTTP2-Settings": "AAMAAABk"}
-    content = request(Upgrade=upgrade, **headers)
+    content = request(Upgrade="h2c", **headers)
 
     (answer,) = server.exchange(*filter(None, (content[:cut], content[cut:])))
 
@@ -178,9 +152,8 @@ def test_a_request_that_would_rather_speak_another_protocol_is_answered_in_this_
     assert b"upgrade" not in answer.lower()
 
 
-@pytest.mark.parametrize("upgrade", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"])
-def test_many_requests_may_stand_behind_each_other_and_very_many_are_refused(server, upgrade):
-    polite = LIVE + upgrade + b"\r\n"
+def test_many_requests_may_stand_behind_each_other_and_very_many_are_refused(server):
+    polite = LIVE + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 
     assert server.say(polite * 100 + LAST).count(b"HTTP/1.1 200 ") == 101
     answers = server.say(polite * 1_500 + LAST)
@@ -193,11 +166,9 @@ def test_many_requests_may_stand_behind_each_other_and_very_many_are_refused(ser
     [
         b"CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n\r\n",
         request(path="http://localhost"),
-        request(path="http://localhost:999999/predict"),
-        request(path="http://"),
         request().replace(b"Host: ", b"Host: evil.example\r\nHost: ", 1),
     ],
-    ids=["a proxy's", "an address alone", "a port that is none", "half a URL", "two hosts"],
+    ids=["a proxy's", "an address alone", "two hosts"],
 )
 def test_what_is_no_request_is_refused(server, content, caplog):
     for parts in ((content,), (content[:-5], content[-5:])):
@@ -207,9 +178,7 @@ def test_what_is_no_request_is_refused(server, content, caplog):
     assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
 
 
-@pytest.mark.parametrize(
-    "start", [b"GET /", b"GET / HTTP/1.1\r\nX-Endless: ", CHUNKED + b"X-Endless: "]
-)
+@pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\nX-Endless: ", CHUNKED + b"X-Endless: "])
 def test_a_head_without_end_is_refused(server, start):
     # A client that goes on sending may see a reset before it has read the answer.
     with suppress(ConnectionError):
@@ -225,12 +194,11 @@ def test_a_head_that_does_not_end_in_time_is_given_up(settings, iris, monkeypatc
         assert wait_until(lambda: is_cut(channel, b"a"))
 
 
-@pytest.mark.parametrize("body", [ROW, b"{}"])
-def test_the_log_gives_no_request_the_id_of_the_one_before(server, body, caplog):
+def test_the_log_gives_no_request_the_id_of_the_one_before(server, caplog):
     named = []
     caplog.handler.addFilter(lambda record: named.append(current_request.get(None)) or True)
 
-    server.exchange(request(body), b"\x00garbage\r\n\r\n", answers=2)
+    server.exchange(request([IRIS_ROW]), b"\x00garbage\r\n\r\n", answers=2)
 
     assert named
     assert set(named) == {None}
@@ -256,8 +224,8 @@ def test_who_never_reads_is_cut(server, monkeypatch):
     monkeypatch.setattr(fast, "_UNREAD_SECONDS", 0.2)
 
     with server.connect() as channel:
-        # Until no more answers fit into what lies between, and nothing more is read.
-        assert wait_until(lambda: is_cut(channel, request([IRIS_ROW] * 300)))
+        # Until no more of these files fits into what lies between, and nothing more is read.
+        assert wait_until(lambda: is_cut(channel, LARGE))
 
 
 def test_a_new_connection_takes_the_place_of_an_idle_one_where_there_are_too_many(
@@ -279,9 +247,7 @@ def test_a_new_connection_takes_the_place_of_an_idle_one_where_there_are_too_man
         channel.close()
 
 
-@pytest.mark.parametrize(
-    "path", ["/health/ready", "/model", "/openapi.json", "/", "/page/main.js", "/v2"]
-)
+@pytest.mark.parametrize("path", ["/health/ready", "/page/main.js"])
 def test_head_is_answered_as_get_without_the_body(server, path):
     closing = b"%b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % path.encode()
 
