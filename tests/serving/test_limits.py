@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPResponse
 from types import SimpleNamespace
@@ -18,10 +19,8 @@ import pytest
 from benchmarks.serving.checks import wrong_request
 
 from mlops_for_mle.releases.predictor import Predictions
-from mlops_for_mle.serving import mlflow, oip, predict
+from mlops_for_mle.serving import context, mlflow, oip, predict
 from mlops_for_mle.serving.codec import MOST_ROWS
-from mlops_for_mle.serving.database import Pool
-from mlops_for_mle.serving.documents import plain
 from mlops_for_mle.serving.predict import Answers, answer
 from mlops_for_mle.serving.request import Request, current_request
 from tests.releases import trained_iris_release
@@ -94,36 +93,25 @@ def test_one_request_too_many_is_answered_with_429_and_the_place_is_free_again(s
         assert [one.result().status_code for one in waiting] == [422] * 3
 
 
-def test_requests_that_arrive_in_one_turn_of_the_event_loop_are_counted_too():
-    is_over = threading.Event()
-    endpoint = Pool("turn", max_concurrency=8).endpoint(is_over.wait)
+def test_what_may_be_long_is_neither_read_nor_made_in_the_event_loop(client, monkeypatch):
+    threads: list[threading.Thread] = []
 
-    async def turn() -> list[Any]:
-        current_request.set(Request("GET", "/", {}, None, time.perf_counter(), "turn"))
-        asking = asyncio.gather(*(endpoint(60) for _ in range(5)), return_exceptions=True)
-        await asyncio.sleep(0.1)
-        is_over.set()
-        return await asyncio.wait_for(asking, 60)
+    def noting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*given: Any, **options: Any) -> Any:
+            threads.append(threading.current_thread())
+            return function(*given, **options)
 
-    answers = asyncio.run(turn())
-    assert answers[:2] == [True] * 2
-    assert [answer.status for answer in answers[2:]] == [429] * 3
+        return noted
 
+    monkeypatch.setattr(context, "plain", noting(context.plain))
+    monkeypatch.setattr(Answers, "_rows", noting(Answers._rows))
 
-@pytest.mark.parametrize("path", ["/feedback", "/observations"])
-def test_a_body_that_may_be_long_is_not_read_in_the_event_loop(client, path, monkeypatch):
-    readers = []
-
-    def noting(*given: Any, **options: Any) -> Any:
-        readers.append(threading.current_thread())
-        return plain(*given, **options)
-
-    monkeypatch.setattr("mlops_for_mle.serving.context.plain", noting)
-
-    error_paths(client.post(path, json={"other": 1}))
-
-    assert readers
-    assert threading.current_thread() not in readers
+    for path in ("/feedback", "/observations"):
+        error_paths(client.post(path, json={"other": 1}))
+    assert len(threads) == 2
+    client.predict(LARGE_ROWS)
+    assert len(threads) > 2
+    assert threading.current_thread() not in threads
 
 
 FIELDS = b"{" + b",".join(b'"%d":0' % number for number in range(300_000)) + b"}"
@@ -136,14 +124,12 @@ FIELDS = b"{" + b",".join(b'"%d":0' % number for number in range(300_000)) + b"}
         ("/observations", FIELDS),
         ("/predict", b'{"columns": ' + FIELDS + b"}"),
         ("/invocations", b'{"inputs": ' + FIELDS + b"}"),
-        ("/predict", b"[" + b"{}," * 300_000 + b"{}]"),
         ("/predict", b'{"columns": {"sepal_length": [' + b"[]," * 300_000 + b"1]}}"),
         ("/predict", b"[" + (json.dumps(IRIS_ROW).encode() + b",") * 13_000 + b"{}]"),
         ("/predict", b"[" + b"NaN," * 250_000 + b"NaN]"),
         ("/predict", b'[NaN,"' + b'\\"' * 250_000),
         ("/invocations", b'{"instances": [' + b"{}," * 300_000 + b"{}]}"),
         ("/invocations", b'{"dataframe_split": {"columns": ["a"], "data": [' + b"[]," * 300_000),
-        ("/invocations", b'{"inputs": {"a": [' + b"[]," * 300_000 + b"1]}}"),
     ],
     ids=lambda one: one if isinstance(one, str) else one[:40].decode(),
 )
@@ -202,20 +188,6 @@ def test_what_takes_too_long_is_answered_with_504_and_not_recorded(settings, iri
     client.services.threads.shutdown()
     assert slow.done == 1
     assert not client.kept()
-
-
-def test_a_large_answer_is_not_made_in_the_event_loop(client, monkeypatch):
-    makers, make = set(), Answers._rows
-
-    def noting(*given: Any) -> list[bytes]:
-        makers.add(threading.current_thread())
-        return make(*given)
-
-    monkeypatch.setattr(Answers, "_rows", noting)
-
-    assert len(client.predict(LARGE_ROWS * 30)) == 60_000
-    assert makers
-    assert threading.current_thread() not in makers
 
 
 def test_a_large_answer_may_be_read_for_longer_than_a_request_may_take(settings, iris):
@@ -285,7 +257,7 @@ def test_no_body_makes_the_server_fail(settings, iris):
     chance, model = random.Random(7), SimpleNamespace(contract="iris", rows=[IRIS_ROW])
 
     with Server(settings, iris) as server, httpx.Client(base_url=server.url, timeout=60) as asking:
-        for _ in range(2000):
+        for _ in range(1000):
             path, body, given = wrong_request(chance, model)
             headers = {name: value.encode("latin-1") for name, value in given.items()}
             answer = asking.post(path, content=body, headers=headers)
@@ -294,9 +266,9 @@ def test_no_body_makes_the_server_fail(settings, iris):
             statuses[path, answer.status_code] += 1
 
     for path, wrong in (("/predict", 422), ("/invocations", 400), (INFER, 400)):
-        assert statuses[path, 200] > 20, statuses
-        assert statuses[path, wrong] > 200, statuses
-        assert statuses[path, 415] > 20, statuses
+        assert statuses[path, 200] > 10, statuses
+        assert statuses[path, wrong] > 100, statuses
+        assert statuses[path, 415] > 10, statuses
     answered = sum(count for (_, status), count in statuses.items() if status == 200)
     assert len(server.kept()) == answered
 
