@@ -15,7 +15,7 @@ from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.serving import openapi
 from tests.mixed import MIXED_REQUIRED, MIXED_ROW
 from tests.releases import trained_iris_release
-from tests.serving.conftest import IRIS_ROW, Client
+from tests.serving.conftest import IRIS_ROW, Client, wait_until
 
 
 def test_one_row_is_answered_as_the_tutorial_does_with_everything_else_beside_it(client, iris):
@@ -71,7 +71,6 @@ def test_many_rows_are_answered_as_each_of_them(settings):
     [
         ("20", "is too large", "20"),
         ("1" * 4000, "is too large", "1" * 80),
-        ("[1, 2]", "is no number", "[1, 2]"),
         ("NaN", "is missing", "null"),
     ],
 )
@@ -100,7 +99,6 @@ def test_wrong_methods_and_paths_are_problem_documents(client):
         ("GET", "/model/", 404),
         # A key would not help.
         ("POST", "/predict/", 404),
-        ("PUT", "/predict", 405),
     ):
         answer = client.request(method, path)
         assert answer.status_code == answer.json()["status"] == status
@@ -108,15 +106,19 @@ def test_wrong_methods_and_paths_are_problem_documents(client):
         assert status == 404 or answer.headers["allow"] == "POST"
 
 
-def test_without_a_release_the_process_is_live_and_not_ready(settings):
+def test_without_a_release_and_database_the_process_is_live_and_not_ready(settings, caplog):
     empty = Client(settings)
+    empty.services.start()
+    wait_until(lambda: "refused" in empty.get("/health/ready").text)
     assert empty.get("/health/live").json() == {"status": "live"}
     answers = {path: empty.get(path) for path in ("/health/ready", "/ping", "/model")}
     for path in ("/predict", "/invocations", "/v2/models/iris/infer"):
         answers[path] = empty.post(path, json=IRIS_ROW)
+    empty.services.stop()
     for path, answer in answers.items():
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), path
-        assert path == "/ping" or "has not asked the database yet" in answer.text, path
+        assert path == "/ping" or "refused" in answer.text, path
+        assert "hidden" not in answer.text + caplog.text
     assert ErrorCode.Value(answers["/invocations"].json()["error_code"])
 
 
@@ -174,20 +176,16 @@ def test_the_openapi_document_follows_the_release_in_service_and_is_made_once_fo
 def test_a_class_that_the_contract_does_not_have_is_never_answered_or_recorded(
     client, iris: Release, caplog
 ):
-    values = (-1, 0, 1)
-    # The graph knows the classes 0, 1 and 2; its example shows only those that the contract has.
     raw = iris.manifest.model_dump()
-    for one, value in zip(raw["contract"]["target"]["classes"], values, strict=True):
-        one["value"] = value
-    example = raw["example"]
-    shown = [index for index, value in enumerate(example["predictions"]) if value in values]
-    raw["example"] = {name: [given[index] for index in shown] for name, given in example.items()}
+    for one in raw["contract"]["target"]["classes"]:
+        one["value"] -= 1
+    # The graph knows the classes 0, 1 and 2; its example shows only those that the contract has.
+    raw["example"] = {name: given[:2] for name, given in raw["example"].items()}
     manifest = type(iris.manifest).model_validate(raw)
     client.serve(Release(manifest=manifest, model=iris.model))
 
     for path, content in (
         ("/predict", IRIS_ROW),
-        ("/predict", [IRIS_ROW] * 3),
         ("/invocations", {"instances": [IRIS_ROW] * 3}),
         ("/explain", IRIS_ROW),
     ):

@@ -8,17 +8,16 @@ import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from runpy import run_module
+from unittest.mock import Mock
 
 import pytest
 
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import ensure_observations
-from mlops_for_mle.serving.server import MEMORY
-from mlops_for_mle.serving.settings import ServingSettings
-from tests.expectations import run, succeed
+from tests.expectations import succeed
 from tests.releases import IRIS_CONTRACT
-from tests.serving.conftest import NOWHERE, Client, wait_until
+from tests.serving.conftest import NOWHERE, wait_until
 from tests.serving.raw import request
 
 
@@ -33,19 +32,6 @@ def test_serving_loads_nothing_of_the_pipelines_and_no_database_before_the_first
 
     assert "mlops_for_mle.serving.app" in loaded
     assert not {"kedro", "mlflow", "pandas", "sklearn", "sqlalchemy", "psycopg2"} & set(loaded)
-
-
-def test_options_come_before_variables_and_both_before_folders_of_the_project(
-    monkeypatch, tmp_path
-):
-    for name, value in (("PROJECT_PATH", str(tmp_path)), ("SPOOL", "/elsewhere"), ("PORT", "9000")):
-        monkeypatch.setenv(f"MLOPS_{name}", value)
-
-    settings = ServingSettings(_cli_parse_args=["--port", "9001"])
-
-    assert settings.release_store == str(tmp_path / "data" / "releases")
-    assert (settings.spool, settings.port) == (Path("/elsewhere"), 9001)
-    assert ServingSettings().port == 9000
 
 
 @pytest.mark.parametrize(
@@ -78,35 +64,24 @@ def test_options_come_before_variables_and_both_before_folders_of_the_project(
     ],
     ids=["wrong values", "a public address", "a taken address", "unknown keys", "no spool"],
 )
-def test_what_cannot_be_served_ends_with_a_sentence(tmp_path, options, variables, status, told):
+def test_what_cannot_be_served_ends_with_a_sentence(
+    tmp_path, monkeypatch, capsys, options, variables, status, told
+):
+    for changed in ("logging.config.dictConfig", "signal.signal", "uvicorn.Server.run"):
+        monkeypatch.setattr(changed, Mock())
     (tmp_path / "loop").symlink_to("loop")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         places = {"folder": tmp_path, "taken": taken.getsockname()[1]}
         given = {"MLOPS_PORT": "0", "MLOPS_PROJECT_PATH": "{folder}"} | variables
-        ended = run(
-            *(sys.executable, "-m", "mlops_for_mle.serving"),
-            *(one.format(**places) for one in options),
-            env=os.environ | {name: value.format(**places) for name, value in given.items()},
-            timeout=90,
-        )
+        for name, value in given.items():
+            monkeypatch.setenv(name, value.format(**places))
+        monkeypatch.setattr(sys, "argv", ["", *(one.format(**places) for one in options)])
+        with pytest.raises(SystemExit) as ended:
+            run_module("mlops_for_mle.serving", run_name="__main__")
 
-    assert ended.returncode == status
-    assert re.fullmatch(told.format(**places) + "\n", ended.stderr), ended.stderr
-
-
-def test_without_cache_and_database_the_server_is_live_and_not_ready(settings, monkeypatch, caplog):
-    monkeypatch.setenv("DATABASE_URL", NOWHERE)
-    client = Client(settings)
-    client.services.start()
-    try:
-        wait_until(lambda: "127.0.0.1" in client.get("/health/ready").text)
-        told = client.get("/health/ready")
-        assert client.get("/health/live").status_code == 200
-    finally:
-        client.services.stop()
-
-    assert (told.status_code, "refused" in told.json()["detail"]) == (503, True)
-    assert "hidden" not in told.text + caplog.text
+    errors = capsys.readouterr().err
+    assert ended.value.code == status
+    assert re.fullmatch(told.format(**places) + "\n", errors), errors
 
 
 @pytest.mark.parametrize(
@@ -128,17 +103,6 @@ def test_a_signal_while_it_starts_ends_it_at_once(tmp_path, number, imported):
 
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
-
-
-def test_nothing_of_the_metrics_stays_after_a_kill(start_serving, iris):
-    server = start_serving(iris, options=("--workers", "2"))
-    host, port = server.address
-    (folder,) = MEMORY.glob(f"mlops-metrics-{host}-{port}-*")
-
-    os.kill(server.process.pid, signal.SIGKILL)
-    server.process.wait()
-
-    wait_until(lambda: not folder.exists())
 
 
 def test_clients_that_connect_anew_for_each_request_are_answered_or_refused(start_serving, iris):
@@ -168,19 +132,6 @@ def test_clients_that_connect_anew_for_each_request_are_answered_or_refused(star
     # Who was not taken yet is refused, and may ask again; nobody gets half of an answer.
     assert set(statuses) <= {"ConnectionResetError", "BrokenPipeError"}, statuses
     assert sum(statuses.values()) <= len(asking)
-
-
-def test_an_embedded_server_that_cannot_start_is_a_database_that_is_away(
-    client, tmp_path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.delenv("DATABASE_URL", raising=False)
-    (tmp_path / "data").mkdir(exist_ok=True)
-    (tmp_path / "data/postgres").write_text("a file")
-
-    answer = client.get("/deployments")
-
-    assert answer.status_code == 503
-    assert "postgres" in answer.json()["detail"]
 
 
 def test_neither_forty_slow_requests_nor_a_stuck_database_hold_up_anything_else(
