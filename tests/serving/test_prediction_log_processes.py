@@ -12,6 +12,7 @@ import pytest
 
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import upgrade
+from mlops_for_mle.serving.server import MEMORY
 from tests.servers import ExternalPostgres
 from tests.serving.conftest import IRIS_ROW, Database, Load, wait_until
 
@@ -49,9 +50,9 @@ def test_no_answer_is_lost_when_the_database_crashes_and_the_server_is_killed_un
     server = start_server(DATABASE_URL=url)
     server.wait_until_ready()
     load = Load(server, pause=0.005)
-    load.wait_for(200)
+    load.wait_for(100)
     own_postgres.stop("immediate")
-    load.wait_for(200)
+    load.wait_for(100)
     load.is_ending = True
     server.remove()
     answered = load.stop()
@@ -73,7 +74,7 @@ def test_no_answer_is_lost_when_the_database_crashes_and_the_server_is_killed_un
     assert not list(settings.spool.rglob("*.log"))
 
 
-def test_two_workers_count_as_one_follow_alike_and_ship_what_a_killed_one_left(
+def test_two_workers_count_as_one_follow_alike_ship_what_a_killed_one_left_and_leave_nothing(
     start_serving, settings, database, deploy, iris, iris_second
 ):
     server = start_serving(iris, options=("--workers", "2"), MLOPS_SHIP_SECONDS="2")
@@ -110,15 +111,20 @@ def test_two_workers_count_as_one_follow_alike_and_ship_what_a_killed_one_left(
 
     wait_until_logged(database, answered)
     assert set(answered.values()) == {iris_second.manifest.release}
-    server.end()
+    # With their supervisor they end, too.
+    host, port = server.address
+    (folder,) = MEMORY.glob(f"mlops-metrics-{host}-{port}-*")
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+    wait_until(lambda: not folder.exists())
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of a mebibyte."""
+    """A file system of a quarter of a mebibyte."""
     folder = tmp_path / "small"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder]
     if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
         pytest.skip("only root may mount a file system")
     yield folder
@@ -128,12 +134,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_workers_outlive_a_full_disk_and_ship_what_fills_it(
     small_disk, start_serving, database, iris
 ):
-    variables = {"MLOPS_SPOOL": str(small_disk / "spool"), "MLOPS_SHIP_SECONDS": "5"}
+    variables = {"MLOPS_SPOOL": str(small_disk / "spool"), "MLOPS_SHIP_SECONDS": "3"}
     server = start_serving(iris, options=("--workers", "2"), **variables)
     wait_until(lambda: server.output.count("Serving release") == 2)
 
     # Rows of an answer until no more fit, and then what takes the rest.
-    statuses = [server.post("/predict", json=[IRIS_ROW] * 100).status_code for _ in range(200)]
+    statuses = [server.post("/predict", json=[IRIS_ROW] * 100).status_code for _ in range(50)]
     with (small_disk / "rest").open("wb", buffering=0) as rest, suppress(OSError):
         while True:
             rest.write(bytes(4096))
@@ -145,3 +151,4 @@ def test_workers_outlive_a_full_disk_and_ship_what_fills_it(
     assert "died" not in server.output
     (small_disk / "rest").unlink()
     wait_until(lambda: server.predict()["release"])
+    server.end()
