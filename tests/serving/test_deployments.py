@@ -9,7 +9,7 @@ from mlops_for_mle.database.engine import engine_for, lock
 from tests.servers import waiting_for_a_lock
 from tests.serving.conftest import Client, Load, make_key, wait_until
 
-CHANGES = 20
+CHANGES = 8
 
 
 class Admin(Client):
@@ -115,7 +115,7 @@ def test_a_store_that_does_not_answer_is_told(admin, database, store):
     assert len(database.history()) == 2
 
 
-def test_twenty_changes_reach_all_replicas_and_with_sigterm_fail_no_request_and_lose_no_prediction(
+def test_changes_reach_all_replicas_and_with_sigterm_fail_no_request_and_lose_no_prediction(
     start_serving, start_server, settings, database, iris, iris_second
 ):
     server = start_serving(iris_second, iris, MLOPS_SHIP_SECONDS="60")
