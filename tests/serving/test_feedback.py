@@ -7,7 +7,7 @@ import pytest
 from uuid_utils import uuid7
 
 from tests.mixed import MIXED_ROW
-from tests.serving.conftest import IRIS_ROW, NOWHERE, Client, error_paths, wait_until
+from tests.serving.conftest import IRIS_ROW, Client, error_paths, wait_until
 
 
 @pytest.fixture
@@ -141,13 +141,6 @@ def test_a_label_for_what_still_waits_in_the_spool_is_kept_however_old_it_is(cli
 
     assert tell(client, at(days=6), 2).status_code == 202
     assert tell(client, at(days=9), 2).status_code == 422
-
-
-def test_without_the_database_it_is_503_and_predictions_go_on(client, monkeypatch):
-    monkeypatch.setenv("DATABASE_URL", NOWHERE)
-
-    assert tell(client, str(uuid7()), 2).status_code == 503
-    client.predict()
 
 
 def test_feedback_takes_the_classes_text_or_name(start_client, mixed, database):
