@@ -77,7 +77,7 @@ def test_no_answer_is_lost_when_the_database_crashes_and_the_server_is_killed_un
 def test_two_workers_count_as_one_follow_alike_ship_what_a_killed_one_left_and_leave_nothing(
     start_serving, settings, database, deploy, iris, iris_second
 ):
-    server = start_serving(iris, options=("--workers", "2"), MLOPS_SHIP_SECONDS="2")
+    server = start_serving(iris, options=("--workers", "2"), MLOPS_SHIP_SECONDS="1")
     took_over = f"Serving release {iris.manifest.release}"
     wait_until(lambda: server.output.count(took_over) == 2)
     for body in (*[IRIS_ROW] * 60, {}):
