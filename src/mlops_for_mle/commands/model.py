@@ -10,11 +10,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import click
+import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from sqlalchemy import func, select, table
 
 from mlops_for_mle.commands.project import Project, with_project
@@ -67,13 +67,14 @@ def list_versions(project: Project) -> None:
     with engine_for(database_url()).connect() as connection:
         history = deployments.history(connection, name)
     champion = registry.champion_version(client, name, next(iter(history), None))
+    measured = _measured(versions, metric)
     # By the run, as another registry may have given the same number.
     releases = {row.run_id: row.release for row in reversed(history)}
     releases |= {row.run_id: f"{row.release} (served)" for row in history[:1]}
     rows = [
         {
             "version": version.version,
-            metric: _measured(client, version, metric),
+            metric: measured[version.run_id],
             "alias": "champion" if champion and champion.version == version.version else "",
             "decision": version.tags.get(registry.DECISION_TAG, "undecided"),
             "run": version.run_id,
@@ -108,8 +109,7 @@ def project_summary(
         versions = [registry.find_version(client, name, candidate)]
     for version in versions:
         manifest = registry.load_version(version).manifest
-        measured = _measured(client, version, metric)
-        lines["candidate"] = f"version {version.version}, validation {metric} {measured}"
+        lines["candidate"] = _with_metric(version, metric)
         if manifest.candidates:
             errors = ", ".join(
                 f"{tried.estimator} {metric_text(tried.error)} "
@@ -124,8 +124,7 @@ def project_summary(
         lines["decision"] = f"{decision}: {version.tags.get(registry.REASONS_TAG, '')}"
     lines["champion"] = "none yet"
     if champion := registry.champion_version(client, name, deployment):
-        measured = _measured(client, champion, metric)
-        lines["champion"] = f"version {champion.version}, validation {metric} {measured}"
+        lines["champion"] = _with_metric(champion, metric)
     lines["release"] = "none deployed yet"
     if deployment is not None:
         since = deployment.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
@@ -145,15 +144,21 @@ def _aligned(lines: Mapping[str, str]) -> str:
     return "\n".join(f"  {heading:<{width}}  {value}" for heading, value in lines.items())
 
 
-def _measured(client: MlflowClient, version: ModelVersion, metric: str) -> str:
-    try:
-        value = client.get_run(version.run_id).data.metrics.get(f"validation_{metric}")
-    except MlflowException as error:
-        # Its run may have been deleted for good.
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        value = None
-    return "not measured" if value is None else metric_text(value)
+def _with_metric(version: ModelVersion, metric: str) -> str:
+    measured = _measured([version], metric)[version.run_id]
+    return f"version {version.version}, validation {metric} {measured}"
+
+
+def _measured(versions: list[ModelVersion], metric: str) -> dict[str, str]:
+    """The metric of the runs that trained some versions, asked for all at once."""
+    # A run may have been deleted.
+    measured = {version.run_id: "not measured" for version in versions}
+    ids = ", ".join(f"'{run_id}'" for run_id in measured)
+    where = {"filter_string": f"attributes.run_id IN ({ids})", "search_all_experiments": True}
+    for run in mlflow.search_runs(output_format="list", **where):
+        if (value := run.data.metrics.get(f"validation_{metric}")) is not None:
+            measured[run.info.run_id] = metric_text(value)
+    return measured
 
 
 @model_commands.command()
