@@ -56,10 +56,10 @@ def require_tables(url: str) -> None:
             )
 
 
-def ensure_observations(url: str, contract: Contract, *, may_change: bool = False) -> bool:
+def ensure_observations(url: str, contract: Contract, *, may_change: bool = False) -> None:
     """Make the contract's table where it is missing; compare its columns where it is there.
 
-    Columns are added or loosened only where they ``may_change``. Gives whether anything was done.
+    Columns are added or loosened only where they ``may_change``.
     """
     if contract.table in {*metadata.tables, "alembic_version", prediction_table(contract)}:
         raise UserError(
@@ -70,7 +70,7 @@ def ensure_observations(url: str, contract: Contract, *, may_change: bool = Fals
         table = observations(contract)
         if not sa.inspect(connection).has_table(contract.table):
             table.create(connection)
-            return True
+            return
         changes, obstacles = _differences(connection, table)
         if obstacles or (changes and not may_change):
             remedy = "change the table yourself"
@@ -83,7 +83,6 @@ def ensure_observations(url: str, contract: Contract, *, may_change: bool = Fals
             )
         for statement in changes:
             execute_plainly(connection, statement)
-        return bool(changes)
 
 
 def ensure_predictions(url: str, contract: Contract) -> None:
