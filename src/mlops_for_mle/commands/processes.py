@@ -11,7 +11,7 @@ from contextlib import closing
 from datetime import timedelta
 from http.client import HTTPException
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.request import Request, urlopen
 
 import click
@@ -203,8 +203,15 @@ def watch(project: Project, every: timedelta, rounds: int | None, webhook: str |
     SIGTERM ends it at once.
     """
     logging.getLogger("mlops_for_mle").setLevel(logging.INFO)
+    told = list[int]()
+
+    def end(number: int, _: object) -> NoReturn:
+        # Remembered, since Python drops what is raised in a weakref's callback, for example.
+        told.append(number)
+        raise KeyboardInterrupt
+
     for which in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(which, signal.default_int_handler)
+        signal.signal(which, end)
     click.echo(f"Watching {project.contract.name} every {every.total_seconds():g} s.")
     last_sent, failures, next_try = "none", 0, 0
     try:
@@ -214,7 +221,7 @@ def watch(project: Project, every: timedelta, rounds: int | None, webhook: str |
                 if webhook and decision.decision != last_sent and tell(webhook, decision):
                     last_sent = decision.decision
                 is_open = decision.decision == "retrain" and decision.acted_at is None
-                if is_open and number >= next_try:
+                if is_open and number >= next_try and not told:
                     # One round later, then 2, 4, 8, at last 32: each failed one costs a training.
                     failures, next_try = failures + 1, number + 2 ** min(failures, 5)
                     run_pipeline(project, "retrain")
@@ -225,6 +232,8 @@ def watch(project: Project, every: timedelta, rounds: int | None, webhook: str |
                 _LOGGER.warning("%s; will be tried again", " ".join(explain(error).split()))
             if number == rounds:
                 return
+            if told:
+                raise KeyboardInterrupt
             time.sleep(every.total_seconds())
     except KeyboardInterrupt:
         click.echo("Stopped.")

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
@@ -81,6 +82,21 @@ def test_a_retraining_that_fails_is_tried_more_and_more_seldom_while_rounds_go_o
     invoke(project_path(), "watch", "--rounds", "10")
 
     assert tried_in == [1, 2, 4, 8, 9]
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_signal_that_python_drops_ends_it_before_anything_else_begins(monkeypatch):
+    retrain = replace(DECISION, decision="retrain")
+
+    def run(_: Any, pipeline: str) -> dict[str, Any]:
+        assert pipeline == "monitoring"
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        return {"retraining_decision": Mock(load=lambda: retrain)}
+
+    monkeypatch.setattr(processes, "run_pipeline", run)
+
+    assert invoke(project_path(), "watch").output.endswith("Stopped.\n")
 
 
 class Hook(BaseHTTPRequestHandler):
