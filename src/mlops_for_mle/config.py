@@ -87,7 +87,11 @@ class ProjectConfigLoader(OmegaConfigLoader):
                 if key in ("catalog", "parameters"):
                     # Read once, since the entries of a catalog ask for them again and again.
                     self._parameters = self._read_parameters()
-                return self._parameters if key == "parameters" else super().__getitem__(key)
+                found = self._parameters if key == "parameters" else super().__getitem__(key)
+                if key == "mlflow" and not found["server"]["mlflow_tracking_uri"]:
+                    # As kedro-mlflow has it, null is the default.
+                    found["server"]["mlflow_tracking_uri"] = mlflow_tracking_uri()
+                return found
         except (YAMLError, UnicodeDecodeError):
             # Kedro names a line too early and no reason, or not even the file.
             for path in sorted(Path(self.conf_source).rglob("*.yml")):

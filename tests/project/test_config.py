@@ -60,6 +60,13 @@ def test_an_environment_says_only_what_differs(conf):
     assert load(conf, env="other")["parameters"]["contract"] == OTHER["contract"]
 
 
+def test_no_address_of_mlflow_means_the_default_one(conf, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    (conf / "local/mlflow.yml").write_text("server: {mlflow_tracking_uri: null}")
+
+    assert load(conf)["mlflow"]["server"]["mlflow_tracking_uri"] == "http://mlflow:5000"
+
+
 def test_a_contract_of_2000_features_is_read(conf):
     features = {f"x{number}": {"minimum": 0, "maximum": 1} for number in range(2000)}
     (conf / "other/contract.yml").write_text(yaml.safe_dump({"contract": {"features": features}}))
