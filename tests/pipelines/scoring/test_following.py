@@ -1,6 +1,7 @@
 """Rows of the table, scored as they arrive: within this process, and by `kedro score`."""
 
 import math
+import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
@@ -162,10 +163,24 @@ def test_rows_from_before_the_first_use_and_corrected_ones_are_scored_when_asked
     assert enqueue_unscored(stage.contract) == 1
 
     # Where the trigger knows the key by a former name, nobody could insert a row.
+    query(stage.url, "ALTER TABLE iris_data RENAME id TO number")
     assert install(stage.contract.model_copy(update={"key": "number"})) is True
+    query(stage.url, "ALTER TABLE iris_data RENAME number TO id")
     assert install(stage.contract) is True
     stage.insert(2)
     assert stage.waiting() == 3
+
+
+def test_a_table_whose_key_may_stand_twice_is_refused_before_anything_is_scored(empty_stage):
+    query(empty_stage.url, "ALTER TABLE iris_data DROP CONSTRAINT iris_data_pkey")
+    unique = 'CREATE UNIQUE INDEX ON "iris_data" ("id")'
+    for index in ("SELECT 1", "CREATE UNIQUE INDEX ON iris_data (id, timestamp)"):
+        query(empty_stage.url, index)
+        with pytest.raises(UserError, match=re.escape(unique)):
+            install(empty_stage.contract)
+
+    query(empty_stage.url, unique)
+    assert install(empty_stage.contract)
 
 
 def test_it_waits_for_a_release_and_uses_a_new_one_from_the_next_batch_on(empty_stage, release):

@@ -33,6 +33,11 @@ _POLL_SECONDS, _LONGEST_PAUSE = 0.25, 4.0
 _TRANSIENT = (DBAPIError, psycopg2.Error, UserError, OSError)
 
 # In these, a name with _text at its end is a literal, any other is quoted.
+_IS_UNIQUE = """
+SELECT count(*) FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+WHERE indrelid = to_regclass(quote_ident({table_text})) AND attname = {key_text}
+  AND indisunique AND indisvalid AND indnkeyatts = 1 AND indpred IS NULL
+"""
 _HAS_TRIGGER = """
 SELECT count(*) FROM pg_trigger WHERE tgrelid = to_regclass(quote_ident({table_text}))
                                   AND tgname = {trigger_text} AND tgenabled <> 'D'
@@ -199,6 +204,12 @@ class Follower:
 def install(contract: Contract) -> bool:
     """Have new rows of the contract's table queued from now on; False if they were already."""
     with engine_for(database_url()).begin() as connection:
+        if not _execute(connection, _IS_UNIQUE, contract).scalar_one():
+            # Of two rows with one key, one would have no prediction.
+            raise UserError(
+                f"Table {contract.table} has no unique index of {contract.key} alone, its key: "
+                f"CREATE UNIQUE INDEX ON {quoted(contract.table)} ({quoted(contract.key)})."
+            )
         is_new = not _execute(connection, _HAS_TRIGGER, contract).scalar_one()
         if is_new:
             _execute(connection, _CREATE_TRIGGER, contract)
