@@ -32,6 +32,10 @@ def _table(name: str, *items: SchemaItem) -> sa.Table:
     return sa.Table(name, metadata, *items)
 
 
+def _columns(type_: Any, *names: str, **options: Any) -> list[sa.Column[Any]]:
+    return [sa.Column(name, type_, **options) for name in names]
+
+
 def _created_at() -> sa.Column[object]:
     return sa.Column("created_at", _MOMENT, nullable=False, server_default=sa.func.now())
 
@@ -39,13 +43,9 @@ def _created_at() -> sa.Column[object]:
 ingestion_batches = _table(
     "ingestion_batches",
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
-    sa.Column("table_name", sa.Text, nullable=False),
-    sa.Column("source", sa.Text, nullable=False),
-    sa.Column("content_sha256", sa.Text, nullable=False),
-    sa.Column("row_count", sa.Integer, nullable=False),
-    sa.Column("rejected_count", sa.Integer, nullable=False),
-    sa.Column("first_id", sa.BigInteger),
-    sa.Column("last_id", sa.BigInteger),
+    *_columns(sa.Text, "table_name", "source", "content_sha256", nullable=False),
+    *_columns(sa.Integer, "row_count", "rejected_count", nullable=False),
+    *_columns(sa.BigInteger, "first_id", "last_id"),
     _created_at(),
     sa.UniqueConstraint("table_name", "source", "content_sha256"),
 )
@@ -54,8 +54,7 @@ rejected_rows = _table(
     "rejected_rows",
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
     sa.Column("batch_id", sa.ForeignKey("ingestion_batches.id"), nullable=False, index=True),
-    sa.Column("table_name", sa.Text, nullable=False),
-    sa.Column("source", sa.Text, nullable=False),
+    *_columns(sa.Text, "table_name", "source", nullable=False),
     sa.Column("row_number", sa.Integer, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("row_data", JSONB, nullable=False),
@@ -65,13 +64,9 @@ rejected_rows = _table(
 deployments = _table(
     "deployments",
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
-    sa.Column("contract", sa.Text, nullable=False),
-    sa.Column("event", sa.Text, nullable=False),
-    sa.Column("release", sa.Text, nullable=False),
+    *_columns(sa.Text, "contract", "event", "release", nullable=False),
     sa.Column("model_version", sa.Integer, nullable=False),
-    sa.Column("run_id", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("actor", sa.Text, nullable=False),
+    *_columns(sa.Text, "run_id", "reason", "actor", nullable=False),
     _created_at(),
     sa.CheckConstraint("event IN ('deploy', 'rollback')"),
 )
@@ -87,8 +82,7 @@ predictions = _table(
     sa.Column("prediction", sa.Double, nullable=False),
     sa.Column("model_version", sa.Integer, nullable=False),
     sa.Column("latency_ms", sa.REAL, nullable=False),
-    sa.Column("contract", sa.Text, nullable=False),
-    sa.Column("release", sa.Text, nullable=False),
+    *_columns(sa.Text, "contract", "release", nullable=False),
     # The name of the predicted class; null for a regression.
     sa.Column("label", sa.Text),
     # By name, as the request gave them.
@@ -122,8 +116,7 @@ feedback = _table(
 # The answers to requests that a client may repeat, written with what the request changed.
 idempotency_keys = _table(
     "idempotency_keys",
-    sa.Column("table_name", sa.Text, primary_key=True),
-    sa.Column("key", sa.Text, primary_key=True),
+    *_columns(sa.Text, "table_name", "key", primary_key=True),
     sa.Column("request_sha256", sa.Text, nullable=False),
     sa.Column("response", sa.Text),
     _created_at(),
@@ -134,22 +127,18 @@ idempotency_keys = _table(
 monitoring_runs = _table(
     "monitoring_runs",
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
-    sa.Column("contract", sa.Text, nullable=False),
-    sa.Column("release", sa.Text, nullable=False),
+    *_columns(sa.Text, "contract", "release", nullable=False),
     sa.Column("model_version", sa.Integer, nullable=False),
     # When the first and the last prediction of the window were answered; without any, the end is
     # until when they were looked for.
-    sa.Column("window_from", _MOMENT),
-    sa.Column("window_to", _MOMENT),
-    sa.Column("prediction_count", sa.BigInteger, nullable=False),
-    sa.Column("labelled_count", sa.BigInteger, nullable=False),
+    *_columns(_MOMENT, "window_from", "window_to"),
+    *_columns(sa.BigInteger, "prediction_count", "labelled_count", nullable=False),
     sa.Column("status", sa.Text, nullable=False),
     # A list of sentences.
     sa.Column("reasons", JSONB, nullable=False),
     _created_at(),
     # When the first and the last of the labelled predictions that were looked at were answered.
-    sa.Column("labelled_from", _MOMENT),
-    sa.Column("labelled_to", _MOMENT),
+    *_columns(_MOMENT, "labelled_from", "labelled_to"),
     sa.CheckConstraint("status IN ('insufficient', 'healthy', 'warning', 'alarm')"),
     sa.Index("monitoring_runs_window_to_idx", "contract", "release", "window_to", "id"),
     sa.Index("monitoring_runs_labelled_to_idx", "contract", "release", "labelled_to", "id"),
@@ -158,18 +147,10 @@ monitoring_runs = _table(
 monitoring_metrics = _table(
     "monitoring_metrics",
     sa.Column("run_id", sa.ForeignKey("monitoring_runs.id"), primary_key=True),
-    sa.Column("area", sa.Text, primary_key=True),
-    # A feature's name, or what else was looked at, such as ``prediction`` or ``table``.
-    sa.Column("subject", sa.Text, primary_key=True),
-    sa.Column("metric", sa.Text, primary_key=True),
-    sa.Column("value", sa.Double),
-    # The ends of the confidence interval.
-    sa.Column("lower", sa.Double),
-    sa.Column("upper", sa.Double),
-    # What the value was compared with.
-    sa.Column("threshold", sa.Double),
-    # Corrected for all tests of the run.
-    sa.Column("p_value", sa.Double),
+    # The subject is a feature's name, or what else was looked at: ``prediction`` or ``rows``.
+    *_columns(sa.Text, "area", "subject", "metric", primary_key=True),
+    # With the ends of its interval and what it was compared with; p is corrected for all tests.
+    *_columns(sa.Double, "value", "lower", "upper", "threshold", "p_value"),
     sa.Column("is_alarm", sa.Boolean, nullable=False),
     # The part of the window that was measured, such as ``region=north``; empty for all of it.
     sa.Column("segment", sa.Text, primary_key=True, server_default=""),
@@ -261,8 +242,7 @@ def predictions_of(contract: Contract) -> sa.Table:
         sa.Column("timestamp", sa.DateTime),
         sa.Column(target.response_name, _column_type(target.column, target.feature, contract)),
         sa.Column("source", sa.Text),
-        sa.Column("source_id", sa.BigInteger),
-        sa.Column("row_key", sa.BigInteger),
+        *_columns(sa.BigInteger, "source_id", "row_key"),
         sa.Column("model_version", sa.Integer),
         sa.Column("release", sa.Text),
         sa.Column("scored_at", _MOMENT),
