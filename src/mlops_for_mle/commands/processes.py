@@ -63,8 +63,8 @@ def serve(project: Project, **options: str | int | None) -> None:
 @with_project
 @click.option("--rows", "size", default=1, show_default=True, type=click.IntRange(1, 1_000_000))
 @click.option("--every", default="1s", show_default=True, type=duration(), help="Such as 250ms.")
-@click.option("--batches", default=None, type=click.IntRange(1), help="Stop after so many batches.")
-@click.option("--seed", default=None, type=click.IntRange(0), help="Draw the same rows again.")
+@click.option("--batches", type=click.IntRange(1), help="Stop after so many batches.")
+@click.option("--seed", type=click.IntRange(0), help="Draw the same rows again.")
 def stream(project: Project, size: int, every: timedelta, **limits: int | None) -> None:
     """Write random rows into the table of observations until stopped with Ctrl-C."""
     from kedro.io import DataCatalog
@@ -94,16 +94,8 @@ def stream(project: Project, size: int, every: timedelta, **limits: int | None) 
 @with_project
 @_follow
 @_batch_size
-@click.option(
-    "--from-start",
-    is_flag=True,
-    help="Also score rows from before scoring was first used, and those rejected so far.",
-)
-@click.option(
-    "--uninstall",
-    is_flag=True,
-    help="Queue new rows no longer, and forget those that wait; predictions stay.",
-)
+@click.option("--from-start", is_flag=True, help="Score earlier rows and rejected ones, too.")
+@click.option("--uninstall", is_flag=True, help="Forget what waits, and queue no rows any more.")
 def score(
     project: Project, follow: bool, batch_size: int, from_start: bool, uninstall: bool
 ) -> None:
@@ -184,13 +176,7 @@ def _score(follower: "Follower", follow: bool, unit: str) -> None:
 
 @click.command()
 @with_project
-@click.option(
-    "--every",
-    default="10m",
-    show_default=True,
-    type=duration(timedelta(seconds=1)),
-    help="At least 1s.",
-)
+@click.option("--every", default="10m", show_default=True, type=duration(timedelta(seconds=1)))
 @click.option("--rounds", type=click.IntRange(1), help="Stop after so many; without, go on.")
 @click.option(
     "--webhook", envvar="MLOPS_ALERT_WEBHOOK", show_envvar=True, help="A URL to tell decisions."
@@ -270,8 +256,8 @@ def mlflow_commands() -> None:
 
 @mlflow_commands.command()
 @with_project
-@click.option("--host", "-h", default=None, help="Address to listen on, as in mlflow.yml.")
-@click.option("--port", "-p", default=None, help="Port to listen on, as in mlflow.yml.")
+@click.option("--host", "-h", help="Address to listen on, as in mlflow.yml.")
+@click.option("--port", "-p", help="Port to listen on, as in mlflow.yml.")
 def ui(project: Project, host: str | None, port: str | None) -> None:
     """Look at experiments, runs and models in MLflow's page."""
     configuration = project.configuration["mlflow"]
