@@ -97,7 +97,7 @@ def judge(reference: Reference, windows: dict[str, Window]) -> MonitoringRun:
     themselves, so that the whole is judged as without them.
     """
     whole, needed = windows[""], reference.options.window
-    by_part = {part: list(_check(part, reference, windows[part])) for part in windows}
+    by_part = {part: _check(part, reference, windows[part]) for part in windows}
     metrics = confirm(by_part.pop(""))
     segment_metrics = [
         replace(metric, severity="warning" if metric.is_alarm else "none")
@@ -156,26 +156,24 @@ def confirm(metrics: list[Metric]) -> list[Metric]:
     return judged
 
 
-def _check(part: str, reference: Reference, window: Window) -> Iterator[Metric]:
+def _check(part: str, reference: Reference, window: Window) -> list[Metric]:
     """Look at a part of the window, or at all of it and then at its data quality too."""
-    for metrics in (
-        _check_performance(reference, window),
-        _check_estimate(reference, window),
-        _check_drift(part, reference, window),
-        [] if part else _check_data_quality(reference, window),
-    ):
-        for metric in metrics:
-            yield replace(metric, segment=part)
+    metrics, ahead = [*_check_performance(reference, window)], window.ahead
+    if window.row_count >= reference.options.window.minimum_rows:
+        metrics += _check_estimate(reference, window)
+        metrics += _check_drift(part, reference, window)
+        metrics += [] if part else _check_data_quality(reference, window)
+    if not part:
+        future = Metric("data_quality", "rows", "future_count", ahead, threshold=0)
+        message = f"{ahead} predictions are dated ahead of the database's clock"
+        message += " and are not looked at"
+        severity: Severity = "warning" if ahead else "none"
+        metrics.append(replace(future, severity=severity, message=message))
+    return [replace(metric, segment=part) for metric in metrics]
 
 
 def _check_data_quality(reference: Reference, window: Window) -> Iterator[Metric]:
-    """Look for missing and unknown values, and for predictions of the future."""
-    ahead = window.ahead
-    future = Metric("data_quality", "rows", "future_count", ahead, threshold=0)
-    message = f"{ahead} predictions are dated ahead of the database's clock and are not looked at"
-    yield replace(future, severity="warning" if ahead else "none", message=message)
-    if window.row_count < reference.options.window.minimum_rows:
-        return
+    """Look for missing and unknown values."""
     limits = dict(reference.options.quality)
     for name in reference.contract.features:
         column, current = reference.columns[name], window.columns[name]
@@ -195,8 +193,6 @@ def _check_data_quality(reference: Reference, window: Window) -> Iterator[Metric
 
 def _check_drift(part: str, reference: Reference, window: Window) -> Iterator[Metric]:
     """Compare each feature and the predictions with the reference."""
-    if window.row_count < reference.options.window.minimum_rows:
-        return
     options = reference.options.drift
     for name, column in reference.parts[part].items():
         if name in options.ignore:
@@ -237,7 +233,7 @@ def _check_performance(reference: Reference, window: Window) -> Iterator[Metric]
 def _check_estimate(reference: Reference, window: Window) -> Iterator[Metric]:
     """Judge how good the predictions are expected to be."""
     expectation, expected, rows = reference.expectation, window.expected, window.row_count
-    if expected is None or rows < reference.options.window.minimum_rows:
+    if expected is None:
         return
     name, limit = "estimated_accuracy", performance_limit(reference)
     # Validation rows are a sample, too, so an estimate is as sure as so many labels would be.
