@@ -4,6 +4,7 @@ Whatever changes something calls the functions of the pipelines.
 """
 
 import functools
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,7 +68,7 @@ def list_versions(project: Project) -> None:
     with engine_for(database_url()).connect() as connection:
         history = deployments.history(connection, name)
     champion = registry.champion_version(client, name, next(iter(history), None))
-    measured = _measured(versions, metric)
+    measured = _measured(f"tags.`mlops.contract` = '{name}'", metric)
     # By the run, as another registry may have given the same number.
     releases = {row.run_id: row.release for row in reversed(history)}
     releases |= {row.run_id: f"{row.release} (served)" for row in history[:1]}
@@ -145,17 +146,15 @@ def _aligned(lines: Mapping[str, str]) -> str:
 
 
 def _with_metric(version: ModelVersion, metric: str) -> str:
-    measured = _measured([version], metric)[version.run_id]
+    measured = _measured(f"attributes.run_id = '{version.run_id}'", metric)[version.run_id]
     return f"version {version.version}, validation {metric} {measured}"
 
 
-def _measured(versions: list[ModelVersion], metric: str) -> dict[str, str]:
-    """The metric of the runs that trained some versions, asked for all at once."""
-    # A run may have been deleted.
-    measured = {version.run_id: "not measured" for version in versions}
-    ids = ", ".join(f"'{run_id}'" for run_id in measured)
-    where = {"filter_string": f"attributes.run_id IN ({ids})", "search_all_experiments": True}
-    for run in mlflow.search_runs(output_format="list", **where):
+def _measured(condition: str, metric: str) -> Mapping[str, str]:
+    """The metric of runs, by their ids; one that is not there any more is not measured."""
+    where = {"filter_string": condition, "search_all_experiments": True, "output_format": "list"}
+    measured = defaultdict[str, str](lambda: "not measured")
+    for run in mlflow.search_runs(**where):
         if (value := run.data.metrics.get(f"validation_{metric}")) is not None:
             measured[run.info.run_id] = metric_text(value)
     return measured
