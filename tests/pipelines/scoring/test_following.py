@@ -182,6 +182,12 @@ def test_a_table_whose_key_may_stand_twice_is_refused_before_anything_is_scored(
     query(empty_stage.url, unique)
     assert install(empty_stage.contract)
 
+    uninstall(empty_stage.contract)
+    query(empty_stage.url, "ALTER TABLE iris_data RENAME TO former")
+    columns = "LIKE former, PRIMARY KEY (id, timestamp)"
+    query(empty_stage.url, f"CREATE TABLE iris_data ({columns}) PARTITION BY RANGE (timestamp)")
+    assert install(empty_stage.contract)
+
 
 def test_it_waits_for_a_release_and_uses_a_new_one_from_the_next_batch_on(empty_stage, release):
     stage = empty_stage

@@ -33,10 +33,12 @@ _POLL_SECONDS, _LONGEST_PAUSE = 0.25, 4.0
 _TRANSIENT = (DBAPIError, psycopg2.Error, UserError, OSError)
 
 # In these, a name with _text at its end is a literal, any other is quoted.
+# Of a table in partitions, what they are told apart by has to be in the index, too.
 _IS_UNIQUE = """
 SELECT count(*) FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+                              JOIN pg_class ON pg_class.oid = indrelid
 WHERE indrelid = to_regclass(quote_ident({table_text})) AND attname = {key_text}
-  AND indisunique AND indisvalid AND indnkeyatts = 1 AND indpred IS NULL
+  AND indisunique AND indisvalid AND indpred IS NULL AND (indnkeyatts = 1 OR relkind = 'p')
 """
 _HAS_TRIGGER = """
 SELECT count(*) FROM pg_trigger WHERE tgrelid = to_regclass(quote_ident({table_text}))
