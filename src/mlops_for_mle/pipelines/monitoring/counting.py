@@ -177,11 +177,13 @@ def _window(
 ) -> Window:
     # There is no row where there is no prediction.
     count, begin, end, expected = overview[0][1:] if overview else (0, None, None, None)
+    counted = {}
+    for position, (name, column) in enumerate(columns.items(), start=1):
+        counts = {row.bucket: row.rows for row in buckets if row.position == position}
+        in_bins = tuple(counts.get(number, 0) for number in range(len(column.edges) + 1))
+        counted[name] = replace(column, counts=in_bins, missing=counts.get(None, 0))
     return Window(
-        columns={
-            name: _with_counts(column, [row for row in buckets if row.position == position])
-            for position, (name, column) in enumerate(columns.items(), start=1)
-        },
+        columns=counted,
         row_count=count,
         window_from=begin,
         window_to=end,
@@ -190,12 +192,6 @@ def _window(
         labelled_from=min((row.labelled_from for row in rated), default=None),
         labelled_to=max((row.labelled_to for row in rated), default=None),
     )
-
-
-def _with_counts(column: Column, rows: Sequence[Any]) -> Column:
-    counts = {row.bucket: row.rows for row in rows}
-    in_bins = tuple(counts.get(number, 0) for number in range(len(column.edges) + 1))
-    return replace(column, counts=in_bins, missing=counts.get(None, 0))
 
 
 def _segment_sql(option: SegmentOptions | None, expressions: Mapping[str, str]) -> str:

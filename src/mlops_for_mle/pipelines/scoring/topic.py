@@ -31,7 +31,7 @@ _PROPERTIES = ("security.", "sasl.", "ssl.", "auto.offset.reset", "session.timeo
 _PATIENCE_SECONDS = 5.0
 _BIGINT = range(-(2**63), 2**63)
 # By the last part of the name of a logical type, of Kafka Connect or of Debezium.
-_UNITS = {"Date": "days", "Timestamp": "milliseconds"}
+_UNITS, _EPOCH = {"Date": "days", "Timestamp": "milliseconds"}, datetime(1970, 1, 1)  # noqa: DTZ001
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -172,7 +172,8 @@ def read_row(value: bytes | None, contract: Contract) -> dict[str, Any]:
         unit = _UNITS.get(logical_type)
         try:
             if type(cell) is int and unit:
-                row[name] = _utc(**{unit: cell})
+                # Times are kept in UTC without saying so.
+                row[name] = (_EPOCH + timedelta(**{unit: cell})).isoformat()
             elif isinstance(cell, str) and logical_type == "Decimal":
                 unscaled = int.from_bytes(b64decode(cell, validate=True), signed=True)
                 row[name] = Decimal(f"{unscaled}E{-scale}")
@@ -195,8 +196,3 @@ def _logical_types(schema: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
             scale = int((field.get("parameters") or {}).get("scale", 0))
             types[normalised(field["field"])] = logical_type.rpartition(".")[2], scale
     return types
-
-
-def _utc(**since_1970: int) -> str:
-    # Times are kept in UTC without saying so.
-    return (datetime(1970, 1, 1) + timedelta(**since_1970)).isoformat()  # noqa: DTZ001
