@@ -172,21 +172,20 @@ def test_rows_from_before_the_first_use_and_corrected_ones_are_scored_when_asked
 
 
 def test_a_table_whose_key_may_stand_twice_is_refused_before_anything_is_scored(empty_stage):
-    query(empty_stage.url, "ALTER TABLE iris_data DROP CONSTRAINT iris_data_pkey")
-    unique = 'CREATE UNIQUE INDEX ON "iris_data" ("id")'
-    for index in ("SELECT 1", "CREATE UNIQUE INDEX ON iris_data (id, timestamp)"):
-        query(empty_stage.url, index)
+    url, doubled = empty_stage.url, empty_stage.contract.model_copy(update={"table": "doubled"})
+    query(url, "CREATE TABLE doubled (LIKE iris_data)")
+    unique = 'CREATE UNIQUE INDEX ON "doubled" ("id")'
+    for index in ("SELECT 1", "CREATE UNIQUE INDEX ON doubled (id, timestamp)"):
+        query(url, index)
         with pytest.raises(UserError, match=re.escape(unique)):
-            install(empty_stage.contract)
+            install(doubled)
+    query(url, unique)
+    assert install(doubled)
 
-    query(empty_stage.url, unique)
-    assert install(empty_stage.contract)
-
-    uninstall(empty_stage.contract)
-    query(empty_stage.url, "ALTER TABLE iris_data RENAME TO former")
-    columns = "LIKE former, PRIMARY KEY (id, timestamp)"
-    query(empty_stage.url, f"CREATE TABLE iris_data ({columns}) PARTITION BY RANGE (timestamp)")
-    assert install(empty_stage.contract)
+    columns = "LIKE iris_data, PRIMARY KEY (id, timestamp)"
+    query(url, f"CREATE TABLE parted ({columns}) PARTITION BY RANGE (timestamp)")
+    assert install(doubled.model_copy(update={"table": "parted"}))
+    query(url, "DROP TABLE doubled, parted")
 
 
 def test_it_waits_for_a_release_and_uses_a_new_one_from_the_next_batch_on(empty_stage, release):
