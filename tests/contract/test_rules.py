@@ -43,16 +43,10 @@ def test_a_time_that_postgresql_cannot_hold_is_none():
 @pytest.mark.parametrize(
     ("facts", "words"),
     [
-        ({"minimum": 0, "maximum": 2.5}, "a number from 0 to 2.5"),
         ({"type": "integer", "minimum": 1234567}, "a whole number from 1234567"),
         ({"maximum": 3, "missing": "mean"}, "a number up to 3, or null"),
-        ({"type": "boolean"}, "true or false"),
-        (
-            {"type": "date", "latest": "2026-01-01", "missing": "median"},
-            "until 2026-01-01, or null",
-        ),
+        ({"type": "date", "latest": "2026-01-01"}, "until 2026-01-01"),
         ({"type": "timestamp", "earliest": "2026-01-01"}, ", from 2026-01-01T00:00:00"),
-        ({"type": "category", "categories": ["가", "b"]}, 'one of "가", "b"'),
         ({"type": "category", "categories": [*range(30)]}, "18, 19 and 10 more"),
         ({"type": "category", "categories": ["b"], "unknown": "other"}, "text"),
     ],

@@ -42,7 +42,7 @@ def contract_of(document: str) -> Contract:
 
 @pytest.fixture(scope="module")
 def orders() -> Proposal:
-    return propose(mixed_orders(800), "orders", TARGET, "orders.csv")
+    return propose(mixed_orders(500), "orders", TARGET, "orders.csv")
 
 
 def test_columns_of_every_kind_get_their_type(orders):
