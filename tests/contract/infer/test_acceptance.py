@@ -7,18 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.infer.propose import propose
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.data_ingestion.sources import FileSourceDataset
-from tests import PROJECT
 from tests.contract.infer.tables import ROWS, infer, ingest, ingested, table
-from tests.pipelines.data_ingestion.observations import batch_of
 
 
 def columns_of(values: "st.SearchStrategy[Any]") -> "st.SearchStrategy[list[Any]]":
@@ -74,23 +68,6 @@ def test_numbers_that_no_model_can_compute_with_are_rejects_and_no_part_of_the_r
 
     assert proposal.contract().features["x"].maximum == 6
     assert ingest(rows, proposal).rejected["row_number"].tolist() == [1]
-
-
-def test_the_contract_of_subscriptions_is_the_proposed_one_and_accepts_every_row():
-    rows = FileSourceDataset("csv", str(PROJECT / "data/01_raw/subscriptions.csv")).load()
-    path = PROJECT / "conf/subscriptions/contract.yml"
-    shipped = Contract.model_validate(yaml.safe_load(path.read_text("utf-8"))["contract"])
-
-    proposed = propose(rows, "subscriptions", "해지", "subscriptions.csv")
-
-    found = proposed.contract()
-    assert [*shipped.features] == [*found.features]
-    for name, feature in shipped.features.items():
-        assert feature.missing == found.features[name].missing
-        assert feature.categories == found.features[name].categories
-    assert shipped.target.codes == found.target.codes
-    assert [one.name for one in proposed.left_out] == ["고객번호", "해지일"]
-    assert len(batch_of(shipped, rows).accepted) == 600
 
 
 def complaint(rows: pd.DataFrame, target: str = "y", **wishes: Any) -> str:
