@@ -19,6 +19,7 @@ from tests.projects import copy_project, invoke
 from tests.servers import query
 
 ROWS = 400
+COLUMNS = ["price", "zip", "channel", TARGET]
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def folder(tmp_path, monkeypatch):
     copy_project(PROJECT, tmp_path)
     for example in ("wine", "diabetes", "subscriptions"):
         shutil.rmtree(tmp_path / "conf" / example)
-    orders(ROWS).to_csv(tmp_path / "orders.csv", index=False)
+    orders(ROWS)[COLUMNS].to_csv(tmp_path / "orders.csv", index=False)
     (tmp_path / "iris.data").write_text("5.1,3.5,setosa\n" * 30, "utf-8")
     monkeypatch.setenv("MLOPS_PROJECT_PATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -59,20 +60,13 @@ def ingested(folder: Path) -> pd.DataFrame:
     return validate(*to_contract(rows, contract, options), contract, options).accepted
 
 
-@pytest.mark.parametrize("kind", ["excel", "json"])
-def test_a_workbook_and_json_lines_are_sources_like_csv(folder, kind):
-    given = pd.read_csv("orders.csv", dtype={"zip": str})
-    chosen: dict[str, Any] = {}
-    if kind == "excel":
-        chosen, place = {"sheet": "두 번째"}, "orders.xlsx"
-        with pd.ExcelWriter(folder / place) as book:
-            pd.DataFrame({"x": [1]}).to_excel(book, sheet_name="first", index=False)
-            given.to_excel(book, sheet_name="두 번째", index=False)
-    else:
-        place = "orders.jsonl.gz"
-        given.to_json(folder / place, orient="records", lines=True)
+def test_a_sheet_of_a_workbook_is_a_source_like_csv(folder):
+    with pd.ExcelWriter(folder / "orders.xlsx") as book:
+        pd.DataFrame({"x": [1]}).to_excel(book, sheet_name="first", index=False)
+        given = pd.read_csv("orders.csv", dtype={"zip": str})
+        given.to_excel(book, sheet_name="두 번째", index=False)
 
-    infer(folder, kind, place, **chosen)
+    infer(folder, "excel", "orders.xlsx", sheet="두 번째")
 
     assert read_project(folder, "orders").contract.features["zip"].type == "category"
     assert len(ingested(folder)) == ROWS
@@ -106,32 +100,35 @@ def test_a_file_as_people_have_it_is_read_the_same_by_ingestion(folder):
 def shop(own_database_url, monkeypatch):
     """A database with a table of somebody else's, under a name that needs quotes."""
     monkeypatch.setenv("DATABASE_URL", own_database_url)
-    rows = orders(ROWS).assign(price=lambda one: one["price"].astype(float))
     query(own_database_url, 'CREATE SCHEMA "My Shop"')
     with engine_for(own_database_url).begin() as connection:
+        rows = orders(ROWS)[COLUMNS].astype({"price": float})
         rows.to_sql("Orders", connection, schema="My Shop", index=False)
-    return own_database_url
 
 
-@pytest.mark.parametrize(
-    ("kind", "place"),
-    [
-        ("table", "My Shop.Orders"),
-        ("query", 'SELECT * FROM "My Shop"."Orders"\nWHERE price > 0 AND channel LIKE \'%\''),
-    ],
-)
-def test_a_table_or_a_query_becomes_an_environment(folder, shop, kind, place):
-    del shop
-    said = infer(folder, kind, place)
+@pytest.mark.usefixtures("shop")
+def test_a_table_or_a_query_becomes_an_environment(folder):
+    where = "WHERE price > 0 AND channel LIKE '%'"
+    for kind, place, described in (
+        ("table", "My Shop.Orders", "table My Shop.Orders"),
+        ("query", f'SELECT * FROM "My Shop"."Orders"\n{where}', "the query"),
+    ):
+        said = infer(folder, kind, place, force=True)
 
-    assert said.startswith(f"Looking at {ROWS} rows of ")
-    assert f"{ROWS} from {'table My Shop.Orders' if kind == 'table' else 'the query'}" in said
-    assert globals_of(folder)[f"source_{kind}"] == place
-    assert read_project(folder, "orders").contract.features["price"].type == "float"
+        assert said.startswith(f"Looking at {ROWS} rows of ")
+        assert f"{ROWS} from {described}" in said
+        assert globals_of(folder)[f"source_{kind}"] == place
+        assert read_project(folder, "orders").contract.features["price"].type == "float"
 
 
 def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder):
-    infer(folder)
+    assert "kedro run --env orders" in infer(folder)
+    assert globals_of(folder) == {
+        "source": "csv",
+        "csv_path": "orders.csv",
+        "data_folder": "data/orders",
+        "experiment": "orders",
+    }
     reviewed = folder / "conf/orders/parameters.yml"
     reviewed.write_text("# reviewed\n" + reviewed.read_text("utf-8"), "utf-8")
     (folder / "conf/orders/contract.yml").unlink()
@@ -148,40 +145,27 @@ def test_nothing_that_a_person_wrote_is_overwritten_unless_forced(folder):
     assert not reviewed.read_text("utf-8").startswith("# reviewed")
 
 
-@pytest.mark.parametrize(
-    ("request_of", "said"),
-    [
+def test_a_request_that_cannot_be_met_is_refused_and_writes_nothing(folder):
+    before = sorted(folder.rglob("*"))
+    for request_of, said in (
         ({"place": "nowhere.csv"}, "No such file or directory"),
         ({"name": "iris"}, "--name: conf/base has a contract 'iris' already"),
         ({"env": "postgres"}, "no folder of the project's own in conf or data (found 'postgres')"),
         ({"env": "../new"}, "--env: expected letters from a to z, digits"),
-        ({"name": "성적"}, "--name or --env: expected letters from a to z"),
         ({"place": "iris.data"}, "(it has 5.1, 3.5, setosa). If these are data, --no-header"),
-    ],
-)
-def test_a_request_that_cannot_be_met_is_refused_and_writes_nothing(folder, request_of, said):
-    before = sorted(folder.rglob("*"))
-
-    assert said in infer(folder, **request_of, code=1)
+    ):
+        assert said in infer(folder, **request_of, code=1)
     assert sorted(folder.rglob("*")) == before
 
 
-@pytest.mark.parametrize(
-    ("kind", "place", "said"),
-    [
+@pytest.mark.usefixtures("shop")
+def test_a_source_in_the_database_that_cannot_be_one_is_refused(folder):
+    # What the contract would write itself.
+    itself = "write its rows into orders_data, which is what it reads"
+    for kind, place, said in (
         ("table", "Nowhere", 'relation "Nowhere" does not exist'),
         ("query", "SELECT 1 AS a, 2 AS a, 3 AS y", "'a' more than once among its columns"),
-        # What the contract would write itself.
-        ("table", "public.orders_data", "write its rows into orders_data, which is what it reads"),
-        (
-            "query",
-            "SELECT * FROM orders_data",
-            "write its rows into orders_data, which is what it reads",
-        ),
-    ],
-)
-def test_a_source_in_the_database_that_cannot_be_one_is_refused(folder, shop, kind, place, said):
-    del shop
-
-    assert said in infer(folder, kind, place, code=1)
+        ("query", "SELECT * FROM public.orders_data", itself),
+    ):
+        assert said in infer(folder, kind, place, code=1)
     assert not (folder / "conf/orders").exists()

@@ -22,6 +22,7 @@ from tests.servers import eventually, query, scalar, waiting_for_a_lock
 SETTINGS: dict[str, Any] = {
     "monitoring": {"window": {"rows": 20, "minimum_rows": 20, "minimum_labelled": 10}},
     "retraining": {"windows": 2},
+    "scoring": {"release": "iris-v5-run5"},
 }
 PREDICTIONS = """
 INSERT INTO predictions (prediction_id, created_at, prediction, model_version, latency_ms, contract,
@@ -68,11 +69,6 @@ class Stage:
 
     def __init__(self, url: str, folder: Path, store: ReleaseStore) -> None:
         self.url, self.store, self._folder = url, store, folder
-        self.parameters = folder / "conf/local/parameters.yml"
-        self.configure()
-
-    def configure(self, **blocks: Any) -> None:
-        self.parameters.write_text(yaml.safe_dump(SETTINGS | blocks), "utf-8")
 
     def prune(self, *arguments: str, age: str = "90d", code: int = 0) -> str:
         command = ("db", "prune", "--older-than", age, *arguments)
@@ -108,9 +104,8 @@ def stage(database_url, project_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("MLOPS_RELEASE_STORE", str(tmp_path / "releases"))
     # So that there are many batches.
     monkeypatch.setattr(room, "_ROWS_A_TRANSACTION", 7)
-    found = Stage(database_url, project_folder, ReleaseStore(str(tmp_path / "releases")))
-    yield found
-    found.parameters.unlink()
+    (project_folder / "conf/local/parameters.yml").write_text(yaml.safe_dump(SETTINGS), "utf-8")
+    return Stage(database_url, project_folder, ReleaseStore(str(tmp_path / "releases")))
 
 
 def name(version: int) -> str:
@@ -174,7 +169,6 @@ def test_rejects_and_kept_answers_go_by_their_age(stage):
 
 
 def test_releases_go_that_nothing_serves_and_a_rollback_still_works(stage):
-    stage.configure(scoring={"release": name(5)})
     # Another project, which shares the store, serves 7.
     stage.store.publish(iris_release(7))
     stage.deploy({6: 420, 5: 410, 1: 400, 2: 300, 3: 80, 4: 70})
