@@ -8,7 +8,9 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from kedro.framework.session import KedroSession
+from mlflow.cli import gc
 
 from mlops_for_mle.commands.model import project_summary
 from mlops_for_mle.pipelines.training import nodes

@@ -1,8 +1,6 @@
 """The release store, in a folder and on a real S3 server."""
 
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import fsspec
 import pytest
@@ -13,21 +11,10 @@ from mlops_for_mle.releases.store import MANIFEST_FILE, MODEL_FILE, ReleaseStore
 from tests.releases import changed
 
 
-def files_of(store: ReleaseStore, release: Release) -> tuple[Any, str]:
-    """The file system of a store, and the folder of a release in it."""
-    file_system, root = fsspec.core.url_to_fs(store.url)
-    return file_system, f"{root}/iris/{release.manifest.release}"
-
-
 def test_a_published_release_is_fetched_as_it_was_and_never_written_again(store, release):
     store.publish(release)
 
-    fetched = store.fetch("iris", release.manifest.release)
-    assert fetched == release
-    assert release.manifest.release in str(fetched)
-    file_system, folder = files_of(store, release)
-    names = {Path(path).name for path in file_system.ls(folder, detail=False)}
-    assert names == {MODEL_FILE, MANIFEST_FILE}
+    assert store.fetch("iris", release.manifest.release) == release
     # The same run may be registered anew, after its registered model was deleted.
     store.publish(changed(release, created_at=datetime(2001, 1, 1, tzinfo=UTC)))
     assert store.fetch("iris", release.manifest.release) == release
@@ -49,8 +36,8 @@ def test_two_projects_that_share_a_store_do_not_take_each_others_release(store, 
 @pytest.mark.parametrize("damage", ["cut short", "gone"])
 def test_a_damaged_release_is_refused_and_published_again(store, release, name, damage):
     store.publish(release)
-    file_system, folder = files_of(store, release)
-    path = f"{folder}/{name}"
+    file_system, root = fsspec.core.url_to_fs(store.url)
+    path = f"{root}/iris/{release.manifest.release}/{name}"
     if damage == "gone":
         file_system.rm_file(path)
     else:
