@@ -116,6 +116,13 @@ def test_a_page_of_another_site_changes_nothing(client):
         assert status(client, **own) == 200, own
 
 
+def test_utf_8_may_be_spelt_as_people_do(client):
+    for charset, status in (("utf8", 200), ("UTF-8", 200), ("utf-16", 415)):
+        headers = {"Content-Type": f"application/json; charset={charset}"}
+        body = json.dumps(IRIS_ROW).encode()
+        assert client.post("/predict", content=body, headers=headers).status_code == status
+
+
 def test_what_a_page_can_send_without_asking_is_no_json(client):
     for headers in ({}, {"Content-Type": "text/plain"}):
         for path in ("/predict", "/explain", "/invocations", "/feedback", "/observations"):

@@ -111,7 +111,7 @@ def test_one_row_is_explained_by_an_object_and_a_wrong_one_is_a_problem(client):
     assert (answer["label"], answer["explanation"]["explained"]) == ("virginica", "probability")
     columns = {"columns": {name: [one] for name, one in IRIS_ROW.items()}}
     wide = IRIS_ROW | {"petal_width": "wide"}
-    for wrong, path in ((wide, "petal_width"), ([IRIS_ROW] * 101, ""), (columns, "")):
+    for wrong, path in ((wide, "petal_width"), ([IRIS_ROW] * 101, ""), (columns, "columns")):
         assert error_paths(client.post("/explain", json=wrong)) == [path]
 
 

@@ -185,7 +185,8 @@ def _limit(seconds: float) -> str:
 def media_type(declared: bytes | None, *allowed: str) -> str:
     """The type that the client says its body has; ProblemError 415 for one that is not allowed."""
     media, _, parameters = (declared or b"").decode("latin-1").lower().partition(";")
-    if media.strip() in allowed and ("charset" not in parameters or "utf-8" in parameters):
+    is_utf_8 = "charset" not in parameters or "utf-8" in parameters.replace("utf8", "utf-8")
+    if media.strip() in allowed and is_utf_8:
         return media.strip()
     detail = f"Content-Type is {media or 'missing'}; allowed: {', '.join(allowed)} in UTF-8"
     raise ProblemError(415, detail)

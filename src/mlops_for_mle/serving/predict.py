@@ -341,8 +341,11 @@ def read_predict(services: "Services", request: Request) -> Question:
 
 def _read_to_explain(services: "Services", request: Request) -> Question:
     question = read_predict(services, request)
-    if question.rows.form is Form.COLUMNS or question.rows.count > MOST_EXPLAINED:
-        raise refused("", "holds too many rows", f"a row, or a list of up to {MOST_EXPLAINED}")
+    allowed = f"a row, or a list of up to {MOST_EXPLAINED}"
+    if question.rows.form is Form.COLUMNS:
+        raise refused(COLUMNS_KEY, "cannot be explained", allowed)
+    if question.rows.count > MOST_EXPLAINED:
+        raise refused("", "holds too many rows", allowed)
     matrix = question.served.codec.matrix(question.rows)
     question.write, question.is_kept = partial(_write_explained, matrix=matrix), False
     return question
