@@ -26,7 +26,7 @@ from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY, Form, Rows
 from mlops_for_mle.serving.context import CONTENT_TYPE, LARGEST_AT_ONCE, media_type, response
 from mlops_for_mle.serving.documents import encode, joined
-from mlops_for_mle.serving.errors import Answer, ProblemError, not_ready, refused
+from mlops_for_mle.serving.errors import Answer, not_ready, refused
 from mlops_for_mle.serving.openapi import component, json_answer, json_request, list_of
 from mlops_for_mle.serving.request import Request, current_request
 
@@ -302,25 +302,19 @@ def add_hot_route(
         request = current_request.get()
 
         def task() -> fastapi.Response:
+            request.go_on()
             (found,) = answer(services, [read(services, request)])
             return response(found, http_request.scope["http_version"])
 
         if len(request.body) <= largest_at_once:
             return task()
         run = contextvars.copy_context().run
-        answering = asyncio.get_running_loop().run_in_executor(services.threads, run, task)
         leaving = asyncio.ensure_future(http_request.receive())
+        # The thread looks at this now and then, and stops; also when it has taken too long.
+        leaving.add_done_callback(lambda _: setattr(request, "is_wanted", False))
         try:
-            futures: set[asyncio.Future[Any]] = {answering, leaving}
-            await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done():
-                raise ProblemError(400, "The client has left")
-            return answering.result()
+            return await asyncio.get_running_loop().run_in_executor(services.threads, run, task)
         finally:
-            # The thread looks at this now and then, and stops.
-            request.is_wanted = False
-            # Nobody looks at what comes of it then, and asyncio would log that as an error.
-            answering.cancel()
             leaving.cancel()
 
     options |= {"methods": ["POST"], "response_class": fastapi.Response}
