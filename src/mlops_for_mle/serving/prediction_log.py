@@ -109,7 +109,7 @@ class PredictionLog:
         self._counts, self._stopping = metrics.spool, threading.Event()
         # For the segment that is written to, since several threads answer.
         self._lock = threading.RLock()
-        self._descriptor: int | None = None
+        self._segment: tuple[int, Path] | None = None
         self._size = 0
         self._has_failed = False
         self._threads: list[threading.Thread] = []
@@ -163,9 +163,9 @@ class PredictionLog:
     def end_segment(self) -> None:
         """Let what was written be shipped."""
         with self._lock:
-            descriptor, self._descriptor, self._size = self._descriptor, None, 0
-        if descriptor is not None:
-            os.close(descriptor)
+            segment, self._segment, self._size = self._segment, None, 0
+        if segment is not None:
+            os.close(segment[0])
 
     def _measure_folder(self) -> None:
         """See how much all processes have stored, and whether the disk takes something again."""
@@ -193,17 +193,18 @@ class PredictionLog:
                 raise OSError(
                     f"no more than {self.max_bytes} bytes may wait (MLOPS_SPOOL_MAX_BYTES)"
                 )
-            if self._descriptor is None:
-                self._descriptor = self._begin_segment()
+            if self._segment is None:
+                self._segment = self._begin_segment()
+            descriptor, _ = self._segment
             try:
                 for piece in pieces:
                     rest = memoryview(piece)
                     while rest:
-                        rest = rest[os.write(self._descriptor, rest) :]
+                        rest = rest[os.write(descriptor, rest) :]
             except OSError:
                 # Take back a part of a line; where even that fails, nothing may follow it.
                 try:
-                    os.ftruncate(self._descriptor, self._size)
+                    os.ftruncate(descriptor, self._size)
                 except OSError:
                     self.end_segment()
                 raise
@@ -212,14 +213,14 @@ class PredictionLog:
             if self._size >= _SEGMENT_BYTES:
                 self.end_segment()
 
-    def _begin_segment(self) -> int:
+    def _begin_segment(self) -> tuple[int, Path]:
         while True:
-            name = f"{time.time_ns():020d}-{os.getpid()}-{uuid4().hex[:8]}.log"
+            path = self.root / f"{time.time_ns():020d}-{os.getpid()}-{uuid4().hex[:8]}.log"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-            descriptor = os.open(self.root / name, flags, 0o600)
+            descriptor = os.open(path, flags, 0o600)
             # Another process may take the file for a dead one's before it is locked.
             if _try_lock(descriptor) and os.fstat(descriptor).st_nlink:
-                return descriptor
+                return descriptor, path
             os.close(descriptor)
 
     def _sync_every_second(self) -> None:
@@ -276,24 +277,21 @@ class PredictionLog:
 
     def _ship_once(self) -> str | None:
         """Ship what there is; gives the reason why something had to stay."""
+        obstacle = None
         try:
             self._measure_folder()
-            # While the database takes nothing, each round would leave a segment more.
-            self._ship_ended()
-            self.end_segment()
-            return self._ship_ended()
+            for path in sorted(self.root.glob("*.log")):
+                # In its turn: while the database takes nothing, each round would leave one more.
+                own = self._segment
+                if own is not None and own[1] == path:
+                    self.end_segment()
+                try:
+                    self._ship(path)
+                except OSError as error:
+                    # It may be another user's, which does not hold up the others.
+                    obstacle = str(error)
         except Exception as error:  # noqa: BLE001  (the thread outlives every failure)
-            return reason_of(error)
-
-    def _ship_ended(self) -> str | None:
-        """Ship what nobody writes to; gives the reason why a segment cannot be read."""
-        obstacle = None
-        for segment in sorted(self.root.glob("*.log")):
-            try:
-                self._ship(segment)
-            except OSError as error:
-                # It may be another user's, which does not hold up the others.
-                obstacle = str(error)
+            obstacle = reason_of(error)
         return obstacle
 
     def _ship(self, segment: Path) -> None:
