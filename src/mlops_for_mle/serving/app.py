@@ -77,7 +77,8 @@ def _answer_errors(application: FastAPI) -> None:
     """Word the framework's errors as all others."""
 
     async def on_error(request: Request, error: Exception) -> Response:
-        problem = errors.our_failure()
+        # What has failed stands in the log only.
+        problem = ProblemError(500, "The server has failed; see its log")
         if isinstance(error, ProblemError):
             problem = error
         elif isinstance(error, HTTPException):

@@ -66,6 +66,7 @@ class RequestContext:
         self._app, self._services, settings = app, services, services.settings
         self._limit, self._most = settings.max_body_bytes, settings.max_concurrency
         self._seconds = settings.request_timeout_seconds
+        self._patience = f"{self._seconds:g} seconds (MLOPS_REQUEST_TIMEOUT_SECONDS)"
         self._inside = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,7 +146,7 @@ class RequestContext:
 
                 await self._app(scope, receive, begin)
         except TimeoutError:
-            detail = f"The request took longer than {_limit(self._seconds)}"
+            detail = f"The request took longer than {self._patience}"
             raise ProblemError(504, detail) from None
         finally:
             self._inside -= 1
@@ -172,13 +173,9 @@ class RequestContext:
         except ClientDisconnect:
             raise ProblemError(400, "The body ended early") from None
         except TimeoutError:
-            detail = f"The body did not arrive within {_limit(self._seconds)}"
+            detail = f"The body did not arrive within {self._patience}"
             raise ProblemError(408, detail, headers=closing) from None
         return bytes(body)
-
-
-def _limit(seconds: float) -> str:
-    return f"{seconds:g} seconds (MLOPS_REQUEST_TIMEOUT_SECONDS)"
 
 
 @lru_cache(maxsize=64)

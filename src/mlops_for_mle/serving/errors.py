@@ -112,11 +112,6 @@ def too_many(detail: str) -> ProblemError:
     return ProblemError(429, f"{detail}; try again later", headers={"Retry-After": "1"})
 
 
-def our_failure() -> ProblemError:
-    """The answer 500; what has failed stands in the log only."""
-    return ProblemError(500, "The server has failed; see its log")
-
-
 def problem_answer(problem: ProblemError, path: str) -> Answer:
     """A problem in the words of the path's protocol."""
     status, media_type, detail = HTTPStatus(problem.status), JSON_TYPE, problem.detail

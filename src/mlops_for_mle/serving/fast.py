@@ -60,11 +60,6 @@ def allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _most_connections() -> int:
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return max(files - _RESERVED_FILES, files // 4)
-
-
 _Asked = tuple["ServingProtocol", Question]
 
 
@@ -172,7 +167,8 @@ class ServingProtocol(HttpToolsProtocol):
         if sys.platform == "linux":
             option = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_UNREAD_SECONDS * 1000))
             transport.get_extra_info("socket").setsockopt(*option)
-        if len(self.connections) > _most_connections():
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if len(self.connections) > max(files - _RESERVED_FILES, files // 4):
             rest = (cast(ServingProtocol, other) for other in self.connections if other is not self)
             # One that was ended in this turn is among them until the next.
             alive = (other for other in rest if not other.transport.is_closing())
