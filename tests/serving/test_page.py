@@ -16,6 +16,7 @@ from selenium.webdriver.support.select import Select
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.keys import KeyFile
 from mlops_for_mle.serving.page import FOLDER
+from tests import PROJECT
 from tests.releases import iris_release, trained_iris_release
 from tests.servers import eventually, free_port
 from tests.serving.conftest import (
@@ -379,6 +380,18 @@ def test_both_languages_have_every_text():
 
     assert len(texts(english)) > 50
     assert texts(english) == texts(korean)
+
+
+def test_every_figure_of_monitoring_that_the_page_names_is_measured():
+    named = re.search(
+        r"const METRICS = \{(.*?)\}", (FOLDER / "monitoring.js").read_text("utf-8"), re.S
+    )
+    folder = PROJECT / "src/mlops_for_mle/pipelines/monitoring"
+    measured = "".join(path.read_text("utf-8") for path in folder.glob("*.py"))
+
+    names = re.findall(r"(\w+):", named[1])
+    assert names
+    assert [one for one in names if f'"{one.removesuffix("_fraction")}"' not in measured] == []
 
 
 def test_the_page_may_lie_below_any_path_of_a_proxy():

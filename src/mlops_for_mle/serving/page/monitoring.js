@@ -12,10 +12,8 @@ const STATUS = {
 const METRICS = {
   accuracy: "monitoringAccuracy",
   rmse: "monitoringRmse",
-  mae: "monitoringMae",
   estimated_accuracy: "monitoringEstimatedAccuracy",
   estimated_rmse: "monitoringEstimatedRmse",
-  estimated_mae: "monitoringEstimatedMae",
   population_stability_index: "monitoringDrift",
   missing_fraction: "monitoringMissing",
   unknown_fraction: "monitoringUnknown",
