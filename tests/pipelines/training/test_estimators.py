@@ -3,16 +3,13 @@
 import logging
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.contract.columns import encode_examples
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.pipelines.training.estimators import search_parameters
 from mlops_for_mle.pipelines.training.options import TrainingOptions
-from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.training.examples import LINE_CONTRACT, fit, line_rows, split
 from tests.releases import IRIS_CONTRACT, iris_rows
 
@@ -37,7 +34,6 @@ def search(
 @pytest.mark.parametrize(
     ("contract", "found"),
     [
-        (IRIS_CONTRACT, {"class_path": "sklearn.svm.SVM"}),
         (IRIS_CONTRACT, {"class_path": "sklearn.datasets.load_iris"}),
         (LINE_CONTRACT, {"class_path": "sklearn.svm.SVC", "name": "ridge"}),
         (LINE_CONTRACT, {"name": "svc"}),
@@ -49,22 +45,6 @@ def test_what_is_no_estimator_for_the_task_is_refused_with_those_that_are(contra
 
     with pytest.raises(ConfigurationError, match=f"found {named}; .* choose {others}"):
         fit(found, rows, contract)
-
-
-def test_the_best_combination_of_the_space_is_found_and_all_are_listed():
-    best, trials = search(SVC, space={"C": [1e-6, 1.0], "kernel": ["rbf"]})
-
-    assert best == {"C": 1.0, "kernel": "rbf"}
-    assert trials["C"].tolist() == [1.0, 1e-6]
-    assert trials["mean_test_score"].iloc[0] > 0.9
-    assert {"split0_test_score", "split2_test_score", "mean_fit_time"} <= set(trials)
-
-    # Its target is scaled, and the parameters are its own.
-    forest = {"name": "random_forest", "parameters": {"n_estimators": 5}}
-    options: dict[str, Any] = {"space": {"max_depth": [1, 6]}, "scoring": "r2"}
-    best, trials = search(forest, line_rows(), LINE_CONTRACT, **options)
-    assert best == {"n_estimators": 5, "max_depth": 6}
-    assert trials["max_depth"].tolist() == [6, 1]
 
 
 def test_random_combinations_are_as_many_as_wanted_and_the_same_for_a_seed():
@@ -91,21 +71,3 @@ def test_a_score_that_is_not_defined_in_a_fold_decides_nothing():
 
     with pytest.raises(UserError, match=r"training\.search: r2 is not defined .* 15 folds"):
         search({}, line_rows(15), LINE_CONTRACT, **options)
-
-
-def test_a_mistake_is_told_as_scikit_learn_tells_it():
-    with pytest.raises(ValueError, match="'C' parameter of SVC must be") as caught:
-        search(SVC, space={"C": [-1.0]})
-    assert "Traceback" not in str(caught.value)
-
-
-def test_an_unknown_category_counts_as_none_of_the_known_ones():
-    rows = mixed_rows()
-    columns = fit({}, rows, MIXED_CONTRACT).named_steps["columns"]
-
-    def transformed(channel: Any) -> np.ndarray:
-        changed = rows.head(2).assign(channel=channel)
-        return np.asarray(columns.transform(encode_examples(changed, MIXED_CONTRACT)[0]))
-
-    known, unknown = transformed("web"), transformed(pd.Series(["phone", "fax"]))
-    assert (~np.isclose(unknown, known)).sum(axis=1).tolist() == [1, 1]
