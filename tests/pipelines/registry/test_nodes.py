@@ -28,7 +28,6 @@ MODELS: dict[str, dict[str, Any]] = {
     "good": {"name": "logistic"},
     "without probabilities": {"name": "svc"},
     "tree": {"class_path": TREE},
-    "shallow": {"class_path": TREE, "parameters": {"max_depth": 2}},
     "stump": {"class_path": TREE, "parameters": {"max_depth": 1}},
     "useless": {"class_path": TREE, "parameters": {"min_samples_leaf": 100}},
 }
@@ -82,11 +81,6 @@ def test_only_what_has_learned_something_becomes_the_first_champion():
     good, useless = decision(candidate()), decision(candidate("useless"), threshold=None)
 
     assert (good.promote, useless.promote) == (True, False)
-    assert good.reasons == (
-        "validation accuracy 0.9231 meets the threshold 0.9000",
-        "there is no champion to compare with",
-        "better than a constant answer, 0.3333",
-    )
     assert useless.reasons == (
         "validation accuracy 0.3333, no threshold is set",
         "there is no champion to compare with",
@@ -96,15 +90,10 @@ def test_only_what_has_learned_something_becomes_the_first_champion():
     assert (again.promote, again.reasons[1]) == (True, "it is the champion already")
 
 
-@pytest.mark.parametrize(
-    ("kind", "is_promoted", "metric"),
-    [("good", True, "accuracy"), ("shallow", True, "roc_auc"), ("stump", False, "accuracy")],
-)
-def test_few_rows_reject_only_what_chance_has_not_made_worse(kind, is_promoted, metric):
+@pytest.mark.parametrize(("kind", "is_promoted"), [("good", True), ("stump", False)])
+def test_few_rows_reject_only_what_chance_has_not_made_worse(kind, is_promoted):
     # One of 39 rows is answered otherwise than by the champion, or a third of them.
-    options = {"threshold": None, "tolerance": 0.01, "metric": metric}
-
-    found = decision(candidate(kind), champion("tree"), **options)
+    found = decision(candidate(kind), champion("tree"), threshold=None, tolerance=0.01)
 
     value, rival = figures(found)
     assert value < rival - 0.01
@@ -112,7 +101,7 @@ def test_few_rows_reject_only_what_chance_has_not_made_worse(kind, is_promoted, 
     assert "(on rows drawn again it gains from -0." in found.reasons[1]
 
 
-SIGNS = {"accuracy": 1, "roc_auc": 1, "r2": 1, "brier": -1, "log_loss": -1, "rmse": -1, "mae": -1}
+SIGNS = {"accuracy": 1, "r2": 1, "brier": -1, "rmse": -1}
 
 
 @pytest.mark.parametrize("metric", SIGNS)
