@@ -13,7 +13,7 @@ from mlops_for_mle.contract.columns import check_columns
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.data_ingestion.nodes import Batch, IngestionOptions, to_contract
 from tests.pipelines.data_ingestion.observations import batch_of
-from tests.releases import SMALL_CONTRACT, contract_of
+from tests.releases import SMALL_CONTRACT
 
 OPTIONS = IngestionOptions(source="test")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -99,13 +99,3 @@ def test_rows_are_the_same_batch_whatever_the_contract_asks_of_them():
 def test_a_table_that_cannot_be_the_contracts_is_refused(rows, message):
     with pytest.raises(UserError, match=f"Source test: {message}"):
         to_contract(rows, SMALL_CONTRACT, OPTIONS)
-
-
-@pytest.mark.parametrize("missing", ["NaN", "", "-9.0"])
-def test_a_number_to_predict_that_is_missing_is_no_mistake_however_it_is_written(missing):
-    rows = pd.DataFrame({"x": ["1", "2", "3"], "y": ["0.5", missing, missing]})
-    wishes = {"drop_missing_target": True, "missing_marks": {"y": ["-9"]}}
-
-    batch = batch_of(contract_of("numbers", {"x": {}}), rows, **wishes)
-
-    assert (len(batch.accepted), len(batch.rejected), batch.remark) == (1, 2, "")

@@ -7,7 +7,6 @@ import pandas as pd
 from pandas.testing import assert_frame_equal
 from sqlalchemy import text
 
-from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import frame_digest
 from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.errors import UserError
@@ -49,26 +48,21 @@ def test_a_window_waits_for_a_slow_writer_whose_row_comes_before_the_newest(data
     assert_frame_equal(window_of(database_url, contract, watermark=late).load(), rows)
 
 
-def test_a_table_of_hundreds_of_columns_is_read_without_a_warning(database_url):
-    names = [f"f{number}" for number in range(300)]
+def test_a_row_of_a_thousand_numbers_fits_its_page_and_is_read_without_a_warning(database_url):
+    names = [f"f{number}" for number in range(1_010)]
     wide = contract_of("wide", {one: {} for one in names})
     ensure_observations(database_url, wide)
-    write(database_url, wide, observations(wide, (0.5,) * 301, (1.5,) * 301))
+    write(database_url, wide, observations(wide, (0.5,) * 1_011, (1.5,) * 1_011))
 
     rows = window_of(database_url, wide).load()
 
     assert list(rows.columns) == ["id", "timestamp", *names, "y"]
-    assert rows["f299"].tolist() == [0.5, 1.5]
+    assert rows["f999"].tolist() == [0.5, 1.5]
 
 
-def test_an_empty_table_names_the_pipeline_to_run_and_what_keeps_its_rows_away(
-    database_url, contract
-):
-    write(database_url, contract, lengths(contract, 5))
-    query(database_url, "TRUNCATE iris_data")
-    assert write(database_url, contract, lengths(contract, 5)).written == 0
+def test_an_empty_table_names_the_pipeline_to_run(database_url, contract):
     first = "iris_data has no rows to train on: run `kedro run --pipeline data_ingestion` first."
-    with refused(UserError, first, "entry in ingestion_batches"):
+    with refused(UserError, first):
         window_of(database_url, contract).load()
 
 
@@ -76,37 +70,23 @@ def test_a_csv_file_is_trained_on_as_it_would_be_ingested(database_url, contract
     path = tmp_path / "rows.csv"
     path.write_text(
         "L;sepal_width;petal_length;petal_width;target;timestamp\n9 cm;1;1;1;1;\n"
-        "5,1 cm;3,5;?;0,2;0;2026-01-31\n;;;;;\n1;1;1;1;;\n1;1;1;1;-;\n"
+        "5,1 cm;3;4;2;0;2026-01-31\n;;;;;\n1;1;1;1;;\n1;1;1;1;-;\n"
     )
     ingestion = {
         "source": "csv",
         "rename": {"L": "sepal_length"},
-        "number_formats": {
-            "sepal_length": {"decimal": ",", "unit": " cm"},
-            "sepal_width": {"decimal": ","},
-            "petal_width": {"decimal": ","},
-        },
-        "missing_marks": {"petal_length": ["?"], "target": ["-"]},
+        "number_formats": {"sepal_length": {"decimal": ",", "unit": " cm"}},
+        "missing_marks": {"target": ["-"]},
         "drop_missing_target": True,
     }
-    raw = contract.model_dump(mode="json")
-    raw["features"]["petal_length"]["missing"] = "median"
+    options = {"csv_form": {"separator": "semicolon"}, "ingestion": ingestion, "row_limit": 1}
 
-    window = window_of(
-        database_url,
-        Contract.model_validate(raw),
-        csv_path=str(path),
-        csv_form={"separator": "semicolon"},
-        ingestion=ingestion,
-        row_limit=1,
-    ).load()
+    window = window_of(database_url, contract, csv_path=str(path), **options).load()
 
     assert window.attrs["source"] == str(path)
     assert list(window.columns) == [*contract.columns, "timestamp"]
-    known = window.drop(columns=["petal_length", "timestamp"])
-    assert known.to_numpy().tolist() == [[5.1, 3.5, 0.2, 0]]
+    assert window.drop(columns="timestamp").to_numpy().tolist() == [[5.1, 3, 4, 2, 0]]
     assert window["timestamp"].tolist() == [pd.Timestamp("2026-01-31")], "by which it may be split"
-    assert window["petal_length"].isna().all()
 
 
 def test_what_is_known_of_a_file_at_a_url_is_not_its_password(database_url, contract):
@@ -131,11 +111,7 @@ def test_a_csv_file_that_does_not_fit_is_refused_in_one_sentence(database_url, c
 def test_rows_that_another_program_wrote_have_to_fit_the_contract(database_url, contract):
     write(database_url, contract, lengths(contract, *range(1, 10)))
     for key, change, told in (
-        (
-            8,
-            "sepal_length = 99",
-            "sepal_length: is too large, found 99.0; allowed is a number from",
-        ),
+        (8, "sepal_length = 99", "sepal_length: is too large, found 99.0; allowed is a number"),
         (6, "petal_width = 'NaN'", "petal_width: is missing"),
         (4, "target = 7", "target: is no known category, found 7"),
     ):
