@@ -106,7 +106,6 @@ def test_the_encoding_is_told_by_the_bytes(encoding, guessed):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"\n\n", "no lines to read"),
         (b'a,b\n1,"2\n', "no row can be read, line 2: unexpected end of data"),
         ("a,길이\n1,둘\n".encode("cp949"), "line 1: is not in csv_encoding utf-8"),
         ("a,b\n1,2\n".encode("utf-16-le"), "line 1: holds NUL bytes"),

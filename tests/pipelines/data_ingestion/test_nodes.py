@@ -90,9 +90,7 @@ def test_rows_are_the_same_batch_whatever_the_contract_asks_of_them():
     ("rows", "message"),
     [
         (ONE_ROW[["count"]], r"missing column\(s\) width, kind; found 'count'"),
-        (pd.DataFrame(), r"missing column\(s\) width, count, kind; found none"),
         (ONE_ROW.head(0), "has no rows"),
-        (pd.concat([ONE_ROW, ONE_ROW[["width"]]], axis=1), r"column\(s\) width twice"),
         (pd.concat([ONE_ROW, ONE_ROW[["timestamp"]]], axis=1), r"column\(s\) timestamp twice"),
     ],
 )

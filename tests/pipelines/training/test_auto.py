@@ -136,8 +136,6 @@ def test_what_cannot_be_calibrated_is_told(caplog):
         assert not train(rows, IRIS_CONTRACT, estimator=estimator).is_calibrated
 
     assert "probabilities are left as they are: rows of every" in caplog.text
-    discriminant = {"class_path": "sklearn.discriminant_analysis.LinearDiscriminantAnalysis"}
-    assert not train(iris_rows(), IRIS_CONTRACT, estimator=discriminant).is_calibrated
     linear = {"class_path": "sklearn.linear_model.RidgeClassifier"}
     plain = assemble(iris_rows(), IRIS_CONTRACT, estimator=linear)
     assert not plain.is_calibrated

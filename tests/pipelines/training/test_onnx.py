@@ -1,6 +1,6 @@
 """The served form answers as the trained model does, or is refused."""
 
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -31,11 +31,6 @@ MIXED = {"classification": (ROWS, MIXED_CONTRACT), "regression": (ROWS, MIXED_RE
 @pytest.fixture(autouse=True)
 def small_grid(monkeypatch) -> None:
     monkeypatch.setattr(served_form, "_GRID_POINTS", 2_500)
-
-
-def plain(task: str, class_path: str, **parameters: Any) -> Pipeline:
-    """A class of scikit-learn, fitted to the plain rows."""
-    return fit({"class_path": f"sklearn.{class_path}", "parameters": parameters}, *PLAIN[task])
 
 
 def export(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> tuple[Predictor, Parity]:
@@ -77,18 +72,18 @@ def test_every_model_of_the_menu_is_served_as_it_was_trained(task, name):
 
 
 @pytest.mark.parametrize(
-    ("task", "class_path", "parameters"),
+    ("class_path", "parameters"),
     [
-        ("classification", "svm.SVC", {"kernel": "linear"}),
-        ("classification", "svm.SVC", {"decision_function_shape": "ovo"}),
-        ("classification", "linear_model.RidgeClassifier", {}),
+        ("sklearn.svm.SVC", {"kernel": "linear"}),
+        ("sklearn.svm.SVC", {"decision_function_shape": "ovo"}),
+        ("sklearn.linear_model.RidgeClassifier", {}),
         # In float32, ten tenths are more than one.
-        ("classification", "ensemble.RandomForestClassifier", {"n_estimators": 10}),
-        ("regression", "svm.SVR", {}),
+        ("sklearn.ensemble.RandomForestClassifier", {"n_estimators": 10}),
     ],
 )
-def test_other_models_are_served_as_they_were_trained(task, class_path, parameters):
-    check_parity(plain(task, class_path, **parameters), *PLAIN[task])
+def test_other_models_are_served_as_they_were_trained(class_path, parameters):
+    estimator = {"class_path": class_path, "parameters": parameters}
+    check_parity(fit(estimator, *PLAIN["classification"]), *PLAIN["classification"])
 
 
 def test_features_far_from_zero_are_served_in_the_precision_that_they_need():
@@ -123,7 +118,7 @@ def test_an_answer_that_is_no_number_is_no_parity():
 
 def test_a_model_that_no_form_reproduces_is_refused():
     # The graph is made from what was fitted, which this model does not ask.
-    model = plain("regression", "linear_model.LinearRegression")
+    model = fit({"class_path": "sklearn.linear_model.LinearRegression"}, *PLAIN["regression"])
     model.predict = lambda features: np.full(len(features), 1e3)
 
     with pytest.raises(UserError, match=r"no ONNX form .*float32.*float64.*choose"):

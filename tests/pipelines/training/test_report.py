@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.text import Text
 
 from mlops_for_mle.contract import Contract, Target
-from mlops_for_mle.pipelines.training.report import draw, draw_importance
+from mlops_for_mle.pipelines.training.report import draw
 from tests.pipelines.training.examples import LINE_CONTRACT, assemble, line_rows
 from tests.releases import IRIS_CONTRACT, contract_of
 
@@ -51,11 +51,6 @@ def test_a_regression_is_shown_by_its_values_and_residuals():
 
     assert values == [[1.5, 1.0], [2.0, 2.0], [3.0, 4.0]]
     assert residuals == [[1.5, -0.5], [2.0, 0.0], [3.0, 1.0]]
-
-
-def test_the_importance_of_features_is_drawn_with_the_largest_on_top():
-    (axes,) = draw_importance({"width": 0.2, "색": 0.05, "height": 0.7}).axes
-    assert texts(axes.get_yticklabels())[1:] == ["width", "height"]
 
 
 def remarks(rows: pd.DataFrame, quality: Any = None, **training: Any) -> tuple[str, ...]:
