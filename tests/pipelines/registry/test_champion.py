@@ -18,7 +18,7 @@ from mlops_for_mle.pipelines.registry.nodes import Decision
 from mlops_for_mle.releases.deployments import roll_back
 from mlops_for_mle.releases.predictor import load
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.candidates import SVC, RegistryProject
+from tests.candidates import RegistryProject
 from tests.expectations import refused
 from tests.servers import query
 
@@ -172,21 +172,3 @@ def test_a_champion_that_is_not_what_was_trained_is_neither_published_nor_deploy
         path.write_bytes(original)
     assert query(project.url, TRAIL) == []
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_new_database_beside_old_releases_gets_releases_of_its_own(project, good, tmp_path):
-    """Versions begin at 1 again, and the same training gives the same graph."""
-    promote(project, good)
-    project.run("deployment")
-    project.forget()
-    again = project.log(SVC)
-    promote(project, again)
-
-    project.run("deployment")
-
-    ((_, release, version, run_id, _, _),) = query(project.url, TRAIL)
-    assert (version, run_id) == (1, again)
-    store = ReleaseStore(str(tmp_path))
-    served, old = (store.manifest("iris", name) for name in (release, f"iris-v1-{good[:8]}"))
-    assert served.model_sha256 == old.model_sha256
-    assert (served.run_id, old.run_id) == (again, good)
