@@ -127,10 +127,10 @@ def test_an_index_is_a_column_where_it_has_a_name():
 _LINES: list[list[Any]] = [
     [],
     [None, "Orders of January"],
-    [None, "n", 2024, "part", "text", "day", "at", "yes", "mixed"],
-    [None, 1, 0.5, 1, "007", pd.Timestamp(2024, 1, 31), pd.Timestamp(2024, 1, 31, 9), True, 1],
+    [None, "n", 2024, "text", "day", "yes", "mixed"],
+    [None, 1, 0.5, "007", pd.Timestamp(2024, 1, 31), True, 1],
     [],
-    [None, _LARGE, 1, 2.5, "NA", None, pd.Timestamp(2024, 2, 1, 9), False, "N/A"],
+    [None, _LARGE, 1, "NA", None, False, "N/A"],
 ]
 
 
@@ -138,8 +138,8 @@ def test_a_sheet_is_read_from_its_first_row_that_is_no_title():
     rows = read_excel(workbook(Orders=_LINES))
 
     assert kinds(rows) == {
-        **{"n": "text", "2024": "float", "part": "float", "text": "text"},
-        **{"day": "date", "at": "timestamp", "yes": "boolean", "mixed": "integer"},
+        **{"n": "text", "2024": "float", "text": "text"},
+        **{"day": "date", "yes": "boolean", "mixed": "integer"},
     }
     assert lists(rows)["mixed"] == ["1", "N/A"]
     assert lists(rows)["text"] == ["007", "NA"]
@@ -157,11 +157,7 @@ def test_json_lines_keep_numbers_and_gaps():
             **{"n": "text", "x": "float", "t": "text", "m": "integer", "b": "boolean"},
             **{"l": "other", "at": "timestamp", "huge": "text"},
         }
-        assert lists(rows[["n", "x", "t"]]) == {
-            "n": [_LARGE, None],
-            "x": [0.1, 2],
-            "t": ["a", None],
-        }
+        assert lists(rows[["n", "t"]]) == {"n": [_LARGE, None], "t": ["a", None]}
 
 
 @pytest.mark.parametrize("odd", ["1" + 5_000 * "0", "[1]"])

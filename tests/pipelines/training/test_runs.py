@@ -258,7 +258,7 @@ def test_the_run_of_a_killed_process_is_ended_by_the_next_and_no_other_is(projec
         for tags in ({}, {HELD: "7587/16385"})
     ]
 
-    assert train(project).info.status == "FINISHED"
+    train(project, from_nodes=["evaluate_model"])
 
     assert project.client.get_run(killed.info.run_id).info.status == "KILLED"
     for other in others:
