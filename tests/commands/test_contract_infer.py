@@ -158,14 +158,16 @@ def test_a_request_that_cannot_be_met_is_refused_and_writes_nothing(folder):
     assert sorted(folder.rglob("*")) == before
 
 
-@pytest.mark.usefixtures("shop")
-def test_a_source_in_the_database_that_cannot_be_one_is_refused(folder):
+def test_a_source_in_the_database_that_cannot_be_one_is_refused(folder, shop):
+    query(shop, "CREATE TABLE orders_data (n int)")
+    query(shop, 'CREATE VIEW "My Shop".recent AS SELECT * FROM orders_data')
     # What the contract would write itself.
     itself = "write its rows into orders_data, which is what it reads"
     for kind, place, said in (
         ("table", "Nowhere", 'relation "Nowhere" does not exist'),
         ("query", "SELECT 1 AS a, 2 AS a, 3 AS y", "'a' more than once among its columns"),
         ("query", "SELECT * FROM public.orders_data", itself),
+        ("table", "My Shop.recent", itself),
     ):
         assert said in infer(folder, kind, place, code=1)
     assert not (folder / "conf/orders").exists()

@@ -321,8 +321,16 @@ class PostgresSourceDataset(ProjectDataset):
     def load(self) -> pd.DataFrame:
         """The rows, as ``read_query`` gives them."""
         with engine_for(self._url).connect() as connection:
-            query = self._query or f"SELECT * FROM {relation(connection, self._table)}"  # noqa: S608
-            return read_query(connection, query)
+            return read_query(connection, self._select(connection))
+
+    def plan(self) -> str:
+        """How PostgreSQL would read them: it names each table, also below views."""
+        with engine_for(self._url).connect() as connection:
+            begin_reading(connection, f"EXPLAIN {self._select(connection)}")
+            return "\n".join(connection.exec_driver_sql("FETCH ALL FROM mlops_rows").scalars())
+
+    def _select(self, connection: Connection) -> str:
+        return self._query or f"SELECT * FROM {relation(connection, self._table)}"  # noqa: S608
 
 
 def read_query(connection: Connection, query: str) -> pd.DataFrame:
