@@ -47,7 +47,11 @@ class Terminal:
         self._ports = {str(named): str(free) for named, free in ports.items()}
         variables = project.environment
         programs = str(Path(sys.executable).parent)
-        self._environment = {**variables, "PATH": f"{programs}:{variables['PATH']}"}
+        self._environment = {
+            **variables,
+            "PATH": f"{programs}:{variables['PATH']}",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        }
         self._state = project.folder / f"terminal-{id(self)}.sh"
         self._state.write_text("")
 
@@ -74,7 +78,7 @@ class Terminal:
     def _run(self, commands: str, programs: Path) -> subprocess.CompletedProcess[str]:
         # What waits for nobody needs no process of its own to begin with.
         commands = re.sub(
-            r"^((?:\w+=\S+ )*)python (?=[\w/]+\.py\b[^&]*$)",
+            r"^((?:\w+=\S+ )*)python (?=-c |[\w/]+\.py\b[^&]*$)",
             r"\1python-here ",
             commands,
             flags=re.M,

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from tests import PROJECT
 from tests.servers import eventually, query
 
 CONTEXT = multiprocessing.get_context("forkserver")
+STREAMS = ("input", "output", "errors")
 
 # What would decide where the project keeps its data, if the caller's environment had it.
 DECIDING = ("DATABASE_URL", "MLFLOW_TRACKING_URI", "KEDRO_ENV", "PYTHONDONTWRITEBYTECODE")
@@ -77,9 +79,13 @@ class Project:
             text=True,
         )
 
+    def begin(self, *arguments: str) -> "Begun":
+        """Start `kedro` in a process that need not import everything again."""
+        return begin(self.folder, self.environment, "kedro", *arguments)
+
     def kedro(self, *arguments: str) -> Finished:
-        """Run `kedro` to its end, in a process that need not import everything again."""
-        return fork(self.folder, self.environment, "kedro", *arguments)
+        """Run `kedro` to its end in such a process."""
+        return self.begin(*arguments).finish()
 
     def succeed(self, *arguments: str) -> Finished:
         """Run `kedro`, which must do what it is told, calmly."""
@@ -139,18 +145,37 @@ class Project:
         return [line for line in running if any(place in line for place in places)]
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A command in a process that was forked from one that has imported everything."""
+
+    process: ForkServerProcess
+    streams: "TemporaryDirectory[str]"
+
+    def finish(self, seconds: float = 600) -> Finished:
+        """Wait for the end of the command."""
+        with self.streams as folder:
+            self.process.join(seconds)
+            said = [Path(folder, name).read_text("utf-8") for name in STREAMS[1:]]
+            if self.process.exitcode is None:
+                self.process.kill()
+                raise AssertionError(f"no end after {seconds} s: {said}")
+            return Finished(self.process.exitcode, *said)
+
+
+def begin(folder: Path, environment: dict[str, str], *command: str, given: str = "") -> Begun:
+    """Start a module or a file with its arguments, or code after ``-c``, as `python` would."""
+    streams = TemporaryDirectory()
+    files = [Path(streams.name, name) for name in STREAMS]
+    files[0].write_text(given)
+    process = CONTEXT.Process(target=_become, args=(folder, environment, command, files))
+    _start(process)
+    return Begun(process, streams)
+
+
 def fork(folder: Path, environment: dict[str, str], *command: str, given: str = "") -> Finished:
-    """Run a module or a file with its arguments, as `python` would but with all imported."""
-    with TemporaryDirectory() as streams:
-        files = [Path(streams, name) for name in ("input", "output", "errors")]
-        files[0].write_text(given)
-        process = CONTEXT.Process(target=_become, args=(folder, environment, command, files))
-        _start(process)
-        process.join(600)
-        if process.exitcode is None:
-            process.kill()
-            raise AssertionError(f"no end: {command}")
-        return Finished(process.exitcode, *(path.read_text("utf-8") for path in files[1:]))
+    """Run such a command to its end."""
+    return begin(folder, environment, *command, given=given).finish()
 
 
 def _start(process: ForkServerProcess) -> None:
@@ -175,9 +200,15 @@ def _become(
     # As the import of the settings does, which are imported here.
     os.environ.update(ENVIRONMENT | environment)
     os.chdir(folder)
+    # Where a shell has put the tests into the background, it would be ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = list(command)
     try:
-        if command[0].endswith(".py"):
+        if command[0] == "-c":
+            sys.argv = ["-c", *command[2:]]
+            sys.path.insert(0, "")
+            exec(compile(command[1], "<string>", "exec"), {"__name__": "__main__"})
+        elif command[0].endswith(".py"):
             sys.path.insert(0, str(Path(command[0]).resolve().parent))
             runpy.run_path(command[0], run_name="__main__")
         else:

@@ -4,8 +4,8 @@ Of the two seconds that a command takes to start, nearly all go into these impor
 """
 
 import gc
-import inspect
-from importlib import import_module
+from functools import cache
+from importlib import import_module, metadata
 
 # The first one decides what libraries may say and send, before they are imported.
 for name in (
@@ -14,6 +14,11 @@ for name in (
     "mlops_for_mle.commands.database",
     "mlops_for_mle.commands.model",
     "mlops_for_mle.pipeline_registry",
+    "mlops_for_mle.pipelines.data_ingestion.datasets",
+    "mlops_for_mle.pipelines.training.datasets",
+    "mlops_for_mle.pipelines.training.report",
+    "alembic.command",
+    "ipykernel.ipkernel",
     "kedro.framework.context",
     "kedro_datasets.json.json_dataset",
     "kedro_datasets.matplotlib.matplotlib_dataset",
@@ -21,8 +26,14 @@ for name in (
     "kedro_mlflow.framework.cli.cli",
     "kedro_mlflow.framework.hooks.mlflow_hook",
     "kedro_telemetry.plugin",
+    "kedro_viz.integrations.kedro.run_hooks",
+    "kedro_viz.launchers.cli.main",
+    "matplotlib.backends.backend_agg",
+    "mlflow.cli",
+    "mlflow.pyfunc.scoring_server",
+    "mlflow.sklearn",
     "mlflow.store.model_registry.sqlalchemy_store",
-    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_workspace_store",
     "mlflow.tracing.processor.base_mlflow",
     "IPython",
     "git",
@@ -35,7 +46,7 @@ for name in (
     "tests.end_to_end.commands",
 ):
     import_module(name)
-# Dynaconf does this, too, for which Python looks for the file of every module, once.
-inspect.stack()
+# Kedro reads what all packages offer three times.
+metadata.entry_points = cache(metadata.entry_points)
 # Else each process would look through all that was imported.
 gc.freeze()

@@ -1,4 +1,4 @@
-"""A `kedro` and a `python-here` that start fast: what tests type runs in forks of a process."""
+"""Programs that start fast, `python-here` among them: each call is a fork of a process."""
 
 import sys
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ sys.exit(code)
 
 @contextmanager
 def shim() -> Iterator[Path]:
-    """A folder for the beginning of PATH with both; `python-here` is for files of Python."""
+    """A folder for the beginning of PATH; `python-here` takes what `python` does but options."""
 
     def answer() -> None:
         while True:
@@ -36,8 +36,9 @@ def shim() -> Iterator[Path]:
                 client.send((finished.code, finished.output, finished.errors))
 
     with TemporaryDirectory() as folder, Listener(f"{folder}/socket") as listener:
-        for name, first in (("kedro", ["kedro"]), ("python-here", [])):
+        for name in ("kedro", "mlflow", "pytest", "python-here"):
             program, place = Path(folder, name), listener.address
+            first = [] if name == "python-here" else [name]
             program.write_text(PROGRAM.format(python=sys.executable, address=place, first=first))
             program.chmod(0o755)
         answering = Thread(target=answer)

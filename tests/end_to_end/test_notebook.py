@@ -15,6 +15,7 @@ from nbformat import NotebookNode
 
 from tests import PROJECT
 from tests.end_to_end.commands import DECIDING, Project
+from tests.end_to_end.shim import shim
 
 pytestmark = pytest.mark.end_to_end
 
@@ -28,9 +29,13 @@ def run(notebook: NotebookNode, folder: Path, environment: dict[str, str]) -> No
     """Run it in a folder; fails at the first cell that does, other than those that may."""
     place = {"metadata": {"path": str(folder)}}
     client = NotebookClient(notebook, timeout=600, startup_timeout=600, resources=place)
+    kernel = client.create_kernel_manager()
     # By default a kernel that needs more than five seconds to stop its servers is killed.
-    client.create_kernel_manager().shutdown_wait_time = 60
-    return client.execute(env=environment)
+    kernel.shutdown_wait_time = 60
+    with shim() as programs:
+        # A kernel need not import everything again.
+        kernel.kernel_spec.argv[:2] = [str(programs / "python-here")]
+        return client.execute(env=environment)
 
 
 def as_a_learner_goes(notebook: NotebookNode) -> NotebookNode:

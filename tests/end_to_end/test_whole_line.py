@@ -27,10 +27,10 @@ SPARED = {"hypothesis", "matplotlib", "onnx", "pyarrow.dataset", "skl2onnx", "sk
 
 @pytest.fixture(scope="module", autouse=True)
 def first_runs(project):
-    """What two runs say that shells have started together where nothing had run."""
+    """What two runs say that were started together where nothing had run."""
     seeds = ("training.seed=1", "training.seed=2")
-    processes = [project.start("run", "--params", seed) for seed in seeds]
-    finished = [finish(process) for process in processes]
+    begun = [project.begin("run", "--params", seed) for seed in seeds]
+    finished = [one.finish() for one in begun]
     assert [one.code for one in finished] == [0, 0], "\n".join(one.text for one in finished)
     assert not any("Traceback" in one.text for one in finished)
     return [one.output for one in finished]
@@ -118,14 +118,12 @@ def test_a_training_that_is_interrupted_or_loses_its_database_ends_calmly(
 
         def is_waiting() -> bool:
             """Whether it does nothing for a while: it waits for who writes to the file."""
-            before = psutil.Process(process.pid).cpu_times()
+            before = process.cpu_times()
             time.sleep(1)
-            return psutil.Process(process.pid).cpu_times() == before
+            return process.cpu_times() == before
 
-        # Else it would ignore the signal where a shell has put the tests into the background.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        process = project.start("run", "--pipeline", "training", "--params", f"training_csv={fifo}")
-        signal.signal(signal.SIGINT, before)
+        begun = project.begin("run", "--pipeline", "training", "--params", f"training_csv={fifo}")
+        process = psutil.Process(begun.process.pid)
         assert eventually(lambda: status() == "RUNNING")
         assert eventually(is_waiting)
         if is_interrupted:
@@ -133,7 +131,7 @@ def test_a_training_that_is_interrupted_or_loses_its_database_ends_calmly(
         else:
             embedded.stop(project.home)
             fifo.write_text("")
-        finished = finish(process)
+        finished = begun.finish()
         assert finished.code == 1
         assert "Traceback" not in finished.text, finished.text
         if is_interrupted:
@@ -154,12 +152,12 @@ def test_a_run_that_is_killed_while_it_writes_leaves_no_half_batch_and_no_server
         with connection_to(url) as blocker:
             # The rows are staged and the ledger is written; only the INSERT has to wait.
             blocker.execute(text("LOCK TABLE iris_data IN SHARE MODE"))
-            process = project.start(*ingest)
+            begun = project.begin(*ingest)
             assert eventually(lambda: waiting_for_a_lock(url) == 1)
             lease.close()
             assert project.is_running()
-            process.kill()
-            process.communicate()
+            begun.process.kill()
+            assert begun.finish().code == -signal.SIGKILL
             assert project.leaves_nothing_running(), project.processes()
             blocker.invalidate()
     assert project.query(ROWS) == [(rows, batches)]
