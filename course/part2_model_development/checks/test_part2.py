@@ -202,7 +202,10 @@ def test_another_model_in_the_folder_is_noticed(learner, flowers, saved, tmp_pat
         learner.train.validate(saved[0], saved[1], flowers)
 
 
-def test_the_program_trains_from_a_file_and_from_the_table(learner, database, program, work: Path):
+def test_the_program_trains_from_a_file_and_from_the_table(
+    learner, database, program, work: Path, monkeypatch, capsys
+):
+    monkeypatch.chdir(work)
     connection = learner.database.connect(database.url)
     learner.migrate.migrate(connection)
     rows = learner.generator.read_flowers(work / "iris.csv")
@@ -215,11 +218,12 @@ def test_the_program_trains_from_a_file_and_from_the_table(learner, database, pr
         # One after the other: both write the same files.
         from_table = program("train.py", DATABASE_URL=database.url)
         assert "answer 300 rows" in from_table.succeeds()
-        from_file = program("train.py", "iris.csv")
-        assert "answer 150 rows" in from_file.succeeds()
+        learner.train.main(["iris.csv"])
+        assert "answer 150 rows" in capsys.readouterr().out
 
 
-def test_the_kedro_pipeline_stores_model_and_metrics(program, work: Path):
+def test_the_kedro_pipeline_stores_model_and_metrics(learner, work: Path, monkeypatch):
+    monkeypatch.chdir(work)
     path = work / "models/metrics.json"
     path.unlink(missing_ok=True)
     with hint(
@@ -227,5 +231,5 @@ def test_the_kedro_pipeline_stores_model_and_metrics(program, work: Path):
         "파이프라인에는 노드 세 개(hash_split, fit, measure)가 있어야 하고, `metrics`를 models/metrics.json에 "
         "저장해야 합니다.",
     ):
-        program("kedro_training.py").succeeds()
+        learner.kedro_training.main()
         assert json.loads(path.read_text("utf-8"))["accuracy"] > 0.9

@@ -483,9 +483,13 @@ def test_compose_starts_the_server_without_waiting_for_the_registry(services):
         assert 60 * int(minutes or 0) + int(seconds or 0) > 10
 
 
-def test_the_kedro_node_scores_a_file_by_the_same_function(learner, program, models, work: Path):
+def test_the_kedro_node_scores_a_file_by_the_same_function(
+    learner, models, work: Path, monkeypatch
+):
     import pandas as pd
 
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("MODELS", str(models))
     rows = pd.DataFrame([SETOSA, VERSICOLOR, VIRGINICA]).assign(target=[0, 1, 2])
     with hint(
         "score() must give all rows and their columns, with species and version, however many rows at once.",
@@ -497,5 +501,5 @@ def test_the_kedro_node_scores_a_file_by_the_same_function(learner, program, mod
             assert list(scored.columns) == [*rows.columns, "species", "version"]
             assert list(scored["species"]) == ["setosa", "versicolor", "virginica"]
             assert set(scored["version"]) == {"1"}
-        program("kedro_scoring.py", MODELS=str(models)).succeeds()
+        learner.kedro_scoring.main()
         assert len(pd.read_csv(work / "scored.csv")) == 150
