@@ -5,8 +5,7 @@ import sys
 
 import pytest
 from benchmarks.common import interleave, ratio
-from benchmarks.serving.__main__ import GATES, Load, judge
-from benchmarks.serving.servers import HERE, KINDS
+from benchmarks.serving.__main__ import Load, judge
 
 
 @pytest.mark.parametrize("name", ["start_up", "pipelines", "serving"])
@@ -42,9 +41,3 @@ def test_rounds_are_compared_within_themselves_in_changing_order_and_the_first_n
 def test_a_gate_is_reached_at_its_ratio(ours, names, is_reached):
     found = {("iris", "1", "ours"): [ours], ("iris", "1", "noop"): [Load(1000, 0)]}
     assert judge(found, names) is is_reached
-
-
-def test_gates_name_servers_and_peers_have_pinned_versions():
-    assert {name for gates in GATES.values() for name in gates} <= set(KINDS)
-    pinned = {file.stem for file in (HERE / "requirements").glob("*.txt")}
-    assert pinned == set(KINDS) - {"ours", "noop"}

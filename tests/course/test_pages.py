@@ -1,8 +1,6 @@
 """The pages of the course: both languages say the same, and a part is as large as it should be."""
 
-import os
 import re
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,12 +8,10 @@ from typing import Any
 
 import pytest
 
-from course.conftest import Program, in_short_forms, not_copied
+from course.conftest import in_short_forms, not_copied
 from course.hints import explain, hint, say, within
-from course.part import COURSE, lay, parts
-from tests import PROJECT
+from course.part import COURSE, parts
 from tests.course.readme import blocks, missing_lines
-from tests.expectations import run
 
 PARTS = pytest.mark.parametrize("folder", parts(), ids=lambda path: path.name)
 SECTIONS = {
@@ -102,11 +98,6 @@ def another_message() -> None:
         raise SystemExit("another")
 
 
-def no_error() -> None:
-    with pytest.raises(OSError):
-        pass
-
-
 def what_is_still_to_be_written() -> None:
     raise AssertionError("exit status 1: NotImplementedError: step 4: text to numbers")
 
@@ -122,7 +113,6 @@ def a_loop_without_an_end() -> None:
     ("fails", "told"),
     [
         (another_message, ["look", "found 'another'"]),
-        (no_error, ["look", "DID NOT RAISE OSError"]),
         (
             what_is_still_to_be_written,
             ["Step 4 is still to be written: see its section in the README."],
@@ -171,23 +161,6 @@ def test_what_compose_and_docker_take_in_two_forms_is_checked_in_one():
     for copy in ("COPY a.py b.py ./", "COPY *.py ./", "COPY . .", 'COPY ["a.py", "b.py", "./"]'):
         assert not_copied(f"FROM x\n{copy}\n", "a.py", "b.py") == []
     assert not_copied("FROM x\nCOPY --chown=1 a.py \\\n  c.py ./\n", "a.py", "b.py") == ["b.py"]
-
-
-def test_a_check_whose_reader_has_gone_ends_without_a_traceback(tmp_path):
-    lay(tmp_path / "work", parts()[0], solved=True)
-    check = f"{sys.executable} -m course.part check 1 --work {tmp_path}/work -k image_holds"
-    finished = run("bash", "-c", f"{check} | true; exit ${{PIPESTATUS[0]}}", cwd=PROJECT)
-    assert finished.returncode != 0
-    assert "Traceback" not in finished.stderr
-    assert "BrokenPipe" not in finished.stderr
-
-
-def test_the_error_of_a_program_is_told_whatever_it_prints_at_its_end(tmp_path):
-    code = "import atexit; atexit.register(print, 'bye'); 1 / 0"
-    ending = Program([sys.executable, "-c", code], tmp_path, tmp_path / "log", {**os.environ})
-
-    with pytest.raises(AssertionError, match="exit status 1: ZeroDivisionError"):
-        ending.succeeds()
 
 
 def test_a_shown_line_that_did_not_appear_is_found():

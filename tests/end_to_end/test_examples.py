@@ -104,14 +104,6 @@ def test_an_example_is_trained_served_monitored_and_scored_without_a_line_of_cod
     assert len(pd.read_parquet(output)) == row_count
 
 
-@pytest.mark.usefixtures("held")
-def test_all_of_them_live_side_by_side(project):
-    deployed = project.query("SELECT contract, model_version FROM deployments ORDER BY contract")
-    assert deployed == [(env, 1) for env in sorted(SAID)]
-    for env in ("wine", "diabetes"):
-        assert f"{env}-v1-" in project.succeed("model", "list", "--env", env).output
-
-
 def test_clean_removes_all_that_was_written_and_nothing_of_a_person(project, before):
     project.succeed("run")
     project.succeed("run", "--pipeline", "scoring")

@@ -1,15 +1,11 @@
 """What people see first, in an empty project and on a database of somebody else's."""
 
-import sys
-import time
-
-import pexpect
 import pytest
 from sqlalchemy.engine import make_url
 
-from tests.end_to_end.commands import Project, finish
+from tests.end_to_end.commands import Project
 from tests.expectations import succeed
-from tests.servers import eventually, free_port, query, scalar, status_of
+from tests.servers import eventually, free_port, query, status_of
 
 pytestmark = pytest.mark.end_to_end
 
@@ -48,29 +44,6 @@ def test_the_embedded_server_is_started_looked_into_and_stopped(project):
     assert "was not running" in project.succeed("db", "stop").output
 
 
-def test_ctrl_c_in_psql_cancels_a_query_and_not_psql(project):
-    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
-    command = ["-m", "kedro", "db", "psql", "--", "-XP", "pager=off"]
-    environment = {**project.environment, "PSQL_HISTORY": "/dev/null"}
-    with project.held() as url:
-        # A terminal, in which a Ctrl-C reaches everything that was started there.
-        psql = pexpect.spawn(
-            sys.executable, command, cwd=project.folder, env=environment, timeout=90
-        )
-        psql.expect_exact("mlops=")
-        psql.sendline("SELECT pg_sleep(90);")
-        assert eventually(lambda: scalar(url, waits) == 1)
-        psql.sendintr()
-        psql.expect_exact("canceling statement due to user request")
-        # As long as Python lets a child live that it takes for interrupted, too.
-        time.sleep(0.5)
-        psql.sendline("SELECT 6 * 7 AS answer;")
-        psql.expect_exact("42")
-        psql.sendline("\\q")
-        psql.expect_exact(pexpect.EOF)
-        assert psql.wait() == 0
-
-
 def test_destroying_deletes_the_data_but_not_while_a_process_uses_it(project):
     data = (project.home / "pgdata").resolve()
     with project.held() as url:
@@ -102,15 +75,15 @@ def test_mlflows_page_shows_the_store_and_no_argument_shows_its_password(project
     assert password
     page = f"http://127.0.0.1:{port}/health"
     connected = Project(project.folder, {"DATABASE_URL": external_url})
-    process = connected.start("mlflow", "ui", "--port", str(port))
+    begun = connected.begin("mlflow", "ui", "--port", str(port))
     try:
         assert eventually(lambda: status_of(page) == 200)
         arguments = succeed("ps", "-eww", "-o", "args=")
         assert f"--port {port}" in arguments
         assert password not in arguments
     finally:
-        process.terminate()
-    ended = finish(process)
+        begun.process.terminate()
+    ended = begun.finish()
     assert ended.code == 0, ended.text
     assert "Traceback" not in ended.text
     assert "Warning" not in ended.text

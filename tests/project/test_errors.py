@@ -2,7 +2,6 @@ import errno
 from itertools import pairwise
 
 import click
-import dask
 import pytest
 from click.testing import CliRunner, Result
 from joblib import Parallel, delayed, parallel_config
@@ -13,7 +12,6 @@ from omegaconf.errors import InterpolationResolutionError
 
 from mlops_for_mle.cli import ProjectCommands, friendly
 from mlops_for_mle.errors import ConfigurationError, NotCalledForError, UserError
-from mlops_for_mle.pipelines.engine import Engine
 
 
 def told(*causes: Exception) -> Result:
@@ -71,18 +69,6 @@ def test_an_error_without_words_is_told_by_what_was_made_of_it():
     assert "Traceback" not in told(caught.value).output
     outer = InterpolationResolutionError("where it was asked for")
     assert told(outer, OSError("what it was")).output.startswith("Error: OSError: what it was")
-
-
-def _connect_to_cluster() -> None:
-    with Engine(scheduler="tcp://127.0.0.1:1").running():
-        pass
-
-
-def test_a_scheduler_that_is_away_is_named():
-    timeout = dask.config.set({"distributed.comm.timeouts.connect": "1s"})
-    with timeout, pytest.raises(OSError, match="Timed out") as caught:
-        _connect_to_cluster()
-    assert "Timed out trying to connect to tcp://127.0.0.1:1" in told(caught.value).output
 
 
 def test_what_a_command_of_kedro_refuses_is_said():
