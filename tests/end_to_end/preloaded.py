@@ -29,7 +29,6 @@ for name in (
     "kedro_viz.integrations.kedro.run_hooks",
     "kedro_viz.launchers.cli.main",
     "matplotlib.backends.backend_agg",
-    "mlflow.cli",
     "mlflow.pyfunc.scoring_server",
     "mlflow.sklearn",
     "mlflow.store.model_registry.sqlalchemy_store",
