@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import yaml
-from kedro.io import AbstractDataset, DatasetError
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
@@ -121,13 +120,6 @@ def test_a_misspelt_name_is_refused_wherever_it_stands(conf, where, text, given)
 
     with pytest.raises(ConfigurationError, match=r"did you mean (training|csv_path|source)\?"):
         load(conf, runtime_params=given)["parameters"]
-
-
-def test_a_misspelt_key_of_an_entry_of_the_catalog_is_refused(conf):
-    entry = load(conf)["catalog"]["observations@window"] | {"credentials": {}, "row_limt": 5}
-
-    with pytest.raises(DatasetError, match="row_limt"):
-        AbstractDataset.from_config("window", entry)
 
 
 @pytest.mark.parametrize(
