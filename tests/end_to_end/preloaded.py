@@ -7,6 +7,8 @@ import gc
 from functools import cache
 from importlib import import_module, metadata
 
+import importlib_metadata
+
 # The first one decides what libraries may say and send, before they are imported.
 for name in (
     "mlops_for_mle.settings",
@@ -45,7 +47,9 @@ for name in (
     "tests.end_to_end.commands",
 ):
     import_module(name)
-# Kedro reads what all packages offer three times.
+# Kedro reads what all packages offer three times, and MLflow at each training what they hold.
 metadata.entry_points = cache(metadata.entry_points)
+importlib_metadata.packages_distributions = cache(importlib_metadata.packages_distributions)
+importlib_metadata.packages_distributions()
 # Else each process would look through all that was imported.
 gc.freeze()
