@@ -90,7 +90,9 @@ def test_an_example_is_trained_served_monitored_and_scored_without_a_line_of_cod
         assert part in said
 
     with served(project, "--env", env) as client:
-        ASKED[env](client, _give_true_labels(client, project, env))
+        first = _give_true_labels(client, project, env)
+        if env == "subscriptions":
+            _ask_for_subscribers(client, first)
     said = project.succeed("run", "--env", env, "--pipeline", "monitoring").output
     assert "labels   120 predictions" in said
     assert "insufficient" not in said
@@ -140,19 +142,6 @@ def _give_true_labels(client: ServerProcess, project: Project, env: str) -> dict
     return given[0]
 
 
-def _ask_for_a_wine(client: ServerProcess, first: dict[str, Any]) -> None:
-    found = client.predict(first)
-    assert (found["grower"], found["label"]) == (0, "first")
-    assert sum(found["probabilities"].values()) == pytest.approx(1)
-
-
-def _ask_for_the_course_of_a_disease(client: ServerProcess, first: dict[str, Any]) -> None:
-    usual = client.predict(dict.fromkeys(first, 0.0))["progression"]
-    heavy = client.predict(dict.fromkeys(first, 0.0) | {"bmi": 0.15})["progression"]
-    assert 140 < usual < 165
-    assert heavy > usual + 40
-
-
 def _ask_for_subscribers(client: ServerProcess, first: dict[str, Any]) -> None:
     for changes, answer, label in (
         ({}, "아니오", "유지"),
@@ -166,10 +155,3 @@ def _ask_for_subscribers(client: ServerProcess, first: dict[str, Any]) -> None:
     assert refused.status_code == 422
     assert "골드" in refused.text
     assert "베이직" in refused.text
-
-
-ASKED: dict[str, Any] = {
-    "wine": _ask_for_a_wine,
-    "diabetes": _ask_for_the_course_of_a_disease,
-    "subscriptions": _ask_for_subscribers,
-}
