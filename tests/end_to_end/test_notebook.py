@@ -34,7 +34,7 @@ def run(notebook: NotebookNode, folder: Path, environment: dict[str, str]) -> No
     kernel.shutdown_wait_time = 60
     with shim() as programs:
         # A kernel need not import everything again.
-        kernel.kernel_spec.argv[:2] = [str(programs / "python-here")]
+        kernel.kernel_spec.argv[:-3] = [str(programs / "python-here")]
         return client.execute(env=environment)
 
 
