@@ -158,9 +158,10 @@ def test_a_request_that_cannot_be_met_is_refused_and_writes_nothing(folder):
     assert sorted(folder.rglob("*")) == before
 
 
-def test_a_source_in_the_database_that_cannot_be_one_is_refused(folder, shop):
-    query(shop, "CREATE TABLE orders_data (n int)")
-    query(shop, 'CREATE VIEW "My Shop".recent AS SELECT * FROM orders_data')
+@pytest.mark.usefixtures("shop")
+def test_a_source_in_the_database_that_cannot_be_one_is_refused(folder, own_database_url):
+    query(own_database_url, "CREATE TABLE orders_data (n int)")
+    query(own_database_url, 'CREATE VIEW "My Shop".recent AS SELECT * FROM orders_data')
     # What the contract would write itself.
     itself = "write its rows into orders_data, which is what it reads"
     for kind, place, said in (

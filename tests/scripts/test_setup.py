@@ -42,6 +42,9 @@ class Small:
         (folder / "scripts").mkdir(parents=True)
         shutil.copy(PROJECT / "scripts/setup.sh", folder / "scripts")
         (folder / "pyproject.toml").write_text(f"{PYPROJECT}dependencies = {dependencies}\n")
+        self.lock(index)
+
+    def lock(self, index: str) -> None:
         where = ["--default-index", index] if index else ["--offline"]
         command = (_uv(), "lock", *where, "--quiet", "--no-config", "--python", PYTHON)
         succeed(*command, cwd=self.folder, env=self.environment(UV_OFFLINE="0"))
@@ -146,7 +149,7 @@ def test_a_second_make_waits_for_the_first(small):
     assert second.returncode == 0
 
 
-@pytest.mark.parametrize("how", ["PIP_INDEX_URL", "pip.conf"])
+@pytest.mark.parametrize("how", ["PIP_INDEX_URL", "UV_DEFAULT_INDEX", "pip.conf"])
 def test_packages_come_from_the_index_that_a_person_has_set(tmp_path, how):
     """The lock file names the addresses of another one, which does not answer any more."""
     with _index(tmp_path / "first") as first:
@@ -163,6 +166,25 @@ def test_packages_come_from_the_index_that_a_person_has_set(tmp_path, how):
         small.succeed(**variables)
     assert small.has_the_greeting()
     assert small.succeed(**variables) == ""
+
+
+def test_a_group_comes_on_demand_and_with_jupyterlab_it_stays(tmp_path):
+    with _index(tmp_path / "index") as index:
+        small = Small(tmp_path / "project", index=index)
+        with (small.folder / "pyproject.toml").open("a") as file:
+            file.write('[dependency-groups]\nnotebooks = ["greeting"]\n')
+        small.lock(index)
+        variables = {"UV_OFFLINE": "0", "UV_DEFAULT_INDEX": index}
+
+        small.succeed("--group", "notebooks", **variables)
+        assert small.has_the_greeting()
+        # As JupyterLab would, which a learner may have open in another terminal.
+        (small.folder / ".venv/bin/jupyter-lab").touch()
+        assert small.succeed(**variables) == ""
+        assert small.has_the_greeting()
+        (small.folder / ".venv/bin/jupyter-lab").unlink()
+        small.succeed(**variables)
+        assert not small.has_the_greeting()
 
 
 def test_without_uv_it_says_what_to_install_or_what_pip_said(small):
