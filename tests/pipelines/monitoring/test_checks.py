@@ -1,17 +1,14 @@
 """What is made of counts: metrics, and the state of a release in words."""
 
-import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from mlops_for_mle.pipelines.monitoring.checks import Metric, confirm, performance_limit
+from mlops_for_mle.pipelines.monitoring.checks import Metric, confirm
 from mlops_for_mle.pipelines.monitoring.counting import Rated
 from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation
 from tests.pipelines.monitoring.examples import (
-    CONTRACT,
-    LINE,
     WIDTH,
     alarms,
     metric,
@@ -20,7 +17,6 @@ from tests.pipelines.monitoring.examples import (
     run,
     widths,
     window,
-    with_options,
 )
 
 DRIFT = ("width", "population_stability_index")
@@ -72,17 +68,14 @@ def test_a_feature_that_is_to_be_ignored_may_move_as_far_as_it_likes():
     assert DRIFT not in {(one.subject, one.metric) for one in ignored.metrics}
 
 
-EMPTY = window(widths(0, 0, 0, 0), (0, 0), window_from=None, window_to=None)
+def test_too_few_rows_are_insufficient():
+    few = window(widths(2, 2, 2, 2, missing=1), answers=(5, 4))
 
-
-@pytest.mark.parametrize("few", [window(widths(2, 2, 2, 2, missing=1), answers=(5, 4)), EMPTY])
-def test_too_few_rows_are_insufficient(few):
     found = run(few)
 
-    count = few.row_count
     assert found.status == "insufficient"
     assert found.reasons == [
-        f"Drift is not judged: {count} of the 100 predictions that drift needs.",
+        "Drift is not judged: 9 of the 100 predictions that drift needs.",
         "Performance is not judged: 0 of the 50 labelled predictions that performance needs.",
     ]
     assert [one.metric for one in found.metrics] == ["future_count"]
@@ -97,7 +90,6 @@ def test_the_significance_is_shared_by_all_tests_of_the_run():
     crowd = [drift(f"f{index}", 0.9) for index in range(9)]
 
     assert confirm([drift("width", 0.004)])[0].is_alarm
-    assert confirm([drift("width", 0.0009), *crowd])[0].is_alarm
     lost = confirm([drift("width", 0.004), *crowd])[0]
     assert (lost.severity, lost.p_value) == ("none", pytest.approx(0.04))
 
@@ -119,15 +111,6 @@ def test_an_accuracy_below_its_limit_is_an_alarm_only_if_it_is_no_chance(times, 
     assert found.reasons[0].endswith("which may be chance.") == (status == "warning")
 
 
-@pytest.mark.parametrize(
-    ("tolerance", "accuracy", "rmse"), [(0.1, 0.85, 2.2), (0, 0.95, 2.0), (2, 0, 6.0)]
-)
-def test_answers_may_be_a_little_worse_than_those_of_validation(tolerance, accuracy, rmse):
-    for contract, expected in ((CONTRACT, accuracy), (LINE, rmse)):
-        found = performance_limit(with_options(reference(contract), {"tolerance": tolerance}))
-        assert found == pytest.approx(expected)
-
-
 def test_a_low_estimate_is_an_alarm_of_its_own():
     known = replace(reference(), expectation=Expectation(row_count=2000))
 
@@ -138,7 +121,6 @@ def test_a_low_estimate_is_an_alarm_of_its_own():
     assert estimate.area == "estimate"
     assert estimate.threshold == pytest.approx(0.85)
     assert "Estimated accuracy is 0.6 (0.5" in found.reasons[0]
-    assert re.search(r"on 200 predictions, below 0\.85; p [0-9.e-]+\.$", found.reasons[0])
     few = run(window(expected=0.75), replace(known, expectation=Expectation(row_count=20)))
     assert (few.status, few.reasons[0][-20:]) == ("warning", "which may be chance.")
     assert run(window(expected=0.94), known).status == "healthy"

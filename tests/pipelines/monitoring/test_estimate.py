@@ -59,10 +59,8 @@ def test_an_error_is_estimated_by_those_of_answers_alike():
     alone = expect(Predictions(np.array([1.0]), None), np.array([3.0]), LINE, (5.0,))
     assert alone.errors == (4.0, 4.0)
     # Nor is anything expected of classes without probabilities.
-    assert (
-        expect(Predictions(np.array([0, 1]), None), np.array([0, 1]), SMALL_CONTRACT, ()).surplus
-        is None
-    )
+    classes = np.array([0, 1])
+    assert expect(Predictions(classes, None), classes, SMALL_CONTRACT, ()).surplus is None
 
 
 def test_a_month_of_other_customers_is_understood_before_a_label_arrives(database_url):

@@ -162,14 +162,14 @@ def a_changed_world_is_noticed_learned_and_told_by_the_tables(
 ) -> None:
     traffic = Traffic(project.url, first, seed=7)
 
-    traffic.serve(500, noise=0.1)
+    traffic.serve(500)
     assert monitor(project) == ("healthy", "none")
     before = len(mlflow_runs(project))
     with refused(NotCalledForError, "says none"):
         project.run("retrain")
     assert len(mlflow_runs(project)) == before, "what was not called for leaves no run"
 
-    traffic.serve(500, noise=0.1, truth=swapped)
+    traffic.serve(500, truth=swapped)
     assert monitor(project) == ("alarm", "none")
     told = "SELECT reasons ->> 0 FROM retraining_decisions ORDER BY id DESC LIMIT 1"
     assert re.fullmatch(
@@ -177,7 +177,7 @@ def a_changed_world_is_noticed_learned_and_told_by_the_tables(
         r"2 in 3 call for retrain\.",
         scalar(project.url, told),
     )
-    traffic.serve(500, noise=0.1, truth=swapped)
+    traffic.serve(500, truth=swapped)
     assert monitor(project) == ("alarm", "retrain")
     # One that fails ends nothing, and lets go.
     with pytest.raises(Exception, match="not fit to train on"):
@@ -195,7 +195,7 @@ def a_changed_world_is_noticed_learned_and_told_by_the_tables(
     # Before the traffic that follows, which is simulated.
     query(project.url, "UPDATE deployments SET created_at = created_at - interval '2 days'")
     traffic.release = second
-    traffic.serve(500, noise=0.1, truth=swapped)
+    traffic.serve(500, truth=swapped)
     assert monitor(project) == ("healthy", "none")
 
     story = query(
@@ -224,7 +224,7 @@ def a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(project: Regis
     def labels_at_random(hours_ago: int) -> str:
         begin = datetime.now(UTC) - timedelta(hours=hours_ago)
         traffic = Traffic(project.url, deployed_release(project), seed=hours_ago, start=begin)
-        traffic.serve(500, noise=0.1, truth=at_random)
+        traffic.serve(500, truth=at_random)
         # One window decides here.
         return monitor(project, retraining={"windows": 1, "alarms": 1})[1]
 

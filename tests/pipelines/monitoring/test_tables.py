@@ -171,16 +171,3 @@ def test_a_decision_is_taken_up_by_one_run_and_concluded_by_it(database_url, cap
     concluded = ("own", False, "version 2 rejected")
     assert query(database_url, DECISIONS) == [concluded, (None, True, None)]
     assert "was concluded by another run meanwhile" in caplog.text
-
-
-def test_however_many_retrainings_have_failed_the_next_decision_is_taken_up(database_url):
-    decide(database_url)
-    query(
-        database_url,
-        "INSERT INTO retraining_decisions (contract, decision, reasons, run_id) SELECT contract, "
-        "decision, reasons, number FROM retraining_decisions, generate_series(1, 30000) AS number",
-    )
-    decide(database_url)
-
-    with running(database_url, "own"):
-        assert take(database_url).run_id == "own"

@@ -1,8 +1,4 @@
-"""Simulated traffic, as a server would log it, and looks at it without a Kedro session.
-
-Thousands of rows take a second, because no server stands in between: the answers come from the
-release itself, and are written as the table of predictions has them.
-"""
+"""Simulated traffic, as a server would log it, and looks at it without a Kedro session."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -79,14 +75,13 @@ class Traffic:
         count: int,
         *,
         shift: Mapping[str, float] | None = None,
-        noise: float = 0.0,
         truth: "Callable[[pd.Series[Any]], Any] | None" = None,
         labelled: float = 1.0,
     ) -> Served:
         """Answer rows and write them to the database, with the labels of a share of them.
 
-        Features are moved by ``shift`` and by normal ``noise``, in standard deviations of the
-        source. By ``truth`` other targets have become the true ones: the world has changed.
+        Features are moved by ``shift`` standard deviations of the source. By ``truth`` other
+        targets have become the true ones: the world has changed.
         """
         manifest, contract = self.release.manifest, self.release.manifest.contract
         rows = self._source.sample(count, replace=True, random_state=self._random)
@@ -95,7 +90,6 @@ class Traffic:
             if feature.is_number:
                 deviation = float(self._source[name].std(ddof=0))
                 moved = rows[name].to_numpy(np.float64) + (shift or {}).get(name, 0.0) * deviation
-                moved += self._random.normal(0, noise * deviation, count)
                 # A server refuses what the contract does not allow.
                 moved = np.clip(moved, feature.minimum, feature.maximum)
                 rows[name] = np.round(moved) if feature.type == "integer" else moved
