@@ -71,14 +71,10 @@ def rated(right: int, wrong: int) -> tuple[Rated, ...]:
     return (Rated(0, 0, right), Rated(1, 0, wrong))
 
 
-def with_options(compared: Reference, options: dict[str, Any]) -> Reference:
-    """The reference, as other options have it compared."""
-    return replace(compared, options=MonitoringOptions.model_validate(options))
-
-
 def run(data: Window, compared: Reference | None = None, **options: Any) -> MonitoringRun:
     """Judge a window that has no parts."""
-    return judge(with_options(compared or reference(), options), {"": data})
+    compared = replace(compared or reference(), options=MonitoringOptions.model_validate(options))
+    return judge(compared, {"": data})
 
 
 def metric(found: MonitoringRun, subject: str, name: str) -> Metric:

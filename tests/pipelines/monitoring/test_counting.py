@@ -61,10 +61,10 @@ def log(url: str, release: Release, *rows: Any, prediction: float = 0.0) -> None
 def test_ten_windows_without_drift_raise_no_alarm_and_a_shift_does_within_one(database_url):
     traffic = Traffic(database_url, IRIS, seed=11, start=START)
     for _ in range(10):
-        traffic.serve(250)
-        run = look(database_url, IRIS, iris_rows(), window={"rows": 250}).run
+        traffic.serve(100)
+        run = look(database_url, IRIS, iris_rows(), window={"rows": 100}).run
         counts = run.prediction_count, run.labelled_count
-        assert (run.status, *counts) == ("healthy", 250, 250), run.reasons
+        assert (run.status, *counts) == ("healthy", 100, 100), run.reasons
 
     traffic.serve(500, shift={"petal_length": 1.0}, labelled=0)
 
@@ -73,28 +73,6 @@ def test_ten_windows_without_drift_raise_no_alarm_and_a_shift_does_within_one(da
     drifted = {subject for subject, name in alarms(seen.run) if "stability" in name}
     assert "petal_length" in drifted
     assert not drifted & {"sepal_length", "sepal_width", "petal_width"}
-
-
-def test_what_is_no_number_counts_as_missing(database_url):
-    rows = [
-        {"방 수": 3.0, "area m2": 100.5},
-        {"방 수": 2.5, "area m2": 0.5},
-        {"방 수": 25, "area m2": None},
-        {"방 수": "3", "area m2": [1]},
-        '{"방 수": 1e-400, "area m2": 100}',
-        '{"방 수": 1e400, "area m2": -1e309}',
-        '{"방 수": -9, "area m2": 1e200, "unheard of": 1}',
-        "[1, 2]",
-    ]
-    log(database_url, HOUSES, *rows, prediction=230.0)
-
-    seen = look(database_url, HOUSES, house_rows(), window={"rows": 10_000})
-
-    assert seen.windows[""].row_count == 8
-    rooms, area, answers = seen.windows[""].columns.values()
-    assert [(one.missing, sum(one.counts)) for one in (rooms, area)] == [(3, 5), (4, 4)]
-    assert area.counts == area.holding(np.array([100.5, 0.5, 100, 1e200])).counts
-    assert sum(answers.counts) == 8
 
 
 def counted(url: str, release: Release, name: str, column: Column) -> Column:
@@ -118,6 +96,7 @@ def test_categories_are_counted_by_their_texts_and_others_as_unknown(database_ur
 TIMES = (
     "2024-02-29",
     "20260501",
+    "2026-05-01 10:20",
     "2026-05-01_23:59:59.123456",
     "2026-05-01T10:20:30,5Z",
     "2026-05-01T10:20:30+09:00",

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from sqlalchemy.engine import make_url
 
+from mlops_for_mle.commands.processes import tell
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.errors import NotCalledForError, UserError
 from mlops_for_mle.releases.deployments import roll_back
@@ -20,6 +21,7 @@ from mlops_for_mle.releases.store import ReleaseStore
 from tests.candidates import RegistryProject
 from tests.end_to_end.commands import Project, finish
 from tests.expectations import refused
+from tests.pipelines.monitoring.examples import DECISION
 from tests.pipelines.monitoring.traffic import Traffic, deployed_release
 from tests.relay import Relay
 from tests.servers import eventually, http_server, query, scalar
@@ -118,39 +120,14 @@ class Hook(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1/the secret", "127.0.0.1/secret"])
+def test_a_webhook_that_fails_is_logged_and_stops_nothing(address, caplog):
+    assert not tell(address, DECISION)
+    assert "decision=7 was not told to the webhook: " in caplog.text
+    assert "secret" not in caplog.text
+
+
 @pytest.mark.end_to_end
-def test_watch_outlives_its_database_stops_when_told_and_tells_what_is_decided(project, first):
-    Traffic(project.url, first, seed=3).serve(500, shift={"petal_length": 1.0}, labelled=0)
-    parameters = project.folder / "conf/local/parameters.yml"
-    parameters.write_text("retraining: {windows: 1, alarms: 1}")
-    network = Relay(make_url(project.url).port or 0)
-    through = make_url(project.url).set(port=network.port).render_as_string(hide_password=False)
-    with http_server(Hook) as hook:
-        variables = {"DATABASE_URL": through, "MLOPS_ALERT_WEBHOOK": hook}
-        process = Project(project.folder, variables).start("watch", "--every", "1s")
-        try:
-            assert eventually(lambda: Hook.told)
-            network.cut()
-            assert any(TRIED_AGAIN.search(line) for line in process.stderr)
-            network.mend()
-            ((before,),) = query(project.url, RUNS)
-            assert eventually(lambda: query(project.url, RUNS) > [(before,)])
-        finally:
-            process.send_signal(signal.SIGTERM)
-            finished = finish(process)
-            network.close()
-            parameters.unlink()
-
-    assert finished.code == 0, finished.text
-    assert "Stopped." in finished.output
-    decided = query(project.url, "SELECT DISTINCT decision FROM retraining_decisions")
-    assert decided == [("investigate",)]
-    (told,) = Hook.told
-    assert (told["contract"], told["decision"]) == ("iris", "investigate")
-    assert told["text"] == f"iris: investigate. {' '.join(told['reasons'])}"
-    assert told["text"].startswith("iris: investigate. drift: alarm in ")
-
-
 def test_the_loop_from_a_changed_world_to_a_new_model(project, first):
     a_changed_world_is_noticed_learned_and_told_by_the_tables(project, first)
     a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(project)
@@ -184,9 +161,7 @@ def a_changed_world_is_noticed_learned_and_told_by_the_tables(
         project.run("retrain", data_checks={"minimum_rows": 10_000})
     assert query(project.url, "SELECT max(acted_at) FROM retraining_decisions") == [(None,)]
 
-    project.run("retrain")
-    with refused(NotCalledForError, "was acted on"):
-        project.run("retrain")
+    watch_retrains_tells_it_and_outlives_its_database(project)
     second = deployed_release(project)
     assert second.manifest.release != first.manifest.release
     assert second.manifest.snapshot.row_count == 1_000
@@ -210,11 +185,40 @@ def a_changed_world_is_noticed_learned_and_told_by_the_tables(
         (old, "healthy", "none", True),
         (old, "alarm", "none", False),
         (old, "alarm", "retrain", False),
+        (old, "alarm", "retrain", False),
         (new, "healthy", "none", True),
     ]
-    assert story[2][4:] == ("version 2 was promoted", second.manifest.run_id)
+    assert story[3][4:] == ("version 2 was promoted", second.manifest.run_id)
     deployed = query(project.url, "SELECT release, model_version FROM deployments ORDER BY id")
     assert deployed == [(old, 1), (new, 2)]
+
+
+def watch_retrains_tells_it_and_outlives_its_database(project: RegistryProject) -> None:
+    network = Relay(make_url(project.url).port or 0)
+    through = make_url(project.url).set(port=network.port).render_as_string(hide_password=False)
+    with http_server(Hook) as hook:
+        variables = {"DATABASE_URL": through, "MLOPS_ALERT_WEBHOOK": hook}
+        process = Project(project.folder, variables).start("watch", "--every", "1s")
+        try:
+            # When it has retrained, the new release has no window to decide by.
+            assert eventually(lambda: len(Hook.told) == 2, 300)
+            network.cut()
+            assert any(TRIED_AGAIN.search(line) for line in process.stderr)
+            network.mend()
+            ((before,),) = query(project.url, RUNS)
+            assert eventually(lambda: query(project.url, RUNS) > [(before,)])
+        finally:
+            process.send_signal(signal.SIGTERM)
+            finished = finish(process)
+            network.close()
+
+    assert finished.code == 0, finished.text
+    assert "Stopped." in finished.output
+    assert [(told["contract"], told["decision"]) for told in Hook.told] == [
+        ("iris", "retrain"),
+        ("iris", "none"),
+    ]
+    assert Hook.told[0]["text"] == f"iris: retrain. {' '.join(Hook.told[0]['reasons'])}"
 
 
 def a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(project: RegistryProject) -> None:
@@ -249,7 +253,7 @@ def a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(project: Regis
 
 def a_run_whose_candidate_was_registered_is_kept(project: RegistryProject) -> None:
     """Begun in the middle, it is at its end that a retraining is found not to be called for."""
-    with refused(NotCalledForError):
+    with refused(NotCalledForError, "was acted on"):
         project.run("retrain", from_nodes=["assemble_candidate"])
     kept = {run.info.run_id for run in mlflow_runs(project)}
     assert set(project.versions()) <= kept

@@ -4,13 +4,11 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-import yaml
 from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.errors import NotCalledForError
-from mlops_for_mle.paths import project_path
-from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, RetrainingOptions
+from mlops_for_mle.pipelines.monitoring.options import RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.retraining import (
     WindowFinding,
     admit_champion,
@@ -110,10 +108,3 @@ def test_a_decision_is_concluded_with_what_has_become_of_the_candidate(champion,
 def test_more_alarms_than_windows_are_refused():
     with pytest.raises(ValidationError, match="alarms 4 must not be above windows 3"):
         RetrainingOptions(alarms=4)
-
-
-def test_the_shipped_parameters_are_the_defaults():
-    path = project_path() / "conf/base/parameters.yml"
-    parameters = yaml.safe_load(path.read_text("utf-8").replace("${", "$ {"))
-    assert MonitoringOptions.model_validate(parameters["monitoring"]) == MonitoringOptions()
-    assert RetrainingOptions.model_validate(parameters["retraining"]) == RetrainingOptions()

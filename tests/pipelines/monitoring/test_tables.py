@@ -65,20 +65,6 @@ def test_each_finding_has_its_alarms_and_those_of_other_releases_are_left_out(da
     assert (oldest.run_id, sorted(oldest.alarms)) == (first, ["drift", "performance"])
 
 
-def test_however_often_one_window_was_looked_at_the_one_before_it_counts(database_url):
-    earlier = record(database_url, 0, 1, BAD, status="alarm")
-    query(
-        database_url,
-        "INSERT INTO monitoring_runs (contract, release, model_version, window_from, window_to, "
-        "prediction_count, labelled_count, status, reasons) SELECT contract, release, "
-        "model_version, window_to + interval '1 hour', window_to + interval '2 hours', 500, 0, "
-        "'healthy', '[]' FROM monitoring_runs, generate_series(1, 20000)",
-    )
-    looking_back = record(database_url, -2, -1)
-
-    assert history(database_url) == ([earlier + 20_000, earlier, looking_back], [])
-
-
 def test_windows_that_share_predictions_count_once(database_url):
     random = np.random.default_rng(3)
     begins = random.integers(0, 60, 40).tolist()
