@@ -22,11 +22,7 @@ _SILENT = {"log_level": 0}
 
 
 class KafkaBroker:
-    """Tansu, which keeps everything in memory; clients reach it through a relay.
-
-    Its transactions are not isolated and it drops nothing, which is all the same to a consumer
-    that uses no transactions.
-    """
+    """Tansu, which keeps everything in memory; clients reach it through a relay."""
 
     def __init__(self, folder: Path) -> None:
         own_port = free_port()

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from sqlalchemy import text
@@ -63,15 +64,17 @@ FOR EACH ROW EXECUTE FUNCTION note_write();
 """
 
 
+def rows_with_gaps(count: int = 100) -> pd.DataFrame:
+    random = np.random.default_rng(1)
+    rows = pd.DataFrame(random.uniform(0.5, 7, (count, 4)), columns=FEATURES)
+    rows.insert(0, "id", np.arange(10, 10 + count))
+    rows.loc[::10, "petal_width"] = np.nan
+    return rows
+
+
 @dataclass(frozen=True)
 class Stage:
-    """Where rows are scored.
-
-    Attributes:
-        url: The database, which has to be ``DATABASE_URL`` where rows are taken from the queue.
-        contract: Names its table.
-        store: The URL of the release store.
-    """
+    """Where rows are scored: a database, which is ``DATABASE_URL``, and a release store."""
 
     url: str
     contract: Contract
@@ -89,10 +92,8 @@ class Stage:
 
     def insert_row(self, *values: Any) -> int:
         """Insert one row of four features and give its key."""
-        statement = (
-            "INSERT INTO iris_data (sepal_length, sepal_width, petal_length, petal_width, target) "
-            "VALUES (:a, :b, :c, :d, 0) RETURNING id"
-        )
+        columns = ", ".join([*FEATURES, "target"])
+        statement = f"INSERT INTO iris_data ({columns}) VALUES (:a, :b, :c, :d, 0) RETURNING id"
         return int(scalar(self.url, statement, **dict(zip("abcd", values, strict=True))))
 
     def follower(self, size: int = 500) -> Callable[[], Follower]:

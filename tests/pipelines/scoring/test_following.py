@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.database.schema import ensure_predictions, prepare
+from mlops_for_mle.database.schema import ensure_predictions
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.scoring.following import enqueue_unscored, install, uninstall
-from tests.end_to_end.commands import finish
-from tests.pipelines.scoring.stage import INSERT, Stage, following
+from tests.end_to_end.commands import Project, finish
+from tests.pipelines.scoring.stage import Stage, following
 from tests.releases import changed, iris_release
 from tests.servers import connection_to, eventually, query, scalar, waiting_for_a_lock
 
@@ -167,8 +167,6 @@ def test_rows_from_before_the_first_use_and_corrected_ones_are_scored_when_asked
     assert install(stage.contract.model_copy(update={"key": "number"})) is True
     query(stage.url, "ALTER TABLE iris_data RENAME number TO id")
     assert install(stage.contract) is True
-    stage.insert(2)
-    assert stage.waiting() == 3
 
 
 def test_a_table_whose_key_may_stand_twice_is_refused_before_anything_is_scored(empty_stage):
@@ -237,27 +235,28 @@ def test_the_table_that_the_tutorial_made_is_completed_and_its_program_still_wri
 
 
 @pytest.mark.end_to_end
-def test_a_first_use_from_nothing_to_predictions(project, contract):
-    with project.held() as url:
-        prepare(url, contract)
-        query(url, INSERT, count=5)
-        stage = Stage(url, contract, str(project.folder / "data/releases"))
-        refused = project.kedro("score")
-        assert refused.code == 1
-        assert "those that are there already are scored by `kedro score --from-s" in refused.output
-        assert "Error: Nothing of iris is deployed yet: run `kedro run` first" in refused.errors
-        stage.deploy(iris_release(1))
-        said = project.succeed("score", "--from-start").output
-        assert said == "Queued 5 row(s) that had no prediction.\nScored 5 row(s).\n"
-        query(url, "INSERT INTO iris_data VALUES (100, now(), 'NaN', 3, 1, 1, 0)")
-        query(url, INSERT, count=2)
+def test_a_first_use_from_nothing_to_predictions(empty_stage, project_folder, release):
+    stage = empty_stage
+    variables = {"DATABASE_URL": stage.url, "MLOPS_RELEASE_STORE": stage.store}
+    project = Project(project_folder, variables)
+    stage.insert(5)
 
-        process = project.start("score", "--follow")
-        assert eventually(lambda: stage.scored() == 7)
-        process.send_signal(signal.SIGINT)
-        finished = finish(process, seconds=60)
+    refused = project.kedro("score")
+    assert refused.code == 1
+    assert "those that are there already are scored by `kedro score --from-s" in refused.output
+    assert "Error: Nothing of iris is deployed yet: run `kedro run` first" in refused.errors
+    stage.deploy(release)
+    said = project.succeed("score", "--from-start").output
+    assert said == "Queued 5 row(s) that had no prediction.\nScored 5 row(s).\n"
+    stage.insert_row(math.nan, 3, 1, 1)
+    stage.insert(2)
 
-        assert finished.code == 0, finished.text
-        assert "Traceback" not in finished.text
-        assert "Scored 2 row(s), rejected 1 (see scoring_rejects)." in finished.output
-        assert "queued no longer; 0 waited" in project.succeed("score", "--uninstall").output
+    process = project.start("score", "--follow")
+    assert eventually(lambda: stage.scored() == 7)
+    process.send_signal(signal.SIGINT)
+    finished = finish(process, seconds=60)
+
+    assert finished.code == 0, finished.text
+    assert "Traceback" not in finished.text
+    assert "Scored 2 row(s), rejected 1 (see scoring_rejects)." in finished.output
+    assert "queued no longer; 0 waited" in project.succeed("score", "--uninstall").output

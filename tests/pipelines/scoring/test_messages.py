@@ -83,12 +83,12 @@ def test_any_message_is_a_row_or_refused_with_a_reason(value):
         read_row(value)
 
 
-@pytest.mark.parametrize("name", ["age", "timestamp", "other"])
+@pytest.mark.parametrize("name", ["age", "timestamp"])
 def test_a_message_that_is_nested_as_deep_as_can_be_stops_nothing(name):
     def told(row: dict[str, Any], calls: int = 50) -> str:
         return told(row, calls - 1) if calls else repr(row)
 
-    for levels in (*range(600, 1000, 7), *range(940, 1000)):
+    for levels in range(900, 1000):
         message = f'{{"{name}": {"[" * levels}{"]" * levels}}}'.encode()
         # Which of them Python can read depends on its version.
         with suppress(ValueError):
