@@ -122,7 +122,7 @@ def test_a_low_estimate_is_an_alarm_of_its_own():
     assert estimate.threshold == pytest.approx(0.85)
     assert "Estimated accuracy is 0.6 (0.5" in found.reasons[0]
     few = run(window(expected=0.75), replace(known, expectation=Expectation(row_count=20)))
-    assert (few.status, few.reasons[0][-20:]) == ("warning", "which may be chance.")
+    assert few.status == "warning"
     assert run(window(expected=0.94), known).status == "healthy"
     high = run(window(expected=1.04), known)
     assert metric(high, "prediction", "estimated_accuracy").value == 1.0

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Event
@@ -35,6 +34,7 @@ from mlops_for_mle.pipelines.scoring.topic import TopicFollower
 from mlops_for_mle.releases.deployments import deploy
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.store import ReleaseStore
+from tests.end_to_end.commands import CONTEXT, _start
 from tests.pipelines.scoring.kafka_broker import KafkaBroker
 from tests.servers import query, scalar
 
@@ -215,12 +215,13 @@ def following(stage: Stage | TopicStage, size: int = 500) -> Iterator[None]:
 def start_process(follower: Callable[[], Follower], log: Path) -> BaseProcess:
     """What `kedro score --follow` does, without the time that Kedro takes to start."""
     log.touch()
-    process = get_context("spawn").Process(target=_follow, args=(follower, log))
-    process.start()
+    process = CONTEXT.Process(target=_follow, args=(follower, log, {**os.environ}))
+    _start(process)
     return process
 
 
-def _follow(follower: Callable[[], Follower], log: Path) -> None:
+def _follow(follower: Callable[[], Follower], log: Path, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     with log.open("ab") as file:
         os.dup2(file.fileno(), 2)
     # Instead of what an import of Kedro has set.

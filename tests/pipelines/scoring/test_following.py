@@ -97,7 +97,6 @@ def test_what_is_scored_again_has_its_last_outcome_alone(stage):
 
 
 def test_what_another_worker_writes_at_the_same_moment_is_there_once_and_stops_nothing(stage):
-    """As when a partition of a topic changes hands."""
     stage.insert_row(*GOOD)
     assert stage.score().scored == 1
     stage.insert(2)

@@ -55,11 +55,9 @@ def test_a_number_is_a_time_where_its_schema_says_so():
     assert found == columns | expected
     # Elsewhere it is none, and the contract says so; but for the time of the row itself.
     columns["timestamp"] = 1_500
-    for message in (enveloped(columns), json.dumps(columns).encode()):
-        assert read_row(message) == columns | {"timestamp": "1970-01-01T00:00:01.500000"}
-    for time, schema in ((150_000_000_000_000, {"fields": fields}), (10**15, None), ([1], None)):
-        with pytest.raises(ValueError, match="timestamp: is no time, found "):
-            read_row(enveloped({"timestamp": time}, schema))
+    assert read_row(enveloped(columns)) == columns | {"timestamp": "1970-01-01T00:00:01.500000"}
+    with pytest.raises(ValueError, match="timestamp: is no time, found "):
+        read_row(enveloped({"timestamp": 10**15}))
     with pytest.raises(ValueError, match="is no envelope of Kafka Connect"):
         read_row(enveloped(columns, {"fields": [None]}))
 
@@ -67,7 +65,7 @@ def test_a_number_is_a_time_where_its_schema_says_so():
 def test_a_text_is_a_decimal_number_where_its_schema_says_so():
     kind = {"name": "org.apache.kafka.connect.data.Decimal", "parameters": {"scale": "2"}}
     schema = {"fields": [{"field": "age", **kind}]}
-    for cell, number in (("AwM=", "7.71"), ("/w==", "-0.01"), ("1234", "-26588.24"), (1.5, "1.5")):
+    for cell, number in (("AwM=", "7.71"), ("/w==", "-0.01"), (1.5, "1.5")):
         assert str(read_row(enveloped({"age": cell}, schema))["age"]) == number
     with pytest.raises(ValueError, match="age: is no decimal, found 'A'"):
         read_row(enveloped({"age": "A"}, schema))

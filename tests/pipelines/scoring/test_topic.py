@@ -78,15 +78,6 @@ def test_messages_that_are_read_again_have_one_prediction_and_another_topic_all_
     assert {one["release"] for one in found} == {iris_release().manifest.release}
 
 
-def test_it_waits_for_a_topic(broker, stage):
-    topic = TopicStage(broker, stage, "made-later")
-    with following(topic):
-        broker.make_topic(2, topic.topic)
-        sent = broker.send(topic.topic, [bare(number) for number in range(10)])
-        assert eventually(lambda: len(topic.scored_messages()) == 10)
-    assert topic.scored_messages() == sorted(sent)
-
-
 def test_what_is_missing_is_said_where_nobody_waits(broker, stage):
     with pytest.raises(UserError, match="not available: nowhere"):
         TopicStage(broker, stage, "nowhere").score()
