@@ -321,13 +321,13 @@ def test_a_regression_has_numbers_only(stage, tmp_path):
     released = house_release(1)
     houses = Stage(stage.url, released.manifest.contract, stage.store)
     houses.deploy(released)
-    rows = pd.DataFrame({"방 수": [3, 40], "area m2": [80.0, 90.0]})
+    rows = pd.DataFrame({"방 수": [3, 40], "area m2": [80.3, 90.0]})
     rows.to_parquet(tmp_path / "rows.parquet")
 
     found = houses.batch(source=str(tmp_path / "rows.parquet"), output="houses_scored")
 
     assert found.columns.tolist() == ["row_number", "price", "model_version", "release"]
-    assert found.price.tolist() == [pytest.approx(190, rel=1e-3)]
+    assert found.price.tolist() == [pytest.approx(190.6, rel=1e-3)]
 
 
 def test_texts_that_csv_and_json_trip_over_arrive_as_they_were(stage, tmp_path):
