@@ -32,9 +32,3 @@ def test_a_graph_that_takes_its_weights_from_a_file_is_refused(tmp_path, monkeyp
 
     with pytest.raises(ReleaseError, match="onnxruntime cannot load the model"):
         Predictor(model.SerializeToString(), IRIS_CONTRACT)
-
-
-def test_what_is_no_graph_is_refused():
-    for model in (b"", b"no graph at all", b"\x08\x07"):
-        with pytest.raises(ReleaseError, match="onnxruntime cannot load the model"):
-            Predictor(model, IRIS_CONTRACT)
