@@ -102,6 +102,7 @@ class ProjectHooks(local):
         from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 
         from mlops_for_mle.database.engine import database_url, engine_for, hold, lock
+        from mlops_for_mle.releases.manifest import CANDIDATE_TAG
 
         # A hook of its own: it would open the run of this process's last session again.
         self._mlflow = _TRACKED[id(catalog)] = hook = MlflowHook()
@@ -136,7 +137,7 @@ class ProjectHooks(local):
                 mlflow.set_tag(_HELD_TAG, holder)
         # Of one run the registry has one version.
         active: Any = mlflow.active_run()
-        is_trained = "mlops.candidate_model" in active.data.tags
+        is_trained = CANDIDATE_TAG in active.data.tags
         if is_trained and "candidate@trained" in pipeline.datasets():
             raise UserError(f"Run {hook.run_id} has its candidate: unset MLFLOW_RUN_ID, or end it.")
 

@@ -11,6 +11,8 @@ from mlops_for_mle.contract import Configuration, Contract
 from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError
 
+CANDIDATE_TAG = "mlops.candidate_model"
+"""The tag by which a run's candidate is found: the URI of its model."""
 PlainValue = bool | int | float | str | None
 
 

@@ -21,6 +21,7 @@ from mlops_for_mle.pipelines.dataset import ContractDataset, ProjectDataset
 from mlops_for_mle.pipelines.registry.nodes import Decision, LoggedCandidate
 from mlops_for_mle.releases.deployments import current
 from mlops_for_mle.releases.manifest import (
+    CANDIDATE_TAG,
     Champion,
     Deployment,
     Manifest,
@@ -32,7 +33,6 @@ from mlops_for_mle.releases.manifest import (
 CHAMPION = "champion"
 DECISION_TAG = "mlops.decision"
 REASONS_TAG = "mlops.reasons"
-_CANDIDATE_TAG = "mlops.candidate_model"
 _ROLLBACK_TAG = "mlops.rollback"
 
 _LOGGER = logging.getLogger(__name__)
@@ -54,11 +54,11 @@ class LoggedCandidateDataset(ProjectDataset):
         """Find and read it; a ``UserError`` where none was trained yet."""
         client, active = MlflowClient(), mlflow.active_run()
         runs = [client.get_run(active.info.run_id)] if active else []
-        if not any(_CANDIDATE_TAG in run.data.tags for run in runs):
+        if not any(CANDIDATE_TAG in run.data.tags for run in runs):
             runs = mlflow.search_runs(
                 experiment_names=[self._experiment],
                 filter_string=f"tags.`mlops.contract` = '{self._contract}' AND "
-                f"tags.`{_CANDIDATE_TAG}` != ''",
+                f"tags.`{CANDIDATE_TAG}` != ''",
                 order_by=["attributes.start_time DESC"],
                 max_results=1,
                 output_format="list",
@@ -68,7 +68,7 @@ class LoggedCandidateDataset(ProjectDataset):
                 f"No candidate was trained for {self._contract} yet: run `kedro run --pipeline "
                 "training` first."
             )
-        uri = runs[0].data.tags[_CANDIDATE_TAG]
+        uri = runs[0].data.tags[CANDIDATE_TAG]
         files = client.get_logged_model(uri.removeprefix("models:/")).artifact_location
         return LoggedCandidate(runs[0].info.run_id, uri, *_read_files(files))
 

@@ -13,7 +13,7 @@ from kedro.io import AbstractDataset
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.dataset import ProjectDataset
 from mlops_for_mle.pipelines.training.nodes import Trained
-from mlops_for_mle.releases.manifest import ModelDescription
+from mlops_for_mle.releases.manifest import CANDIDATE_TAG, ModelDescription
 from mlops_for_mle.releases.metrics import metric_text
 
 _NEEDED_TO_LOAD = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops")
@@ -125,7 +125,7 @@ class CandidateDataset(ProjectDataset):
             {
                 "mlflow.source.git.commit": _code_revision(),
                 "mlops.contract": description.contract.name,
-                "mlops.candidate_model": f"models:/{logged.model_id}",
+                CANDIDATE_TAG: f"models:/{logged.model_id}",
             }
         )
         metrics = {name: metric_text(value) for name, value in description.metrics.items()}
