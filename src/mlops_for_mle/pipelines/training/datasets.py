@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from kedro.io import AbstractDataset
+from kedro.io import AbstractDataset, CachedDataset
 
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.dataset import ProjectDataset
@@ -22,15 +22,12 @@ _TRUSTED = ("sklearn", "numpy", "scipy", "lightgbm", "collections")
 _LOGGER = logging.getLogger(__name__)
 
 
-class RunFileDataset(ProjectDataset):
+class RunFileDataset(CachedDataset):
     """A file of a run, written by a library's dataset.
 
     Runs at the same time do not share it: each writes and logs a file of its own, which then
     replaces the last run's, and reads what it has written itself.
     """
-
-    # It belongs to MLflow's run, which is in this process.
-    _SINGLE_PROCESS = True
 
     def __init__(
         self,
@@ -39,10 +36,10 @@ class RunFileDataset(ProjectDataset):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Take the library's entry, with a local ``filepath``, and where the run logs the file."""
-        super().__init__(metadata, filepath=dataset["filepath"], artifact_path=artifact_path)
-        self._path, self._artifact_path = Path(dataset["filepath"]), artifact_path
-        self._config, self._dataset = dataset, AbstractDataset.from_config("file", dataset)
-        self._written: Any = None
+        super().__init__(dataset, copy_mode="assign", metadata=metadata)
+        # A later process can read it.
+        self._EPHEMERAL = False
+        self._config, self._artifact_path = dataset, artifact_path
         if hasattr(self._dataset, "preview"):
             self.preview = self._dataset.preview
 
@@ -50,22 +47,20 @@ class RunFileDataset(ProjectDataset):
         """Write the file, log it to the active run and move it to its path."""
         import mlflow
 
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f"{self._path.stem}.", dir=self._path.parent) as folder:
-            written = Path(folder) / self._path.name
+        path = Path(self._config["filepath"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f"{path.stem}.", dir=path.parent) as folder:
+            written = Path(folder) / path.name
             config = self._config | {"filepath": str(written)}
             AbstractDataset.from_config("file", config).save(data)
             if self._artifact_path is not None:
                 mlflow.log_artifact(str(written), self._artifact_path)
-            written.replace(self._path)
-        self._written = data
+            written.replace(path)
+        self._cache.save(data)
 
-    def load(self) -> Any:
-        """What this run has written, else the last run's file."""
-        return self._dataset.load() if self._written is None else self._written
-
-    def _release(self) -> None:
-        self._written = None
+    def _describe(self) -> dict[str, Any]:
+        # Kedro-Viz shows the path.
+        return self._dataset._describe()
 
 
 class CandidateDataset(ProjectDataset):
