@@ -146,6 +146,16 @@ def test_a_sheet_is_read_from_its_first_row_that_is_no_title():
     assert lists(rows)["day"] == [pd.Timestamp("2024-01-31"), None]
 
 
+def test_a_sheet_is_named_where_there_are_several():
+    content = workbook(A=[["x"], [1]], B=[["y", "y", None], [2, 3, 4]], C=[])
+
+    # Names are distinct and never blank, as those of CSV.
+    assert read_excel(content, "B").to_dict("list") == {"y_1": [2], "y_2": [3], "c2": [4]}
+    for sheet, told in ((None, "A, B, C: name one"), ("b", "'b' not found"), ("C", "has no rows")):
+        with pytest.raises(ValueError, match=told):
+            read_excel(content, sheet)
+
+
 def test_json_lines_keep_numbers_and_gaps():
     full = {"n": _LARGE, "x": 0.1, "t": "a", "m": 1, "b": True, "l": [1], "at": "2024-01-01T09:00"}
     objects = [full, {"n": None, "x": 2, "m": "N/A", "b": None, "huge": 10**30}]

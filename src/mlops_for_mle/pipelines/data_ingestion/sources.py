@@ -202,7 +202,10 @@ def read_parquet(content: bytes) -> pd.DataFrame:
 
 
 def read_excel(content: bytes, sheet: str | None = None) -> pd.DataFrame:
-    """Read a workbook's only sheet or the one that is named; names are in its first wide row."""
+    """Read a workbook's only sheet or the one that is named; names are in its first wide row.
+
+    Blank and repeated names are as in ``read_csv``.
+    """
     # Each cell is a value, also what pandas takes for a name, an index or a missing value.
     options: dict[str, Any] = {"header": None, "dtype": object, "na_filter": False}
     wanted = None if sheet is None else [sheet]
@@ -214,7 +217,7 @@ def read_excel(content: bytes, sheet: str | None = None) -> pd.DataFrame:
     if filled.empty:
         raise ValueError("has no rows")
     filled = filled.loc[(2 * filled.notna().sum(axis="columns") >= filled.shape[1]).idxmax() :]
-    names = [str(name).strip() for name in filled.iloc[0].fillna("")]
+    names = _distinct([str(name) for name in filled.iloc[0].fillna("")])
     return filled.iloc[1:].set_axis(names, axis="columns").reset_index(drop=True).apply(_typed)
 
 
