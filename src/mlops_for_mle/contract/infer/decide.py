@@ -14,7 +14,7 @@ import pandas as pd
 from mlops_for_mle.contract import Feature, notation
 from mlops_for_mle.contract.columns import is_exact, read_column, typed_marks
 from mlops_for_mle.contract.model import MAXIMUM_CATEGORIES, NUMBER_TYPES, TIME_TYPES
-from mlops_for_mle.contract.notation import Dates, DecimalMark, NumberFormat, Series
+from mlops_for_mle.contract.notation import Dates, DecimalMark, Series
 from mlops_for_mle.contract.rules import LONGEST_TEXT, bounds
 
 Kind = Literal["float", "integer", "decimal", "boolean", "text", "date", "timestamp", "other"]
@@ -287,12 +287,11 @@ def _numbers(text: Column, distinct: Series, decimal: DecimalMark) -> Column:
         options = {".": "--decimal point", ",": "--decimal comma"}
         by_option = {options[form.decimal]: values for form, values in formats.items()}
         question = _question(text, "numbers that could be others", distinct, by_option, "{:.15g}")
-    is_plain = chosen == NumberFormat()
     return replace(
         text,
         kind="integer" if is_whole.all() else "float",
         values=chosen.read(text.values),
-        written={} if is_plain else {"number_formats": chosen.model_dump(exclude_defaults=True)},
+        written={"number_formats": chosen.model_dump(exclude_defaults=True)},
         decimal=chosen.decimal if len(formats) == 1 and has_mark.any() else "",
         question=question,
     )
@@ -310,8 +309,8 @@ def _dates(text: Column, distinct: Series, readings: Dates) -> Column:
         return replace(text, kind="other", question=question)
     (code,) = formats
     kind: Kind = "timestamp" if distinct.str.contains(":", regex=False).any() else "date"
-    written = {"date_formats": code} if code else {}
-    return replace(text, kind=kind, values=notation.read_times(text.values, code), written=written)
+    times = notation.read_times(text.values, code)
+    return replace(text, kind=kind, values=times, written={"date_formats": code})
 
 
 def _question(
