@@ -182,7 +182,7 @@ def test_rare_classes_are_told_with_what_to_do_and_can_be_tried():
     rows = table(x=["1", "2"])
     rows.loc[:2, "y"] = "odd"
 
-    with pytest.raises(UserError, match=r"at least 5: 'odd' 3\. .*--missing.*--minimum-"):
+    with pytest.raises(UserError, match=r"at least 5: 'odd' 3; .*--missing.*--minimum-"):
         infer(rows)
     tried = infer(rows, minimum_class_rows=3)
     assert "minimum_rows_per_class: 3" in parameters_text(tried)

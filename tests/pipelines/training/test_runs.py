@@ -137,7 +137,7 @@ def test_a_logged_model_answers_from_the_threshold_that_is_served(project):
 @pytest.mark.parametrize(
     ("parameters", "told"),
     [
-        ({"row_limit": 10}, ("iris_data", "10 distinct rows", "class versicolor has 0")),
+        ({"row_limit": 10}, ("iris_data", "10 distinct rows", "'versicolor' 0")),
         (
             {"training": {"estimator": {"class_path": "sklearn.dummy.DummyClassifier"}}},
             ("DummyClassifier cannot be served", "logistic"),

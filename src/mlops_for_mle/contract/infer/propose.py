@@ -261,16 +261,10 @@ def _without_leaks(proposal: Proposal, rows: pd.DataFrame) -> Proposal:
     contract = proposal.contract()
     notation = Notation.model_validate(proposal.ingestion, extra="ignore")
     fitting, _ = check_columns(rows, contract.columns, notation)
-    options = DataCheckOptions(maximum_single_feature_score=None, minimum_rows_per_class=None)
+    options = DataCheckOptions(
+        maximum_single_feature_score=None, minimum_rows_per_class=proposal.minimum_class_rows
+    )
     facts, problems = check(*encode_examples(fitting, contract), contract, options)
-    counts, minimum = facts.get("distinct_rows_by_class", {}), proposal.minimum_class_rows
-    rare = ", ".join(f"{label!r} {rows}" for label, rows in counts.items() if rows < minimum)
-    if rare:
-        problems.append(
-            "these classes are too rare to learn, with so many distinct rows of at least "
-            f"{minimum}: {rare}. Merge them into others, have their rows rejected by --missing "
-            "CLASS, or try with fewer by --minimum-class-rows"
-        )
     if problems:
         raise UserError("\n".join(f"{proposal.source}: {problem}." for problem in problems))
     limit = DataCheckOptions().maximum_single_feature_score or 1.0

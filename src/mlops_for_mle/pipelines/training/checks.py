@@ -57,12 +57,14 @@ def check(
         by_code = pd.Series(truth[is_first]).value_counts()
         counts = {label: int(by_code.get(code, 0)) for code, label in target.labels.items()}
         quality["distinct_rows_by_class"] = counts
-        problems += [
-            f"class {label} has {count} distinct rows, {options.minimum_rows_per_class} are "
-            "needed: ingest more, or lower data_checks.minimum_rows_per_class"
-            for label, count in counts.items()
-            if count < (options.minimum_rows_per_class or 0)
-        ]
+        least = options.minimum_rows_per_class or 0
+        if rare := ", ".join(f"{label!r} {rows}" for label, rows in counts.items() if rows < least):
+            problems.append(
+                f"these classes are too rare to learn, with so many distinct rows of at least "
+                f"{least}: {rare}; ingest more, merge them into others, have their rows rejected "
+                "(--missing CLASS of kedro contract infer), or try with fewer "
+                "(data_checks.minimum_rows_per_class, or its --minimum-class-rows)"
+            )
     elif truth.min() == truth.max():
         problems.append(
             f"{target.column} has the same value in all {len(truth)} rows, so there is nothing to "
