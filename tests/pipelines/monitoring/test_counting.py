@@ -58,13 +58,13 @@ def log(url: str, release: Release, *rows: Any, prediction: float = 0.0) -> None
     query(url, INSERT, **names, **values)
 
 
-def test_ten_windows_without_drift_raise_no_alarm_and_a_shift_does_within_one(database_url):
+def test_twenty_windows_without_drift_raise_no_alarm_and_a_shift_does_within_one(database_url):
     traffic = Traffic(database_url, IRIS, seed=11, start=START)
-    for _ in range(10):
-        traffic.serve(100)
-        run = look(database_url, IRIS, iris_rows(), window={"rows": 100}).run
+    for _ in range(20):
+        traffic.serve(250, noise=0.05)
+        run = look(database_url, IRIS, iris_rows(), window={"rows": 250}).run
         counts = run.prediction_count, run.labelled_count
-        assert (run.status, *counts) == ("healthy", 100, 100), run.reasons
+        assert (run.status, *counts) == ("healthy", 250, 250), run.reasons
 
     traffic.serve(500, shift={"petal_length": 1.0}, labelled=0)
 
@@ -73,6 +73,30 @@ def test_ten_windows_without_drift_raise_no_alarm_and_a_shift_does_within_one(da
     drifted = {subject for subject, name in alarms(seen.run) if "stability" in name}
     assert "petal_length" in drifted
     assert not drifted & {"sepal_length", "sepal_width", "petal_width"}
+
+
+def test_what_is_no_number_counts_as_missing(database_url):
+    rows = [
+        {"방 수": 3, "area m2": 100.5},
+        {"방 수": 3.0, "area m2": 100.5},
+        {"방 수": 2.5, "area m2": 0.5},
+        {"방 수": 25, "area m2": None},
+        {"방 수": "3", "area m2": [1]},
+        '{"방 수": 1e-400, "area m2": 100}',
+        '{"방 수": 1e400, "area m2": -1e309}',
+        '{"방 수": -9, "area m2": 1e200, "unheard of": 1}',
+        "[1, 2]",
+    ]
+    log(database_url, HOUSES, *rows, prediction=230.0)
+
+    seen = look(database_url, HOUSES, house_rows(), window={"rows": 10_000})
+
+    assert seen.windows[""].row_count == 9
+    rooms, area, answers = seen.windows[""].columns.values()
+    assert [(one.missing, sum(one.counts)) for one in (rooms, area)] == [(3, 6), (4, 5)]
+    assert area.counts == area.holding(np.array([100.5, 100.5, 0.5, 100, 1e200])).counts
+    assert sum(answers.counts) == 9
+    assert seen.run.status == "insufficient"
 
 
 def counted(url: str, release: Release, name: str, column: Column) -> Column:

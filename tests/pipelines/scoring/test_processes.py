@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.scoring.following import install
 from tests.pipelines.scoring.kafka_broker import bare, wrapped
 from tests.pipelines.scoring.stage import AUDIT, LISTENING, Stage, TopicStage, start_process
@@ -57,6 +58,14 @@ def members(
             one.kill()
 
 
+def assert_each_row_was_scored_once(stage: Stage, count: int) -> None:
+    assert scalar(stage.url, "SELECT count(*) FROM iris_data") == count
+    assert (stage.scored(), stage.waiting()) == (count, 0)
+    writes = "SELECT count(*), count(DISTINCT source_id), min(operation), max(operation)"
+    found = query(stage.url, f"{writes} FROM prediction_writes")
+    assert found == [(count, count, "INSERT", "INSERT")]
+
+
 def test_processes_that_are_killed_at_random_moments_score_each_row_once(stage, tmp_path):
     install(stage.contract)
     query(stage.url, AUDIT)
@@ -88,11 +97,26 @@ def test_processes_that_are_killed_at_random_moments_score_each_row_once(stage, 
         inserting.result()
         assert eventually(lambda: stage.scored() >= inserted, max(240, ROWS / 50))
 
-    assert scalar(stage.url, "SELECT count(*) FROM iris_data") == inserted
-    assert (stage.scored(), stage.waiting()) == (inserted, 0)
-    writes = "SELECT count(*), count(DISTINCT source_id), min(operation), max(operation)"
-    found = query(stage.url, f"{writes} FROM prediction_writes")
-    assert found == [(inserted, inserted, "INSERT", "INSERT")]
+    assert_each_row_was_scored_once(stage, inserted)
+
+
+def test_crashes_of_the_server_lose_and_double_nothing(fragile, external_server, tmp_path):
+    install(fragile.contract)
+    query(fragile.url, AUDIT)
+    with members(fragile, tmp_path, count=1) as (_, log):
+        fragile.insert(200)
+        assert eventually(lambda: fragile.scored() > 0)
+        for _ in range(2):
+            fragile.insert(300)
+            external_server.stop("immediate")
+            external_server.start()
+            engine_for(fragile.url).dispose()
+        assert eventually(lambda: fragile.scored() >= 800)
+        external_server.stop("immediate")
+        assert eventually(lambda: "tried again in" in log.read_text())
+    external_server.start()
+    engine_for(fragile.url).dispose()
+    assert_each_row_was_scored_once(fragile, 800)
 
 
 def is_bad(number: int) -> bool:
