@@ -13,8 +13,10 @@ from tests.end_to_end.commands import fork
 PROGRAM = """#!{python} -I
 import os, sys
 from multiprocessing.connection import Client
+# Before it connects: what it waits for may come from another of these, and one is served at a time.
+given = sys.stdin.read()
 with Client({address!r}) as test:
-    test.send((os.getcwd(), dict(os.environ), {first} + sys.argv[1:], sys.stdin.read()))
+    test.send((os.getcwd(), dict(os.environ), {first} + sys.argv[1:], given))
     code, output, errors = test.recv()
 sys.stdout.write(output)
 sys.stderr.write(errors)
