@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from kedro.io import AbstractDataset, CachedDataset
+from kedro.io import AbstractDataset
 
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.dataset import ProjectDataset
@@ -22,12 +22,15 @@ _TRUSTED = ("sklearn", "numpy", "scipy", "lightgbm", "collections")
 _LOGGER = logging.getLogger(__name__)
 
 
-class RunFileDataset(CachedDataset):
+class RunFileDataset(ProjectDataset):
     """A file of a run, written by a library's dataset.
 
     Runs at the same time do not share it: each writes and logs a file of its own, which then
     replaces the last run's, and reads what it has written itself.
     """
+
+    # It belongs to MLflow's run, which is in this process.
+    _SINGLE_PROCESS = True
 
     def __init__(
         self,
@@ -36,10 +39,10 @@ class RunFileDataset(CachedDataset):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Take the library's entry, with a local ``filepath``, and where the run logs the file."""
-        super().__init__(dataset, copy_mode="assign", metadata=metadata)
-        # A later process can read it.
-        self._EPHEMERAL = False
-        self._config, self._artifact_path = dataset, artifact_path
+        super().__init__(metadata, filepath=dataset["filepath"], artifact_path=artifact_path)
+        self._path, self._artifact_path = Path(dataset["filepath"]), artifact_path
+        self._config, self._dataset = dataset, AbstractDataset.from_config("file", dataset)
+        self._written: Any = None
         if hasattr(self._dataset, "preview"):
             self.preview = self._dataset.preview
 
@@ -47,20 +50,22 @@ class RunFileDataset(CachedDataset):
         """Write the file, log it to the active run and move it to its path."""
         import mlflow
 
-        path = Path(self._config["filepath"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f"{path.stem}.", dir=path.parent) as folder:
-            written = Path(folder) / path.name
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f"{self._path.stem}.", dir=self._path.parent) as folder:
+            written = Path(folder) / self._path.name
             config = self._config | {"filepath": str(written)}
             AbstractDataset.from_config("file", config).save(data)
             if self._artifact_path is not None:
                 mlflow.log_artifact(str(written), self._artifact_path)
-            written.replace(path)
-        self._cache.save(data)
+            written.replace(self._path)
+        self._written = data
 
-    def _describe(self) -> dict[str, Any]:
-        # Kedro-Viz shows the path.
-        return self._dataset._describe()
+    def load(self) -> Any:
+        """What this run has written, else the last run's file."""
+        return self._dataset.load() if self._written is None else self._written
+
+    def _release(self) -> None:
+        self._written = None
 
 
 class CandidateDataset(ProjectDataset):
