@@ -76,11 +76,11 @@ def test_errors_are_measured_with_intervals_that_hold_the_truth():
     rounds, inside, confirmed = 300, 0, 0
     for _ in range(rounds):
         errors = random.normal(0, 2.2, 400)
-        square, fourth = float((errors**2).mean()), float((errors**4).mean())
-        value, lower, upper, _, p_value = root_mean_square(400, square, fourth, 2.2)
-        assert value == pytest.approx(np.sqrt(square))
-        inside += lower <= 2.2 <= upper
-        confirmed += p_value < 0.05
+        found = root_mean_square(400, float((errors**2).mean()), float((errors**4).mean()), 2.2)
+        assert found.value == pytest.approx(float(np.sqrt((errors**2).mean())))
+        assert found.p_value is not None
+        inside += found.lower <= 2.2 <= found.upper
+        confirmed += found.p_value < 0.05
     assert inside / rounds == pytest.approx(0.95, abs=0.04)
     # The true error is the limit itself, where a test is wrong as often as its level says.
     assert confirmed / rounds == pytest.approx(0.05, abs=0.04)

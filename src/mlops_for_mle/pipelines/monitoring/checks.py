@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import chain
 from operator import attrgetter
 from statistics import NormalDist
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,15 @@ _CONFIDENCE, _SIGNIFICANCE = 0.95, 0.01
 _LEAST_ROWS = 5
 _PSEUDO_COUNT = 0.5
 
-# Of a `Metric`: value, lower, upper, threshold, and the p-value of being no worse than that.
-Estimate = tuple[float, float, float, float, float]
+
+class Estimate(NamedTuple):
+    """A value with its interval, and the p-value of it being no worse than its limit."""
+
+    value: float
+    lower: float
+    upper: float
+    limit: float
+    p_value: float
 
 
 @dataclass(frozen=True)
@@ -237,7 +244,7 @@ def _check_estimate(reference: Reference, window: Window) -> Iterator[Metric]:
     else:
         expected = min(1.0, max(0.0, expected))
         estimate = proportion(round(expected * effective_labels), round(effective_labels), limit)
-        estimate = (expected, *estimate[1:])
+        estimate = estimate._replace(value=expected)
     yield _limited("estimate", reference.prediction, name, estimate, rows)
 
 
@@ -316,7 +323,7 @@ def proportion(successes: int, trials: int, limit: float) -> Estimate:
 
     interval = binomtest(successes, trials).proportion_ci(_CONFIDENCE, method="wilson")
     p_value = float(binomtest(successes, trials, limit, alternative="less").pvalue)
-    return successes / trials, float(interval.low), float(interval.high), limit, p_value
+    return Estimate(successes / trials, float(interval.low), float(interval.high), limit, p_value)
 
 
 def root_mean_square(count: float, mean: float, squares: float, limit: float) -> Estimate:
@@ -329,4 +336,4 @@ def root_mean_square(count: float, mean: float, squares: float, limit: float) ->
     value, lower, upper = (max(0.0, square) ** 0.5 for square in (mean, mean - reach, mean + reach))
     excess = mean - limit**2
     p_value = NormalDist().cdf(-excess / error) if error > 0 else float(excess <= 0)
-    return value, lower, upper, limit, p_value
+    return Estimate(value, lower, upper, limit, p_value)
