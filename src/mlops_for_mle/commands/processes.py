@@ -94,8 +94,8 @@ def stream(project: Project, size: int, every: timedelta, **limits: int | None) 
 @with_project
 @_follow
 @_batch_size
-@click.option("--from-start", is_flag=True, help="Score earlier rows and rejected ones, too.")
-@click.option("--uninstall", is_flag=True, help="Forget what waits, and queue no rows any more.")
+@click.option("--from-start", is_flag=True, help="Score earlier and rejected rows, too.")
+@click.option("--uninstall", is_flag=True, help="Queue no rows any more; predictions stay.")
 def score(
     project: Project, follow: bool, batch_size: int, from_start: bool, uninstall: bool
 ) -> None:

@@ -42,7 +42,12 @@ def read_project(folder: Path, env: str | None) -> Project:
 def with_project(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the option ``--env``, and the project of that environment first."""
 
-    @click.option("--env", "-e", envvar="KEDRO_ENV", help="Of conf; by default KEDRO_ENV or local.")
+    @click.option(
+        "--env",
+        "-e",
+        envvar="KEDRO_ENV",
+        help="A folder of conf; the default is KEDRO_ENV, else local.",
+    )
     @click.pass_obj
     @functools.wraps(function)
     def command(metadata: ProjectMetadata, /, env: str | None, **options: Any) -> None:
