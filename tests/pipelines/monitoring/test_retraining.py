@@ -78,11 +78,10 @@ def trained_by(run_id: str, served: Deployment | None = None) -> Champion:
     return Champion(**dict(changed(iris_release(2), run_id=run_id)), served=served)
 
 
-def served(hour: float) -> Deployment:
-    return Deployment(1, "iris", "rollback", "iris-v1", 1, "any", "bad", "ada", at(hour))
-
-
 def test_only_the_own_champion_is_deployed_and_only_where_nobody_else_has_deployed():
+    def served(hour: float) -> Deployment:
+        return Deployment(1, "iris", "rollback", "iris-v1", 1, "any", "bad", "ada", at(hour))
+
     own = trained_by("own", served(8))
     assert admit_champion(OPEN, own) is own
     assert admit_champion(OPEN, trained_by("own")) == trained_by("own")
@@ -99,8 +98,8 @@ def test_only_the_own_champion_is_deployed_and_only_where_nobody_else_has_deploy
     ],
 )
 def test_a_decision_is_concluded_with_what_has_become_of_the_candidate(champion, run_id, outcome):
-    deployed = [replace(served(9), run_id=run_id, model_version=2)]
-    concluded = conclude_decision(OPEN, champion, deployed)
+    table = pd.DataFrame({"run_id": [run_id], "model_version": 2})
+    concluded = conclude_decision(OPEN, champion, table)
     assert replace(concluded, outcome=None) == OPEN
     assert concluded.outcome.startswith(outcome)
 

@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
+
 from mlops_for_mle.pipelines.dataset import ContractDataset, ProjectDataset
-from mlops_for_mle.releases.deployments import deploy, history
-from mlops_for_mle.releases.manifest import Champion, Deployment, Release
+from mlops_for_mle.releases.deployments import deploy
+from mlops_for_mle.releases.manifest import Champion, Release
 from mlops_for_mle.releases.store import ReleaseStore
 
 _LOGGER = logging.getLogger(__name__)
@@ -47,10 +49,10 @@ class DeploymentDataset(ContractDataset):
             outcome = "is deployed already" if row is None else "deployed (champion)"
             _LOGGER.info("release=%s %s", manifest.release, outcome)
 
-    def load(self) -> list[Deployment]:
-        """Those of the contract, the newest first."""
+    def load(self) -> pd.DataFrame:
+        """The newest rows first."""
         with self._engine.connect() as connection:
-            return history(connection, self._contract.name)
+            return pd.read_sql_query("SELECT * FROM deployments ORDER BY id DESC", connection)
 
 
 def actor() -> str:

@@ -169,14 +169,14 @@ def admit_champion(decision: RetrainingDecision, champion: Champion | None) -> C
 
 
 def conclude_decision(
-    decision: RetrainingDecision, champion: Champion | None, deployments: list[Deployment]
+    decision: RetrainingDecision, champion: Champion | None, deployments: pd.DataFrame
 ) -> RetrainingDecision:
     """Say how the retraining ended that a decision has called for."""
     # The champion may be another one by now.
-    deployed = [row for row in deployments if row.run_id == decision.run_id]
+    deployed = deployments[deployments["run_id"] == decision.run_id]
     outcome = "the candidate was rejected"
-    if deployed:
-        outcome = f"version {deployed[0].model_version} was promoted"
+    if len(deployed):
+        outcome = f"version {deployed['model_version'].iloc[0]} was promoted"
     elif champion and champion.manifest.run_id == decision.run_id:
         outcome = f"version {champion.manifest.version} was promoted"
         outcome += "; not deployed, since another release was put in service meanwhile"
