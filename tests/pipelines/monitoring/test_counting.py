@@ -61,7 +61,7 @@ def log(url: str, release: Release, *rows: Any, prediction: float = 0.0) -> None
 def test_twenty_windows_without_drift_raise_no_alarm_and_a_shift_does_within_one(database_url):
     traffic = Traffic(database_url, IRIS, seed=11, start=START)
     for _ in range(20):
-        traffic.serve(250, noise=0.05)
+        traffic.serve(250)
         run = look(database_url, IRIS, iris_rows(), window={"rows": 250}).run
         counts = run.prediction_count, run.labelled_count
         assert (run.status, *counts) == ("healthy", 250, 250), run.reasons
