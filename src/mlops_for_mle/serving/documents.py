@@ -50,8 +50,9 @@ def read_json(body: bytes, read: Callable[[bytes], Result], allowed: str = "an o
 def fields(text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[Result]) -> Result:
     """Decode an object with the raw texts of its fields, unless there are very many."""
     text = bytes(text)
-    is_long = len(text) > _LONGEST_EXPLAINED
-    if is_long and any(islice(_KEY.finditer(text), _MOST_FIELDS, None)):
+    # Colons are counted at once, while a look behind each quote takes six times as long as reading.
+    is_suspect = len(text) > _LONGEST_EXPLAINED and text.count(b":") > _MOST_FIELDS
+    if is_suspect and any(islice(_KEY.finditer(text), _MOST_FIELDS, None)):
         raise msgspec.ValidationError(f"there are more than {_MOST_FIELDS} fields")
     return decoder.decode(text)
 
