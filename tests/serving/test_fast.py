@@ -112,13 +112,17 @@ def test_what_is_wrong_with_one_request_is_not_the_fault_of_the_others(settings)
     model = Pipeline([("model", LinearRegression().fit(rows, rows @ [10, 20]))])
     areas = [100, 3e38, 120, "large", 140]
 
-    with Server(settings, make_release(model, HOUSE_CONTRACT, rows)) as server:
-        answers = server.ask_in_one_turn(*(request({"방 수": 3, "area m2": one}) for one in areas))
+    requests = [request({"방 수": 3, "area m2": one}) for one in areas]
 
-    assert [status_of(one) for one in answers] == [200, 422, 200, 422, 200]
-    assert b"no finite answer" in answers[1]
+    with Server(settings, make_release(model, HOUSE_CONTRACT, rows)) as server:
+        together = server.ask_in_one_turn(*requests)
+        behind_each_other = server.exchange(b"".join(requests), answers=5)
+
+    for answers in (together, behind_each_other):
+        assert [status_of(one) for one in answers] == [200, 422, 200, 422, 200]
+        assert b"no finite answer" in answers[1]
     lines = (json.loads(line[-2]) for line in server.kept())
-    assert [one["area m2"] for one in lines] == [100, 120, 140]
+    assert [one["area m2"] for one in lines] == [100, 120, 140] * 2
 
 
 def test_a_failure_of_ours_is_logged_with_the_request_and_answered(server, caplog):
@@ -128,6 +132,13 @@ def test_a_failure_of_ours_is_logged_with_the_request_and_answered(server, caplo
     assert [status_of(one) for one in answers] == [500] * 3
     assert all(b"its log" in one and b"NoneType" not in one for one in answers)
     wait_until(lambda: sum(one.exc_info is not None for one in caplog.records) == 3)
+
+
+def test_who_asks_before_the_body_is_told_to_go_on(server):
+    with server.connect() as channel:
+        for part, status in zip(parts_of(Expect="100-continue"), (100, 200), strict=True):
+            channel.sendall(part)
+            assert status_of(channel.recv(65536)) == status
 
 
 def test_keys_are_asked_for_on_the_short_way_too(settings, iris):
@@ -172,9 +183,9 @@ def test_many_requests_may_stand_behind_each_other_and_very_many_are_refused(ser
 )
 def test_what_is_no_request_is_refused(server, content, caplog):
     for parts in ((content,), (content[:-5], content[-5:])):
-        (answer,) = server.exchange(*parts)
+        answers = server.exchange(request() + parts[0], *parts[1:], answers=2)
 
-        assert status_of(answer) == 400
+        assert [status_of(one) for one in answers] == [200, 400]
     assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
 
 
