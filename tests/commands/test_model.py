@@ -120,6 +120,8 @@ def test_a_person_may_promote_any_version_and_go_back_and_back_again(
     second, first = (f"iris-v2-{poor[:8]}", f"iris-v1-{good[:8]}")
     said = kedro_model("promote", "1", "--reason", "first").output
     assert said == f"Version 1 is champion; release {first} is deployed.\n"
+    refused = kedro_model("rollback", "--reason", "x", code=1).output
+    assert "no other was deployed" in refused
     assert kedro_model("promote", "1", "--reason", "again").output == said
     kedro_model("promote", "2", "--reason", "second")
     assert project.champion() == poor

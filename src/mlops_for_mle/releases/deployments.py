@@ -82,10 +82,9 @@ def roll_back(
     earlier = {row.release: row for row in rows if row.release != served.release}
     again = earlier.get(release or release_before(rows) or "")
     if again is None:
-        raise UserError(
-            f"Cannot roll back from {served.release} to {release or 'an earlier release'}: "
-            f"expected one of {', '.join(earlier) or 'none'}."
-        )
+        allowed = f"expected one of {', '.join(earlier)}" if earlier else "no other was deployed"
+        wanted = release or "an earlier release"
+        raise UserError(f"Cannot roll back from {served.release} to {wanted}: {allowed}.")
     # No transaction stays open during the download.
     connection.rollback()
     store.fetch(contract, again.release)
