@@ -42,8 +42,9 @@ run: setup ## Run all pipelines, from the source to a deployed release, and sum 
 serve: setup ## Serve the deployed release (port 8000)
 	@$(IN_VENV) .venv/bin/kedro serve $(ADDRESS) $(if $(WORKERS),--workers "$(WORKERS)")
 
+# Its imports warn of names that other libraries mean to drop.
 viz: setup ## Look at the pipelines in Kedro-Viz (port 4141)
-	@$(IN_VENV) .venv/bin/kedro viz run $(ADDRESS)
+	@$(IN_VENV) PYTHONWARNINGS=ignore .venv/bin/kedro viz run $(ADDRESS)
 
 # MLflow's job runner would start fourteen more processes, of which nothing here makes use.
 ui: setup ## Look at experiments and models in MLflow (port 5000)
