@@ -108,6 +108,8 @@ def test_a_wrong_field_is_named(client, database):
     ):
         body = {"prediction_id": str(uuid7()), "label": 1} | {name: value}
         assert error_paths(client.post("/feedback", json=body)) == [name]
+    missing = client.post("/feedback", json={"prediction_id": str(uuid7())}).json()["errors"][0]
+    assert (missing["path"], missing["message"], missing["given"]) == ("label", "is missing", None)
     told = tell(client, str(uuid7()), "no such class").json()["errors"][0]["allowed"]
     assert told == "one of 0, 1, 2, or setosa, or versicolor, or virginica"
     assert database.count("feedback") == 0

@@ -96,7 +96,10 @@ def _answer_errors(application: FastAPI) -> None:
             faults = []
             for fault in error.errors():
                 name, given = str(fault["loc"][-1]), errors.shown(fault["input"])
-                faults.append(FieldError(name, "is not valid", given, fault["msg"]))
+                if fault["type"] == "missing":  # its input is the whole body
+                    faults.append(FieldError(name, "is missing", None, fault["msg"]))
+                else:
+                    faults.append(FieldError(name, "is not valid", given, fault["msg"]))
             problem = errors.unprocessable(*faults)
         return response(errors.problem_answer(problem, request.scope["path"]))
 
