@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPResponse
-from timeit import repeat
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +19,7 @@ import pytest
 from benchmarks.serving.checks import wrong_request
 
 from mlops_for_mle.releases.predictor import Predictions
-from mlops_for_mle.serving import context, documents, mlflow, oip, predict
+from mlops_for_mle.serving import context, mlflow, oip, predict
 from mlops_for_mle.serving.codec import MOST_ROWS
 from mlops_for_mle.serving.predict import Answers, answer
 from mlops_for_mle.serving.request import Request, current_request
@@ -140,17 +139,6 @@ def test_a_large_body_of_faults_is_answered_shortly_and_in_little_memory(client,
     assert answer.status_code == (400 if path == "/invocations" else 422)
     assert len(answer.content) < 20_000
     assert peak < 8 * len(body)
-
-
-def test_a_long_body_is_searched_for_fields_as_quickly_as_it_is_read():
-    # The search lets no other thread of the process go on.
-    body = b'{"columns": {"colour": [' + b'"a",' * 1_000_000 + b'"a"]}}'
-
-    def seconds(task: Callable[[bytes], Any]) -> float:
-        return min(repeat(lambda: task(body), timer=time.thread_time, repeat=5, number=1))
-
-    decoder = documents.FIELDS
-    assert seconds(lambda text: documents.fields(text, decoder)) < 3 * seconds(decoder.decode)
 
 
 ONES = {name: [1] * MOST_ROWS for name in IRIS_ROW}
