@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -75,6 +76,8 @@ def test_a_file_becomes_files_of_predictions_with_the_rejects_beside_them(
     assert found.row_number.tolist() == (good.index + 1).tolist()
     assert found.id.tolist() == good.id.tolist()
     assert found.iris_class.tolist() == answers.tolist()
+    assert found.probabilities.map(np.argmax).equals(found.iris_class)
+    assert {*zip(found.model_version, found.release, strict=True)} == {(1, "iris-v1-run1")}
     rejects = pd.read_parquet(tmp_path / "new/out_rejects.parquet")
     assert rejects.row_number.tolist() == list(range(1, 100, 10))
     assert rejects.reason.str.startswith("petal_width: is missing").all()
@@ -247,14 +250,15 @@ def test_what_a_crash_of_the_server_has_emptied_is_not_published(fragile, extern
 
 
 def test_a_table_or_folder_that_is_something_else_is_left_alone(stage, tmp_path):
+    def read(columns: list[str]) -> Iterator[pa.Table]:
+        raise AssertionError("scored before the output was looked at")
+
     stage.insert(3)
-    source = tmp_path / "rows.parquet"
-    rows_with_gaps(5).to_parquet(source)
     query(stage.url, "CREATE TABLE mine_rejects (note text)")
     for output, table in (("iris_data", "iris_data"), ("mine", "mine_rejects")):
         said = f'column "row_number" of relation "{table}" does not exist'
         with pytest.raises(Exception, match=said):
-            stage.batch(source=str(source), output=output)
+            stage.entry(PredictionsDataset, output=output).save(batch_of(Part(1, read)))
     own = tmp_path / "own.parquet"
     own.mkdir()
     # As Spark calls them.
