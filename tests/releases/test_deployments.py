@@ -65,6 +65,19 @@ def trail(connection: Connection) -> str:
     return "".join(letters)
 
 
+def test_of_those_that_others_came_before_only_a_later_version_is_served(connection, releases):
+    put_in_service(connection, releases, "A")
+    newest = current(connection, "iris").id
+    chosen_before = {"reason": "champion", "actor": "cron", "newest": newest}
+
+    deploy(connection, releases["C"], **chosen_before)
+    with pytest.raises(UserError, match=r"come in between: iris-v3-CCCCCCCC is served now"):
+        deploy(connection, releases["B"], **chosen_before)
+    deploy(connection, releases["D"], **chosen_before)
+
+    assert trail(connection) == "ACD"
+
+
 @pytest.mark.parametrize(
     "steps",
     [
