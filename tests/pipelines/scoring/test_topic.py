@@ -78,10 +78,13 @@ def test_messages_that_are_read_again_have_one_prediction_and_another_topic_all_
     assert {one["release"] for one in found} == {iris_release().manifest.release}
 
 
-def test_what_is_missing_is_said_where_nobody_waits(broker, stage):
+def test_what_is_missing_is_said_where_nobody_waits(broker, stage, monkeypatch):
     with pytest.raises(UserError, match="not available: nowhere"):
         TopicStage(broker, stage, "nowhere").score()
     with pytest.raises(UserError, match=r"brokers do not answer: 127\.0\.0\.1:1"):
+        TopicStage(broker, stage, "any", servers="127.0.0.1:1").score()
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "ssl")
+    with pytest.raises(UserError, match=r"brokers do not answer: ssl://127\.0\.0\.1:1"):
         TopicStage(broker, stage, "any", servers="127.0.0.1:1").score()
 
 
