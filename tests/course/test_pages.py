@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from course.conftest import in_short_forms, not_copied
+from course.conftest import in_short_forms, not_copied, run_as_typed
 from course.hints import explain, hint, say, within
 from course.part import COURSE, parts
 from tests.course.readme import blocks, missing_lines
@@ -161,6 +161,15 @@ def test_what_compose_and_docker_take_in_two_forms_is_checked_in_one():
     for copy in ("COPY a.py b.py ./", "COPY *.py ./", "COPY . .", 'COPY ["a.py", "b.py", "./"]'):
         assert not_copied(f"FROM x\n{copy}\n", "a.py", "b.py") == []
     assert not_copied("FROM x\nCOPY --chown=1 a.py \\\n  c.py ./\n", "a.py", "b.py") == ["b.py"]
+
+
+def test_a_program_in_the_checks_is_run_as_it_is_typed_and_may_end_with_a_status(tmp_path):
+    program = tmp_path / "gate.py"
+    program.write_text("if __name__ == '__main__':\n    raise SystemExit(0)\n1 / 0\n")
+    run_as_typed(program)
+    program.write_text("raise SystemExit('refused')")
+    with pytest.raises(SystemExit, match="refused"):
+        run_as_typed(program)
 
 
 def test_a_shown_line_that_did_not_appear_is_found():

@@ -248,12 +248,10 @@ def test_compose_starts_the_generator_when_the_database_is_healthy(work: Path, s
 
 
 def test_the_kedro_node_draws_rows_and_the_catalog_stores_them(
-    learner, connection, database, work, monkeypatch
+    learner, connection, database, typed
 ):
     import pandas as pd
 
-    monkeypatch.chdir(work)
-    monkeypatch.setenv("DATABASE_URL", database.url)
     flowers = pd.DataFrame([FLOWER], columns=["a", "b", "c", "d", "target"])
     with hint(
         "draw_rows() must give as many rows as it is told, with a column source; catalog.yml must "
@@ -263,5 +261,5 @@ def test_the_kedro_node_draws_rows_and_the_catalog_stores_them(
     ):
         drawn = learner.kedro_generator.draw_rows(flowers, 7)
         assert (len(drawn), set(drawn["source"])) == (7, {"kedro"})
-        learner.kedro_generator.main()
+        typed("kedro_generator.py", DATABASE_URL=database.url)
         assert database.query("SELECT count(*), min(source) FROM iris_data") == [(5, "kedro")]

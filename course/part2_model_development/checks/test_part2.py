@@ -203,9 +203,8 @@ def test_another_model_in_the_folder_is_noticed(learner, flowers, saved, tmp_pat
 
 
 def test_the_program_trains_from_a_file_and_from_the_table(
-    learner, database, program, work: Path, monkeypatch, capsys
+    learner, database, program, typed, work: Path, capsys
 ):
-    monkeypatch.chdir(work)
     connection = learner.database.connect(database.url)
     learner.migrate.migrate(connection)
     rows = learner.generator.read_flowers(work / "iris.csv")
@@ -218,12 +217,11 @@ def test_the_program_trains_from_a_file_and_from_the_table(
         # One after the other: both write the same files.
         from_table = program("train.py", DATABASE_URL=database.url)
         assert "answer 300 rows" in from_table.succeeds()
-        learner.train.main(["iris.csv"])
+        typed("train.py", "iris.csv")
         assert "answer 150 rows" in capsys.readouterr().out
 
 
-def test_the_kedro_pipeline_stores_model_and_metrics(learner, work: Path, monkeypatch):
-    monkeypatch.chdir(work)
+def test_the_kedro_pipeline_stores_model_and_metrics(typed, work: Path):
     path = work / "models/metrics.json"
     path.unlink(missing_ok=True)
     with hint(
@@ -231,5 +229,5 @@ def test_the_kedro_pipeline_stores_model_and_metrics(learner, work: Path, monkey
         "파이프라인에는 노드 세 개(hash_split, fit, measure)가 있어야 하고, `metrics`를 models/metrics.json에 "
         "저장해야 합니다.",
     ):
-        learner.kedro_training.main()
+        typed("kedro_training.py")
         assert json.loads(path.read_text("utf-8"))["accuracy"] > 0.9

@@ -214,8 +214,7 @@ def test_a_model_that_cannot_be_loaded_gets_no_alias(
         assert champion_of(client, name) is None
 
 
-def test_the_programs_save_and_load(learner, client, work, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(work)
+def test_the_programs_save_and_load(learner, client, typed, tmp_path, capsys):
     bad = tmp_path / "bad.csv"
     bad.write_text(f"{','.join(FEATURES)},target\nlong,3.5,1.4,0.2,0\n", "utf-8")
     with hint(
@@ -224,7 +223,7 @@ def test_the_programs_save_and_load(learner, client, work, tmp_path, capsys, mon
         "save_model_to_registry.py는 저장하고 승격해야 합니다. load_model_from_registry.py는 "
         "`Version N answers [...]`를 출력하고, 맞지 않는 것이 있으면 문장과 함께 SystemExit를 일으켜야 합니다.",
     ):
-        learner.save_model_to_registry.main([])
+        typed("save_model_to_registry.py")
         assert "promoted: " in capsys.readouterr().out
         load = learner.load_model_from_registry.main
         load(["champion", "iris.csv"])

@@ -307,15 +307,12 @@ def test_the_gate_says_why(learner, candidate, champion, accepted, word):
         assert word in " ".join(decision["reasons"]).lower()
 
 
-def test_the_gate_ends_with_a_status_that_a_machine_reads(
-    learner, program, work: Path, monkeypatch
-):
-    monkeypatch.chdir(work)
+def test_the_gate_ends_with_a_status_that_a_machine_reads(program, typed, work: Path):
     with hint(
         "`python gate.py` must end with 0 for candidate.json, write decision.json, and end with 1 for a bad one.",
         "`python gate.py`는 candidate.json에 대해 0으로 끝나며 decision.json을 쓰고, 나쁜 후보에는 1로 끝나야 합니다.",
     ):
-        assert learner.gate.main() == 0
+        typed("gate.py")
         assert json.loads((work / "decision.json").read_text("utf-8"))["accepted"] is True
         good = (work / "candidate.json").read_text("utf-8")
         try:

@@ -257,8 +257,7 @@ def test_compose_publishes_the_port_on_this_machine_only(services):
         assert services["api"]["init"] is True
 
 
-def test_the_kedro_node_parts_flowers_from_what_is_none(learner, work: Path, monkeypatch):
-    monkeypatch.chdir(work)
+def test_the_kedro_node_parts_flowers_from_what_is_none(learner, typed, work: Path):
     good, bad = dict(FLOWER), FLOWER | {"petal_width": -1}
     unknown = {name: value for name, value in FLOWER.items() if name != "species"}
     with hint(
@@ -270,5 +269,5 @@ def test_the_kedro_node_parts_flowers_from_what_is_none(learner, work: Path, mon
         assert [one["row"] for one in rejected] == [2, 3]
         assert "petal_width" in rejected[0]["reason"]
         assert learner.kedro_check.check_flowers([unknown], False)[1] == []
-        learner.kedro_check.main()
+        typed("kedro_check.py")
         assert len(json.loads((work / "rejected.json").read_text("utf-8"))) == 3

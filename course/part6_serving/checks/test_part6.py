@@ -483,13 +483,9 @@ def test_compose_starts_the_server_without_waiting_for_the_registry(services):
         assert 60 * int(minutes or 0) + int(seconds or 0) > 10
 
 
-def test_the_kedro_node_scores_a_file_by_the_same_function(
-    learner, models, work: Path, monkeypatch
-):
+def test_the_kedro_node_scores_a_file_by_the_same_function(learner, typed, models, work: Path):
     import pandas as pd
 
-    monkeypatch.chdir(work)
-    monkeypatch.setenv("MODELS", str(models))
     rows = pd.DataFrame([SETOSA, VERSICOLOR, VIRGINICA]).assign(target=[0, 1, 2])
     with hint(
         "score() must give all rows and their columns, with species and version, however many rows at once.",
@@ -501,5 +497,5 @@ def test_the_kedro_node_scores_a_file_by_the_same_function(
             assert list(scored.columns) == [*rows.columns, "species", "version"]
             assert list(scored["species"]) == ["setosa", "versicolor", "virginica"]
             assert set(scored["version"]) == {"1"}
-        learner.kedro_scoring.main()
+        typed("kedro_scoring.py", MODELS=str(models))
         assert len(pd.read_csv(work / "scored.csv")) == 150

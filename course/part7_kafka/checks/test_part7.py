@@ -380,8 +380,7 @@ def test_the_connectors_say_what_they_read_and_where_a_row_is_placed(work: Path)
         assert sink["errors.deadletterqueue.topic.name"] == "connect-dead"
 
 
-def test_the_kedro_node_reads_a_file_of_messages(learner, work: Path, monkeypatch):
-    monkeypatch.chdir(work)
+def test_the_kedro_node_reads_a_file_of_messages(learner, typed, work: Path):
     with hint(
         "read_messages() must give the rows with their `offset`, and dead letters as `offset`, `value` (the first characters) and `reason`; the catalog keeps both as CSV.",
         "read_messages()는 `offset`이 붙은 행과, `offset`, `value`(처음 몇 글자), `reason` 열의 데드 레터를 내놓아야 합니다. 카탈로그는 둘 다 CSV로 저장합니다.",
@@ -391,6 +390,6 @@ def test_the_kedro_node_reads_a_file_of_messages(learner, work: Path, monkeypatc
         assert rows["offset"].tolist() == [0, 2]
         assert rows["petal_width"].tolist() == [0.2, 0.2]
         assert dead[["offset", "value"]].to_numpy().tolist() == [[1, "no JSON"]]
-        learner.kedro_messages.main()
+        typed("kedro_messages.py")
         assert len((work / "rows.csv").read_text("utf-8").splitlines()) == 3
         assert "sepal_length" in (work / "dead_letters.csv").read_text("utf-8")

@@ -457,13 +457,10 @@ def test_compose_starts_two_workers_and_shows_the_dashboard(services):
 
 
 def test_the_kedro_node_predicts_what_is_neither_answered_nor_waiting(
-    learner, tables, database, program, port, work, monkeypatch
+    learner, tables, database, program, typed, port
 ):
     import pandas as pd
 
-    monkeypatch.chdir(work)
-    monkeypatch.setenv("DATABASE_URL", database.url)
-    monkeypatch.setenv("API_URL", url := f"http://127.0.0.1:{port}")
     tables(2)
     with hint(
         "score_rows() must give rows of predictions and of dead_letters, of at most `at_most` rows; the query must "
@@ -479,8 +476,9 @@ def test_the_kedro_node_predicts_what_is_neither_answered_nor_waiting(
         assert refused.to_dict("records") == [{"row_id": 2, "reason": "bad"}]
 
         served = program("-m", "uvicorn", "api:app", "--port", str(port))
+        url = f"http://127.0.0.1:{port}"
         served.until(lambda: answers(f"{url}/openapi.json"))
         for _ in range(2):
-            learner.kedro_backfill.main()
+            typed("kedro_backfill.py", DATABASE_URL=database.url, API_URL=url)
             assert (database.count("predictions"), database.count("dead_letters")) == (5, 1)
             assert database.count("waiting") == 2
