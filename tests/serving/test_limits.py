@@ -21,6 +21,7 @@ from benchmarks.serving.checks import wrong_request
 from mlops_for_mle.releases.predictor import Predictions
 from mlops_for_mle.serving import context, mlflow, oip, predict
 from mlops_for_mle.serving.codec import MOST_ROWS
+from mlops_for_mle.serving.database import Pool
 from mlops_for_mle.serving.predict import Answers, answer
 from mlops_for_mle.serving.request import Request, current_request
 from tests.releases import trained_iris_release
@@ -91,6 +92,20 @@ def test_one_request_too_many_is_answered_with_429_and_the_place_is_free_again(s
         assert client.post("/predict", json=IRIS_ROW).status_code == 200
         is_over.set()
         assert [one.result().status_code for one in waiting] == [422] * 3
+
+
+def test_requests_that_arrive_in_one_turn_of_the_event_loop_are_counted_too():
+    is_over = threading.Event()
+    endpoint = Pool("turn", max_concurrency=8).endpoint(is_over.wait)
+
+    async def turn() -> list[Any]:
+        current_request.set(Request("GET", "/", {}, None, time.perf_counter(), "turn"))
+        asyncio.get_running_loop().call_later(0.1, is_over.set)
+        return await asyncio.gather(*(endpoint(60) for _ in range(5)), return_exceptions=True)
+
+    first, second, *others = asyncio.run(turn())
+    assert (first, second) == (True, True)
+    assert [other.status for other in others] == [429] * 3
 
 
 def test_what_may_be_long_is_neither_read_nor_made_in_the_event_loop(client, monkeypatch):
