@@ -9,6 +9,7 @@ import re
 import socket
 import time
 from contextlib import suppress
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.serving import fast
-from mlops_for_mle.serving.predict import answer
+from mlops_for_mle.serving.predict import answer, read_predict
 from mlops_for_mle.serving.request import current_request
 from tests.releases import HOUSE_CONTRACT, make_release
 from tests.serving.conftest import IRIS_ROW, make_key, wait_until
@@ -105,6 +106,27 @@ def test_what_arrives_together_is_answered_and_recorded_each_for_itself(server, 
         alone = server.predict(row)
         assert document["iris_class"] == alone["iris_class"]
         assert document["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-6)
+
+
+def test_no_row_is_predicted_by_the_release_of_another_that_came_with_it(
+    server, iris_second, monkeypatch
+):
+    releases = cycle([server.services.releases.current, server.serve(iris_second)])
+    together = []
+
+    def reading(services: Any, asked: Any) -> Any:
+        services.releases.current = next(releases)
+        return read_predict(services, asked)
+
+    def noting(services: Any, questions: Any) -> Any:
+        together.append({question.served for question in questions})
+        return answer(services, questions)
+
+    monkeypatch.setattr(fast, "read_predict", reading)
+    monkeypatch.setattr(fast, "answer", noting)
+    server.ask_in_one_turn(*[request()] * 4)
+
+    assert [len(one) for one in together] == [1] * 4
 
 
 def test_what_is_wrong_with_one_request_is_not_the_fault_of_the_others(settings):
