@@ -76,7 +76,7 @@ class Faults:
     def add(self, path: str, message: str, allowed: str, given: Any = msgspec.UNSET) -> None:
         """Note one fault; ``given`` is the value itself, where there is one."""
         text = None if given is msgspec.UNSET else shown(given)
-        self._errors.append(FieldError(_readable(path, 200), message, text, allowed))
+        self._errors.append(FieldError(path[:200], message, text, allowed))
         if len(self._errors) >= MOST_FAULTS:
             self.raise_if_any()
 
@@ -99,7 +99,7 @@ def unprocessable(*errors: FieldError) -> ProblemError:
 
 def refused(path: str, message: str, allowed: str, given: str | None = None) -> ProblemError:
     """The answer 422 to one fault."""
-    return unprocessable(FieldError(_readable(path, 200), message, given, allowed))
+    return unprocessable(FieldError(path[:200], message, given, allowed))
 
 
 def not_ready(detail: str) -> ProblemError:
@@ -138,9 +138,4 @@ def shown(value: object) -> str:
     except RecursionError:
         # To write JSON takes more of Python's stack than to read it.
         text = reprlib.repr(value)
-    return _readable(text)
-
-
-def _readable(text: str, longest: int = 80) -> str:
-    # JSON may hold half a surrogate pair, which UTF-8 does not.
-    return text[:longest].encode(errors="replace").decode()
+    return text[:80]
