@@ -118,7 +118,7 @@ def test_ranges_have_a_margin_but_keep_their_sign():
     [
         (["0", "1"], "accuracy"),
         (["예", "예", "예", "아니오"], "balanced_accuracy"),
-        (["True", "False"], "accuracy"),
+        (["true", "false"], "accuracy"),
         ((DIGITS % 3).map(Decimal), "accuracy"),
         (["0.0", "1.0", "2.0", ""], "accuracy"),
         (np.linspace(0, 7, ROWS), "rmse"),
