@@ -160,14 +160,16 @@ def test_json_lines_keep_numbers_and_gaps():
     full = {"n": _LARGE, "x": 0.1, "t": "a", "m": 1, "b": True, "l": [1], "at": "2024-01-01T09:00"}
     objects = [full, {"n": None, "x": 2, "m": "N/A", "b": None, "huge": 10**30}]
     lines = "\r\n".join(map(json.dumps, objects)) + "\n\n"
+    whole = json.dumps(objects, indent=1)
 
-    for content in (lines.encode(), lines.encode("utf-8-sig"), json.dumps(objects).encode()):
+    for content in (lines.encode(), lines.encode("utf-8-sig"), whole.encode()):
         rows = read_json(content)
         assert kinds(rows) == {
             **{"n": "text", "x": "float", "t": "text", "m": "integer", "b": "boolean"},
             **{"l": "other", "at": "timestamp", "huge": "text"},
         }
-        assert lists(rows[["n", "t"]]) == {"n": [_LARGE, None], "t": ["a", None]}
+        expected = {"n": [_LARGE, None], "x": [0.1, 2], "t": ["a", None]}
+        assert lists(rows[[*expected]]) == expected
 
 
 @pytest.mark.parametrize("odd", ["1" + 5_000 * "0", "[1]"])
