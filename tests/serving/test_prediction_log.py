@@ -197,6 +197,21 @@ def test_a_stop_ends_the_rests_of_a_busy_process(start_client, iris, monkeypatch
     assert counted(client, "shipped") == 10_000
 
 
+@pytest.mark.usefixtures("database")
+def test_a_spool_that_is_half_full_ends_the_rests_of_a_busy_process(settings, iris, monkeypatch):
+    monkeypatch.setattr(prediction_log, "_REST_TO_WORK", 100_000)
+    client = Client(settings, iris)
+    for _ in range(3):
+        client.predict([IRIS_ROW] * 2000)
+    log = client.services.log
+    log.answered_at, log.max_bytes = time.monotonic() + 3600, 2 * log.stored_bytes
+
+    log.start()
+
+    wait_until(lambda: counted(client, "shipped") == 6000)
+    log.stop(5)
+
+
 def test_several_threads_record_at_once_in_one_segment_after_the_other(
     settings, start_client, database, iris, monkeypatch
 ):
