@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import httptools
 from uvicorn.config import Config
@@ -24,16 +24,13 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from mlops_for_mle.serving import context
 from mlops_for_mle.serving.errors import JSON_TYPE
-from mlops_for_mle.serving.keys import Headers
 from mlops_for_mle.serving.predict import PATH, Question, answer, read_predict
 from mlops_for_mle.serving.request import Request, current_request
 from mlops_for_mle.serving.services import Services
 
-_PATH = PATH.encode()
+_START = b"POST %b HTTP/1.1\r\n" % PATH.encode()
 # Requests with these (compressed, in parts, from a page) are for the ordinary way.
-_UNUSUAL = frozenset(
-    {b"content-encoding", b"transfer-encoding", b"origin", b"sec-fetch-site", b"expect"}
-)
+_UNUSUAL = frozenset({b"content-encoding", b"transfer-encoding", b"origin", b"sec-fetch-site"})
 # Beside what arrives in one read, which uvloop makes 256 KiB at most.
 _LARGEST_HEAD = 64 * 1024
 # After which Linux ends a connection whose client takes nothing of its answer.
@@ -60,7 +57,31 @@ def allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-_Asked = tuple["ServingProtocol", Question]
+class _Asked(NamedTuple):
+    connection: "ServingProtocol"
+    question: Question
+    data: bytes
+
+
+class _Parsed:
+    """What a parser finds in some bytes."""
+
+    def __init__(self) -> None:
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body = b""
+        self.begun = self.ended = 0
+
+    def on_message_begin(self) -> None:
+        self.begun += 1
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.ended += 1
 
 
 class FastWay:
@@ -71,18 +92,37 @@ class FastWay:
         self._largest = min(context.LARGEST_AT_ONCE, services.settings.max_body_bytes)
         self._waiting: list[_Asked] = []
 
-    def take(self, connection: "ServingProtocol", headers: Headers, body: bytes) -> bool:
+    def take(self, connection: "ServingProtocol", data: bytes) -> bool:
         """Have a POST /predict answered, one row in the next turn; False if it is anything else."""
-        if len(body) > self._largest or self._context.is_full or self._services.log.refuses:
+        if (
+            len(data) > self._largest
+            or not data.startswith(_START)
+            or self._context.is_full
+            or self._services.log.refuses
+        ):
             return False
-        started = time.perf_counter()
+        started, parsed = time.perf_counter(), _Parsed()
         try:
+            httptools.HttpRequestParser(parsed).feed_data(data)
+            headers = dict(parsed.headers)
+            if (
+                not parsed.begun == parsed.ended == 1
+                or headers.get(b"connection", b"keep-alive").lower() != b"keep-alive"
+                or len(headers) != len(parsed.headers)
+                or not _UNUSUAL.isdisjoint(headers)
+            ):
+                return False
             self._services.access.check("predict", headers)
-            facts = ("POST", PATH, headers, connection.client, started, context.id_of(headers))
-            question = read_predict(self._services, Request(*facts, body=body, route=PATH))
+            request_id = context.id_of(headers)
+            request = Request(
+                *("POST", PATH, headers, connection.client, started, request_id),
+                body=parsed.body,
+                route=PATH,
+            )
+            question = read_predict(self._services, request)
         except Exception:  # noqa: BLE001  (the ordinary way says what is wrong)
             return False
-        asked = (connection, question)
+        asked = _Asked(connection, question, data)
         if question.rows.matrices:
             self._answer([asked])
             return True
@@ -90,7 +130,7 @@ class FastWay:
             # A turn later, so that what others send meanwhile is answered with it.
             loop = asyncio.get_running_loop()
             loop.call_soon(lambda: loop.call_soon(self.flush))
-        elif self._waiting[0][1].served is not question.served:
+        elif self._waiting[0].question.served is not question.served:
             self.flush()
         connection.is_waiting = True
         self._waiting.append(asked)
@@ -104,15 +144,15 @@ class FastWay:
 
     def _answer(self, asked: Sequence[_Asked]) -> None:
         try:
-            answers = answer(self._services, [question for _, question in asked])
+            answers = answer(self._services, [one.question for one in asked])
         except Exception:  # noqa: BLE001  (what is wrong with one must not refuse the others)
-            for connection, question in asked:
-                connection.is_waiting = False
-                if not connection.transport.is_closing():
-                    connection.begin(question.request.body)
+            for one in asked:
+                one.connection.is_waiting = False
+                if not one.connection.transport.is_closing():
+                    one.connection.go_the_ordinary_way(one.data)
             return
-        for (connection, question), result in zip(asked, answers, strict=True):
-            self._send(connection, question.request, result.body)
+        for one, result in zip(asked, answers, strict=True):
+            self._send(one.connection, one.question.request, result.body)
 
     def _send(self, connection: "ServingProtocol", request: Request, body: bytes) -> None:
         token = current_request.set(request)
@@ -143,8 +183,8 @@ class ServingProtocol(HttpToolsProtocol):
 
     # Whether an answer of the short way is still to come.
     is_waiting = False
-    # The body, as far as it was read, of a request that may take the short way.
-    _body: bytes | None = None
+    # Whether a part of a request has been read, but not its end.
+    _is_reading = False
     # What was read since the last head, or part of a body, that is whole.
     _head_bytes = 0
 
@@ -187,6 +227,12 @@ class ServingProtocol(HttpToolsProtocol):
         """Take what has arrived."""
         # Answers leave in the order of the requests.
         self._answer_what_waits()
+        is_free = not (self._is_reading or self.is_busy or self.flow.write_paused)
+        if self._fast is None or not is_free or not self._fast.take(self, data):
+            self.go_the_ordinary_way(data)
+
+    def go_the_ordinary_way(self, data: bytes) -> None:
+        """Let uvicorn read what has arrived."""
         self._head_bytes += len(data)
         try:
             while data:
@@ -201,9 +247,6 @@ class ServingProtocol(HttpToolsProtocol):
         else:
             if self._head_bytes > _LARGEST_HEAD:
                 self._refuse(f"The head of the request is larger than {_LARGEST_HEAD} bytes.")
-            elif self._body is not None:
-                # The short way waits for nobody.
-                self.begin(self._body, is_whole=False)
 
     def eof_received(self) -> None:
         """Answer what waits before the transport closes: the client may still read."""
@@ -216,11 +259,11 @@ class ServingProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin to read a request."""
-        self._answer_what_waits()
         super().on_message_begin()
+        self._is_reading = True
 
     def on_headers_complete(self) -> None:
-        """Begin to answer a request, unless it may take the short way."""
+        """Begin to answer a request."""
         self._head_bytes = 0
         if len(self.pipeline) == _MOST_WAITING:
             raise httptools.HttpParserError("too many requests wait")
@@ -228,57 +271,27 @@ class ServingProtocol(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise httptools.HttpParserError("this is no proxy")
             return
-        if self._may_be_short():
-            self._body = b""
-        else:
-            self.begin(b"", is_whole=False)
-
-    def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
-        self._head_bytes = 0
-        if self._body is None:
-            super().on_body(body)
-        else:
-            self._body += body
-
-    def on_message_complete(self) -> None:
-        """Take note that the request is whole."""
-        self._head_bytes = 0
-        if self._body is not None and self._fast is not None:
-            body, self._body = self._body, None
-            if not self._fast.take(self, dict(self.headers), body):
-                self.begin(body)
-        elif not self.parser.should_upgrade():
-            super().on_message_complete()
-
-    def begin(self, body: bytes, *, is_whole: bool = True) -> None:
-        """Let uvicorn answer a request whose head, and perhaps body, was read."""
-        self._body = None
         self._unset_keepalive_if_required()
         super().on_headers_complete()
         # What comes behind a chunked body is no header, least of all one that says what is in it.
         self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._head_bytes = 0
         super().on_body(body)
-        if is_whole:
+
+    def on_message_complete(self) -> None:
+        """Take note that the request is whole."""
+        self._head_bytes = 0
+        if not self.parser.should_upgrade():
+            self._is_reading = False
             super().on_message_complete()
 
     def shutdown(self) -> None:
         """End the connection after the requests that are being answered."""
         self._answer_what_waits()
         super().shutdown()
-
-    def _may_be_short(self) -> bool:
-        headers, parser = dict(self.headers), self.parser
-        return (
-            self.url == _PATH
-            and self._fast is not None
-            and parser.get_method() == b"POST"
-            and parser.get_http_version() == "1.1"
-            and parser.should_keep_alive()
-            and len(headers) == len(self.headers)
-            and _UNUSUAL.isdisjoint(headers)
-            and not (self.is_busy or self.flow.write_paused)
-        )
 
     def _without_upgrade(self) -> bytes:
         """The head again, without the other protocol at which the parser has stopped."""
