@@ -190,7 +190,12 @@ class Answers:
             return Answer(self._columns(question))
         prediction_id = question.request.prediction_id.encode()
         if rows.form is Form.ONE:
-            return Answer(self._rows(parts[0], [prediction_id]))
+            (part,) = parts
+            template = self._templates.get(part.values.item(0), self._value_template)
+            text = template % (*part.texts[self._first_text :], prediction_id)
+            if part.outside is not None:
+                text = self._add_outside(text, part.outside[0].tolist())
+            return Answer([text])
         numbered = (b"%b-%d" % (prediction_id, number) for number in range(rows.count))
         ids = iter([prediction_id]) if rows.count == 1 else numbered
         lists = (b",".join(self._rows(part, ids)) for part in parts)
@@ -208,7 +213,7 @@ class Answers:
         for part in parts:
             yield b",".join(texts[self.codes.searchsorted(part.values)].tolist())
 
-    def _rows(self, part: Part, ids: Iterable[bytes]) -> list[bytes]:
+    def _rows(self, part: Part, ids: Iterator[bytes]) -> list[bytes]:
         """The answers to the rows of a part, as JSON."""
         columns = (text.split(b",") for text in part.texts[self._first_text :])
         rows = zip(part.values.tolist(), *columns, ids, strict=False)
