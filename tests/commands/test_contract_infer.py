@@ -171,4 +171,7 @@ def test_a_source_in_the_database_that_cannot_be_one_is_refused(folder, own_data
         ("table", "My Shop.recent", itself),
     ):
         assert said in infer(folder, kind, place, code=1)
+    # What is wrong with it is told later: it is no pattern.
+    said = infer(folder, "query", "SELECT 1 AS x", name="a(", env="orders", code=1)
+    assert "has no column 'left?'" in said
     assert not (folder / "conf/orders").exists()

@@ -56,7 +56,7 @@ def read_database(kind: str, relation: str, contract: str) -> Source:
     table, con = f"{contract}_data", {"con": database_url()}
     source = PostgresSourceDataset(con, **{kind: relation})  # type: ignore[arg-type]
     # A view does not tell it by its name.
-    if re.search(rf"\b{table}\b", relation + source.plan(), re.IGNORECASE):
+    if re.search(rf"\b{re.escape(table)}\b", relation + source.plan(), re.IGNORECASE):
         raise ConfigurationError(
             f"--name: contract {contract!r} would write its rows into {table}, which is what it "
             "reads; name another."
