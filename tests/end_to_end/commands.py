@@ -116,7 +116,7 @@ class Project:
         """Keep the embedded server running by a process beside this one; gives the URL."""
         ours, theirs = CONTEXT.Pipe()
         holder = CONTEXT.Process(target=_hold, args=(self.home, theirs), daemon=True)
-        _start(holder)
+        start_forked(holder)
         theirs.close()
         try:
             yield ours.recv()
@@ -169,7 +169,7 @@ def begin(folder: Path, environment: dict[str, str], *command: str, given: str =
     files = [Path(streams.name, name) for name in STREAMS]
     files[0].write_text(given)
     process = CONTEXT.Process(target=_become, args=(folder, environment, command, files))
-    _start(process)
+    start_forked(process)
     return Begun(process, streams)
 
 
@@ -178,7 +178,8 @@ def fork(folder: Path, environment: dict[str, str], *command: str, given: str = 
     return begin(folder, environment, *command, given=given).finish()
 
 
-def _start(process: ForkServerProcess) -> None:
+def start_forked(process: ForkServerProcess) -> None:
+    """Start it from a process that has imported everything."""
     CONTEXT.set_forkserver_preload(["tests.end_to_end.preloaded"])
     # Kedro takes the settings of logging from where it is imported.
     with chdir(PROJECT):

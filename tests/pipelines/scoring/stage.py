@@ -34,7 +34,7 @@ from mlops_for_mle.pipelines.scoring.topic import TopicFollower
 from mlops_for_mle.releases.deployments import deploy
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.store import ReleaseStore
-from tests.end_to_end.commands import CONTEXT, _start
+from tests.end_to_end.commands import CONTEXT, start_forked
 from tests.pipelines.scoring.kafka_broker import KafkaBroker
 from tests.servers import query, scalar
 
@@ -216,7 +216,7 @@ def start_process(follower: Callable[[], Follower], log: Path) -> BaseProcess:
     """What `kedro score --follow` does, without the time that Kedro takes to start."""
     log.touch()
     process = CONTEXT.Process(target=_follow, args=(follower, log, {**os.environ}))
-    _start(process)
+    start_forked(process)
     return process
 
 

@@ -158,17 +158,17 @@ def confirm(metrics: list[Metric]) -> list[Metric]:
 
 def _check(part: str, reference: Reference, window: Window) -> list[Metric]:
     """Look at a part of the window, or at all of it and then at its data quality too."""
-    metrics, ahead = [*_check_performance(reference, window)], window.ahead
+    metrics = [*_check_performance(reference, window)]
     if window.row_count >= reference.options.window.minimum_rows:
         metrics += _check_estimate(reference, window)
         metrics += _check_drift(part, reference, window)
         metrics += [] if part else _check_data_quality(reference, window)
     if not part:
+        ahead = window.ahead
         future = Metric("data_quality", "rows", "future_count", ahead, threshold=0)
-        message = f"{ahead} predictions are dated ahead of the database's clock"
-        message += " and are not looked at"
         severity: Severity = "warning" if ahead else "none"
-        metrics.append(replace(future, severity=severity, message=message))
+        told = f"{ahead} predictions are dated ahead of the database's clock and are not looked at"
+        metrics.append(replace(future, severity=severity, message=told))
     return [replace(metric, segment=part) for metric in metrics]
 
 

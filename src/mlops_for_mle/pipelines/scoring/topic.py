@@ -31,7 +31,8 @@ _PROPERTIES = ("security.", "sasl.", "ssl.", "auto.offset.reset", "session.timeo
 _PATIENCE_SECONDS = 5.0
 _BIGINT = range(-(2**63), 2**63)
 # By the last part of the name of a logical type, of Kafka Connect or of Debezium.
-_UNITS, _EPOCH = {"Date": "days", "Timestamp": "milliseconds"}, datetime(1970, 1, 1)  # noqa: DTZ001
+_UNITS = {"Date": "days", "Timestamp": "milliseconds"}
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (times are kept in UTC without saying so)
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -172,7 +173,6 @@ def read_row(value: bytes | None, contract: Contract) -> dict[str, Any]:
         unit = _UNITS.get(logical_type)
         try:
             if type(cell) is int and unit:
-                # Times are kept in UTC without saying so.
                 row[name] = (_EPOCH + timedelta(**{unit: cell})).isoformat()
             elif isinstance(cell, str) and logical_type == "Decimal":
                 unscaled = int.from_bytes(b64decode(cell, validate=True), signed=True)
