@@ -42,7 +42,9 @@ def explain(error: BaseException) -> str:
             # SQLAlchemy adds the statement to what the server says.
             shown = getattr(cause, "orig", None) or cause
             break
-    return without_secrets(f"{type(shown).__name__}: {shown}")
+    # PostgreSQL repeats what a block of ours has asked it.
+    message = str(shown).partition("\nQUERY: ")[0].strip()
+    return without_secrets(f"{type(shown).__name__}: {message}")
 
 
 def our_sentence(error: BaseException) -> str | None:

@@ -170,7 +170,9 @@ def test_a_source_in_the_database_that_cannot_be_one_is_refused(folder, own_data
         ("query", "SELECT * FROM public.orders_data", itself),
         ("table", "My Shop.recent", itself),
     ):
-        assert said in infer(folder, kind, place, code=1)
+        shown = infer(folder, kind, place, code=1)
+        assert said in shown
+        assert "CONTEXT:" not in shown
     # What is wrong with it is told later: it is no pattern.
     said = infer(folder, "query", "SELECT 1 AS x", name="a(", env="orders", code=1)
     assert "has no column 'left?'" in said

@@ -113,8 +113,7 @@ def project_summary(
         lines["candidate"] = _with_metric(version, metric)
         if manifest.candidates:
             errors = ", ".join(
-                f"{tried.estimator} {metric_text(tried.error)} "
-                f"± {metric_text(tried.standard_error)}"
+                f"{tried.estimator} {metric_text(tried.error)} ± {tried.standard_error:.2g}"
                 for tried in manifest.candidates
             )
             measure = "log loss" if manifest.contract.target.classes else "rmse"
