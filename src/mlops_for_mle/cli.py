@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import click
 from kedro.framework.cli.utils import KedroCliError, LazyGroup
 
-from mlops_for_mle.errors import explain, is_not_called_for, our_sentence
+from mlops_for_mle.errors import explain, is_nothing_to_do, user_message
 
 _COMMANDS = "mlops_for_mle.commands"
 
@@ -16,19 +16,19 @@ KedroCliError.show = click.ClickException.show  # type: ignore[method-assign]
 
 
 @contextmanager
-def friendly() -> Iterator[None]:
+def errors_as_sentences() -> Iterator[None]:
     """End with one sentence and exit status 1, or 0 where not called for, without a traceback."""
     try:
         yield
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except Exception as error:
-        if is_not_called_for(error):
+        if is_nothing_to_do(error):
             click.echo(explain(error))
             raise click.exceptions.Exit(0) from error
         if KedroCliError.VERBOSE_ERROR:
             raise
-        sentence = our_sentence(error)
+        sentence = user_message(error)
         if sentence is None:
             command = click.get_current_context().info_name
             sentence = f"{explain(error)} (where it came from: kedro {command} --verbose …)"
@@ -54,7 +54,7 @@ class ProjectCommands(LazyGroup):
             return None
         command = copy.copy(original)
         command.params = [*original.params, _VERBOSE]
-        command.invoke = friendly()(command.invoke)  # type: ignore[method-assign]
+        command.invoke = errors_as_sentences()(command.invoke)  # type: ignore[method-assign]
         return command
 
 

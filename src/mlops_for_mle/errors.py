@@ -25,13 +25,13 @@ class ReleaseError(UserError):
     """A release is missing, incomplete, altered or does not answer its own example."""
 
 
-class NotCalledForError(UserError):
+class NothingToDoError(UserError):
     """What was asked for is not needed now; the message says why. No failure."""
 
 
 def explain(error: BaseException) -> str:
     """What an error says to a person: our sentence among its causes, else a library's message."""
-    if sentence := our_sentence(error):
+    if sentence := user_message(error):
         return sentence
     # Kedro and OmegaConf say only where the error came up, joblib adds a traceback as its cause,
     # and a KeyError does not even say what it is.
@@ -47,7 +47,7 @@ def explain(error: BaseException) -> str:
     return without_secrets(f"{type(shown).__name__}: {message}")
 
 
-def our_sentence(error: BaseException) -> str | None:
+def user_message(error: BaseException) -> str | None:
     """Our message for an error that a person can mend, if any."""
     sentences = (str(cause) for cause in causes(error) if isinstance(cause, UserError))
     return next(map(without_secrets, sentences), None)
@@ -58,9 +58,9 @@ def without_secrets(text: str) -> str:
     return _SECRETS.sub(lambda match: f"{match[match.lastgroup or 0]}***", text)
 
 
-def is_not_called_for(error: BaseException) -> bool:
+def is_nothing_to_do(error: BaseException) -> bool:
     """Whether the error only says that there was nothing to do."""
-    return any(isinstance(cause, NotCalledForError) for cause in causes(error))
+    return any(isinstance(cause, NothingToDoError) for cause in causes(error))
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

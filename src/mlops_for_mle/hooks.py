@@ -14,7 +14,7 @@ from kedro.framework.hooks import hook_impl
 
 from mlops_for_mle.config import mlflow_artifact_location, public_address
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.errors import UserError, is_not_called_for
+from mlops_for_mle.errors import UserError, is_nothing_to_do
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -192,7 +192,7 @@ class ProjectHooks(local):
         try:
             if run := mlflow.active_run():
                 self._mlflow.on_pipeline_error(error, run_params, pipeline, catalog)
-                if run.info.run_id != self._mlflow.candidate and is_not_called_for(error):
+                if run.info.run_id != self._mlflow.candidate and is_nothing_to_do(error):
                     mlflow.delete_run(run.info.run_id)
         finally:
             self._release_run()

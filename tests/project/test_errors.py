@@ -10,8 +10,8 @@ from kedro.io import DatasetError
 from mlflow.exceptions import MlflowException
 from omegaconf.errors import InterpolationResolutionError
 
-from mlops_for_mle.cli import ProjectCommands, friendly
-from mlops_for_mle.errors import ConfigurationError, NotCalledForError, UserError
+from mlops_for_mle.cli import ProjectCommands, errors_as_sentences
+from mlops_for_mle.errors import ConfigurationError, NothingToDoError, UserError
 
 
 def told(*causes: Exception) -> Result:
@@ -20,7 +20,7 @@ def told(*causes: Exception) -> Result:
         error.__cause__ = cause
 
     @click.command()
-    @friendly()
+    @errors_as_sentences()
     def command() -> None:
         raise causes[0]
 
@@ -78,7 +78,7 @@ def test_what_a_command_of_kedro_refuses_is_said():
 def test_what_is_not_called_for_is_no_failure(monkeypatch):
     monkeypatch.setattr(KedroCliError, "VERBOSE_ERROR", True)
 
-    calm = told(NotCalledForError("nothing to do"))
+    calm = told(NothingToDoError("nothing to do"))
 
     assert (calm.exit_code, calm.output) == (0, "nothing to do\n")
 

@@ -1,6 +1,6 @@
-"""HTTP/1.1 as the server speaks it: its short way, and its edges.
+"""HTTP/1.1 as the server speaks it: its fast path, and its edges.
 
-The short way gives the same answers as the ordinary way, in order, each request on its own.
+The fast path gives the same answers as the ordinary path, in order, each request on its own.
 """
 
 import json

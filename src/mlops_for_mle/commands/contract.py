@@ -78,8 +78,8 @@ def infer(
         name,
         target,
         source.described,
-        separator=source.choices.get("csv_separator", ""),
+        separator=source.settings.get("csv_separator", ""),
         date_format=dict(option.split("=", 1) for option in date_format),
         **options,
     )
-    click.echo(write.write(folder, proposal, source.choices))
+    click.echo(write.write(folder, proposal, source.settings))

@@ -29,7 +29,7 @@ from mlops_for_mle.serving import (
 )
 from mlops_for_mle.serving.context import RequestContext, response
 from mlops_for_mle.serving.errors import FieldError, ProblemError
-from mlops_for_mle.serving.fast import FastWay
+from mlops_for_mle.serving.fast import FastPath
 from mlops_for_mle.serving.services import Services
 
 # Each has a function `router(services)`; the document lists their routes in this order.
@@ -68,8 +68,8 @@ def create_app(services: Services) -> ASGIApp:
     application.include_router(openapi.router(services, ROUTERS))
     _answer_errors(application)
     context = RequestContext(application, services)
-    # The short way has no spans.
-    context.fast_way = FastWay(services, context) if spans is None else None
+    # The fast path has no spans.
+    context.fast_path = FastPath(services, context) if spans is None else None
     return context if spans is None else logs.traced(context, spans)
 
 

@@ -1,6 +1,6 @@
 """What surrounds every request: its name, its limits, and what each answer carries.
 
-A prediction that takes the fast way does not pass it, and has the same parts of it applied.
+A prediction that takes the fast path does not pass it, and has the same parts of it applied.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from mlops_for_mle.serving.keys import PROBES, READING, Headers, check_site, nee
 from mlops_for_mle.serving.request import Request, current_request
 
 if TYPE_CHECKING:
-    from mlops_for_mle.serving.fast import FastWay
+    from mlops_for_mle.serving.fast import FastPath
     from mlops_for_mle.serving.services import Services
 
 LARGEST_AT_ONCE = 32 * 1024
@@ -54,13 +54,13 @@ def id_of(headers: Headers) -> str:
 
 
 class RequestContext:
-    """Stands before the routes; ``fast_way`` is for the protocol that knows of it.
+    """Stands before the routes; ``fast_path`` is for the protocol that knows of it.
 
     It names each request, checks its key, reads its body within the limits, bounds how many are
     worked on, completes the answer's headers, counts and logs.
     """
 
-    fast_way: "FastWay | None"
+    fast_path: "FastPath | None"
 
     def __init__(self, app: FastAPI, services: "Services") -> None:
         self._app, self._services, settings = app, services, services.settings

@@ -1,9 +1,9 @@
-"""uvicorn's HTTP/1.1 with a short way, and with bounds of heads, connections and silence.
+"""uvicorn's HTTP/1.1 with a fast path, and with bounds of heads, connections and silence.
 
 For a small ``POST /predict`` that has arrived whole, ASGI's task and messages cost more than all
 the rest. So it never comes to uvicorn: it is answered in the next turn of the event loop, together
 with what else has arrived by then. Eight rows are predicted and logged nearly as quickly as one.
-All else goes the ordinary way, and so does what is at fault: no error is told here.
+All else takes the ordinary path, and so does what is at fault: no error is told here.
 
 What asks for another protocol is answered in this one, as RFC 9110 (section 7.8) allows: Java's
 client asks for HTTP/2 with every first request, and the parser would then take no body.
@@ -29,7 +29,7 @@ from mlops_for_mle.serving.request import Request, current_request
 from mlops_for_mle.serving.services import Services
 
 _START = b"POST %b HTTP/1.1\r\n" % PATH.encode()
-# Requests with these (compressed, in parts, from a page) are for the ordinary way.
+# Requests with these (compressed, in parts, from a page) are for the ordinary path.
 _UNUSUAL = frozenset({b"content-encoding", b"transfer-encoding", b"origin", b"sec-fetch-site"})
 # Beside what arrives in one read, which uvloop makes 256 KiB at most.
 _LARGEST_HEAD = 64 * 1024
@@ -57,7 +57,7 @@ def allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-class _Asked(NamedTuple):
+class _Pending(NamedTuple):
     connection: "ServingProtocol"
     question: Question
     data: bytes
@@ -84,13 +84,13 @@ class _Parsed:
         self.ended += 1
 
 
-class FastWay:
+class FastPath:
     """Gives the answers that the application would give; for one event loop."""
 
     def __init__(self, services: Services, surrounding: context.RequestContext) -> None:
         self._services, self._context = services, surrounding
         self._largest = min(context.LARGEST_AT_ONCE, services.settings.max_body_bytes)
-        self._waiting: list[_Asked] = []
+        self._waiting: list[_Pending] = []
 
     def take(self, connection: "ServingProtocol", data: bytes) -> bool:
         """Have a POST /predict answered, one row in the next turn; False if it is anything else."""
@@ -120,9 +120,9 @@ class FastWay:
                 route=PATH,
             )
             question = read_predict(self._services, request)
-        except Exception:  # noqa: BLE001  (the ordinary way says what is wrong)
+        except Exception:  # noqa: BLE001  (the ordinary path says what is wrong)
             return False
-        asked = _Asked(connection, question, data)
+        asked = _Pending(connection, question, data)
         if question.rows.matrices:
             self._answer([asked])
             return True
@@ -142,14 +142,14 @@ class FastWay:
         if asked:
             self._answer(asked)
 
-    def _answer(self, asked: Sequence[_Asked]) -> None:
+    def _answer(self, asked: Sequence[_Pending]) -> None:
         try:
             answers = answer(self._services, [one.question for one in asked])
         except Exception:  # noqa: BLE001  (what is wrong with one must not refuse the others)
             for one in asked:
                 one.connection.is_waiting = False
                 if not one.connection.transport.is_closing():
-                    one.connection.go_the_ordinary_way(one.data)
+                    one.connection.pass_to_uvicorn(one.data)
             return
         for one, result in zip(asked, answers, strict=True):
             self._send(one.connection, one.question.request, result.body)
@@ -181,7 +181,7 @@ class FastWay:
 class ServingProtocol(HttpToolsProtocol):
     """One connection."""
 
-    # Whether an answer of the short way is still to come.
+    # Whether an answer of the fast path is still to come.
     is_waiting = False
     # Whether a part of a request has been read, but not its end.
     _is_reading = False
@@ -192,9 +192,9 @@ class ServingProtocol(HttpToolsProtocol):
         super().__init__(config, *arguments, **options)
         # The application's own, looked up through the layers around it.
         application: Any = self.app
-        while not hasattr(application, "fast_way"):
+        while not hasattr(application, "fast_path"):
             application = application.app
-        self._fast: FastWay | None = application.fast_way
+        self._fast: FastPath | None = application.fast_path
 
     @property
     def is_busy(self) -> bool:
@@ -229,9 +229,9 @@ class ServingProtocol(HttpToolsProtocol):
         self._answer_what_waits()
         is_free = not (self._is_reading or self.is_busy or self.flow.write_paused)
         if self._fast is None or not is_free or not self._fast.take(self, data):
-            self.go_the_ordinary_way(data)
+            self.pass_to_uvicorn(data)
 
-    def go_the_ordinary_way(self, data: bytes) -> None:
+    def pass_to_uvicorn(self, data: bytes) -> None:
         """Let uvicorn read what has arrived."""
         self._head_bytes += len(data)
         try:

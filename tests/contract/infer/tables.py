@@ -27,8 +27,8 @@ def table(rows: int = ROWS, **columns: Any) -> pd.DataFrame:
     return pd.DataFrame(sound | own)
 
 
-def infer(rows: pd.DataFrame, target: str = "y", **wishes: Any) -> Proposal:
-    return propose(rows, "things", target, "things.csv", **wishes)
+def infer(rows: pd.DataFrame, target: str = "y", **options: Any) -> Proposal:
+    return propose(rows, "things", target, "things.csv", **options)
 
 
 def contract_text(proposal: Proposal) -> str:
@@ -44,8 +44,8 @@ def ingest(rows: pd.DataFrame, proposal: Proposal) -> Batch:
     return batch_of(proposal.contract(), rows, tolerated=0.5, **proposal.ingestion)
 
 
-def ingested(rows: pd.DataFrame, **wishes: Any) -> list[Any]:
+def ingested(rows: pd.DataFrame, **options: Any) -> list[Any]:
     """The values of ``x`` in the table, of as many rows as were given."""
-    batch = ingest(rows, infer(rows, **wishes))
+    batch = ingest(rows, infer(rows, **options))
     assert batch.rejected["reason"].tolist() == []
     return list(batch.accepted["x"])

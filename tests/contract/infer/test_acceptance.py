@@ -59,9 +59,9 @@ def test_any_table_that_is_not_refused_is_accepted_whole(first, second, target, 
     assert batch.rejected["row_number"].tolist() == without_outcome.tolist()
 
 
-def complaint(rows: pd.DataFrame, target: str = "y", **wishes: Any) -> str:
+def complaint(rows: pd.DataFrame, target: str = "y", **options: Any) -> str:
     with pytest.raises(UserError) as caught:
-        infer(rows, target, **wishes)
+        infer(rows, target, **options)
     said = str(caught.value)
     assert said.endswith(".")
     return said
@@ -74,7 +74,7 @@ LISTS = pd.Series([[1], [2]] * 20)
 
 
 @pytest.mark.parametrize(
-    ("rows", "wishes", "said"),
+    ("rows", "options", "said"),
     [
         (table(), {"target": "Y"}, "--target: things.csv has no column 'Y' (it has a, y)"),
         (table(), {"leave_out": ["b"]}, "--leave-out: things.csv has no column 'b'"),
@@ -94,8 +94,8 @@ LISTS = pd.Series([[1], [2]] * 20)
         ),
     ],
 )
-def test_what_stands_in_the_way_is_told_with_where_it_is(rows, wishes, said):
-    assert said in complaint(rows, **wishes)
+def test_what_stands_in_the_way_is_told_with_where_it_is(rows, options, said):
+    assert said in complaint(rows, **options)
 
 
 def test_features_of_several_kinds_are_left_out_and_the_others_go_on():

@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 
 from mlops_for_mle.commands.processes import tell
 from mlops_for_mle.database.engine import engine_for
-from mlops_for_mle.errors import NotCalledForError, UserError
+from mlops_for_mle.errors import NothingToDoError, UserError
 from mlops_for_mle.releases.deployments import roll_back
 from mlops_for_mle.releases.manifest import Release
 from mlops_for_mle.releases.store import ReleaseStore
@@ -142,7 +142,7 @@ def a_changed_world_is_noticed_learned_and_told_by_the_tables(
     traffic.serve(500)
     assert monitor(project) == ("healthy", "none")
     before = len(mlflow_runs(project))
-    with refused(NotCalledForError, "says none"):
+    with refused(NothingToDoError, "says none"):
         project.run("retrain")
     assert len(mlflow_runs(project)) == before, "what was not called for leaves no run"
 
@@ -239,7 +239,7 @@ def a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(project: Regis
         roll_back(connection, store, "iris", reason="I know better", actor="a person")
     good = deployed_release(project)
     assert good != bad
-    with refused(NotCalledForError, "another release was put in service"):
+    with refused(NothingToDoError, "another release was put in service"):
         project.run("retrain")
 
     assert labels_at_random(hours_ago=6) == "retrain"
@@ -253,7 +253,7 @@ def a_person_who_has_rolled_back_is_undone_by_a_new_decision_only(project: Regis
 
 def a_run_whose_candidate_was_registered_is_kept(project: RegistryProject) -> None:
     """Begun in the middle, it is at its end that a retraining is found not to be called for."""
-    with refused(NotCalledForError, "was acted on"):
+    with refused(NothingToDoError, "was acted on"):
         project.run("retrain", from_nodes=["assemble_candidate"])
     kept = {run.info.run_id for run in mlflow_runs(project)}
     assert set(project.versions()) <= kept

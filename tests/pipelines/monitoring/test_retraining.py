@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.errors import NotCalledForError
+from mlops_for_mle.errors import NothingToDoError
 from mlops_for_mle.pipelines.monitoring.options import RetrainingOptions
 from mlops_for_mle.pipelines.monitoring.retraining import (
     WindowFinding,
@@ -36,7 +36,7 @@ def test_estimates_alone_call_for_nothing():
 
 def test_before_anything_was_monitored_nothing_is_called_for():
     said = r"nothing was monitored yet.* `kedro run` trains anyway\.$"
-    with pytest.raises(NotCalledForError, match=said):
+    with pytest.raises(NothingToDoError, match=said):
         require_open(None, None)
 
 

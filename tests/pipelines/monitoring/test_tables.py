@@ -10,7 +10,7 @@ from unittest.mock import patch
 import numpy as np
 
 from mlops_for_mle.database.engine import hold
-from mlops_for_mle.errors import NotCalledForError
+from mlops_for_mle.errors import NothingToDoError
 from mlops_for_mle.pipelines.monitoring.checks import Metric
 from mlops_for_mle.pipelines.monitoring.datasets import (
     MonitoringHistoryDataset,
@@ -147,7 +147,7 @@ def test_a_decision_is_taken_up_by_one_run_and_concluded_by_it(database_url, cap
         decide(database_url)
         assert take(database_url) == taken
         already = "Another run retrains iris already"
-        with running(database_url, "other"), refused(NotCalledForError, already):
+        with running(database_url, "other"), refused(NothingToDoError, already):
             take(database_url)
 
         entry = OpenDecisionDataset(IRIS, {"con": database_url})

@@ -144,7 +144,7 @@ def test_a_release_is_held_to_the_answers_of_its_served_form():
     """Those of the trained model may differ from them by more than a loading forgives."""
     assembled = assemble(line_rows(), LINE_CONTRACT)
 
-    example = assembled.examples.held_back.features.head(5).to_numpy()
+    example = assembled.examples.validation.features.head(5).to_numpy()
     answers = assembled.predictor.predict(example).values.tolist()
     assert [*assembled.description.example.predictions] == answers
     assert answers != assembled.model.predict(example).tolist()

@@ -144,7 +144,7 @@ def test_there_are_no_more_folds_than_rows_of_a_class():
     # Of each class four rows are left to learn from.
     examples = split(iris_rows().groupby("target").head(5), IRIS_CONTRACT)
 
-    assert len(folds_of(examples.learned, TrainingOptions())) == 4
+    assert len(folds_of(examples.train, TrainingOptions())) == 4
 
 
 @given(st.sampled_from([0.1, 0.25, 0.3, 0.5, 0.9]), SEEDS)

@@ -320,8 +320,8 @@ def _question(
     rows = zip(distinct, *by_option.values(), strict=True)
     value, *readings = next(row for row in rows if row[1] != row[2])
     pairs = zip(readings, by_option, strict=True)
-    choices = sorted(f"{template.format(reading)} ({option})" for reading, option in pairs)
-    return f"Column {text.name!r} has {ambiguity}: {value!r} is {' or '.join(choices)}."
+    alternatives = sorted(f"{template.format(reading)} ({option})" for reading, option in pairs)
+    return f"Column {text.name!r} has {ambiguity}: {value!r} is {' or '.join(alternatives)}."
 
 
 def _mixture(text: Column, kinds: Mapping[str, Series]) -> Column:

@@ -45,7 +45,7 @@ _MAXIMUM_MISSING = 0.5
 _SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
 
 
-class Wishes(Configuration):
+class InferOptions(Configuration):
     """What a person says of the rows, by the options of ``kedro contract infer``."""
 
     separator: str = ""
@@ -86,37 +86,38 @@ class Proposal:
         return Contract.model_validate({**self.facts, "features": features})
 
 
-def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: Any) -> Proposal:
-    """Propose a contract for rows as read; ``source`` names them, ``wishes`` are ``Wishes``.
+def propose(rows: pd.DataFrame, name: str, target: str, source: str, **options: Any) -> Proposal:
+    """Propose a contract for rows as read; ``source`` names them, ``options`` are ``InferOptions``.
 
     Raises:
         UserError: Something is wrong with the rows; one sentence a problem, with its remedy.
         ValidationError: The contract's name is not allowed, or the target is constant.
     """
     rows = rows.rename(columns=lambda name: normalised(str(name)))
-    target, wish = normalised(target), Wishes.model_validate(wishes)
-    _check_request(rows, source, target, wish)
+    target, infer_options = normalised(target), InferOptions.model_validate(options)
+    _check_request(rows, source, target, infer_options)
     names: dict[str, str] = {}
     for column in rows.columns:
         names[column] = _name_in_postgres(column, {*rows.columns, *names.values()})
-    columns = _columns(rows, names, target, wish)
+    columns = _columns(rows, names, target, infer_options)
     ingestion: dict[str, Any] = {
         "rename": {old: new for old, new in names.items() if new != old},
     }
     for option in ("number_formats", "date_formats", "missing_marks"):
         written = {column.name: column.written.get(option) for column in columns.values()}
         ingestion[option] = {column: value for column, value in written.items() if value}
-    ingestion["drop_missing_target"] = wish.drop_missing_target
-    if wish.time and columns[wish.time].kind not in TIME_TYPES:
-        problem = columns[wish.time].left_out or f"holds {columns[wish.time].kind}"
-        raise UserError(f"--time: column {wish.time!r} {problem}, expected dates.")
+    ingestion["drop_missing_target"] = infer_options.drop_missing_target
+    if infer_options.time and columns[infer_options.time].kind not in TIME_TYPES:
+        time_column = columns[infer_options.time]
+        problem = time_column.left_out or f"holds {time_column.kind}"
+        raise UserError(f"--time: column {infer_options.time!r} {problem}, expected dates.")
     target_column = columns.pop(target)
     time_columns = [old for old, column in columns.items() if column.kind in TIME_TYPES]
-    time = wish.time or next(filter(_TIME_NAMES.fullmatch, time_columns), None)
+    time = infer_options.time or next(filter(_TIME_NAMES.fullmatch, time_columns), None)
     # Rows that came at several times: there is a newest quarter, and older ones differ.
     quarters = columns.pop(time).values.quantile([0, 0.25, 0.5, 0.75, 1]) if time else None
-    if wish.group:
-        columns.pop(wish.group, None)
+    if infer_options.group:
+        columns.pop(infer_options.group, None)
     timestamp = names[time] if time else _free_name(("timestamp", "observed_at"), names.values())
     candidates = [described(column) for column in columns.values()]
     proposal = Proposal(
@@ -125,30 +126,30 @@ def propose(rows: pd.DataFrame, name: str, target: str, source: str, **wishes: A
             "table": f"{name}_data",
             "key": _free_name(("id", "row_id"), {*names.values(), timestamp}),
             "timestamp": timestamp,
-            "group": names[wish.group] if wish.group else None,
-            "target": _target(target_column, wish),
+            "group": names[infer_options.group] if infer_options.group else None,
+            "target": _target(target_column, infer_options),
         },
         source=source,
         features=[column for column in candidates if not column.left_out],
         left_out=[column for column in candidates if column.left_out],
         target=replace(target_column, remark=case_remark(target_column)),
         ingestion={option: value for option, value in ingestion.items() if value},
-        minimum_class_rows=wish.minimum_class_rows,
+        minimum_class_rows=infer_options.minimum_class_rows,
         is_timed=quarters is not None and quarters.is_unique,
     )
     return _without_leaks(proposal, rows.rename(columns=names))
 
 
-def _check_request(rows: pd.DataFrame, source: str, target: str, wish: Wishes) -> None:
+def _check_request(rows: pd.DataFrame, source: str, target: str, options: InferOptions) -> None:
     names = list(rows.columns)
     duplicates = sorted({repr(name) for name in names if names.count(name) > 1})
     if duplicates:
         raise UserError(f"{source} has {', '.join(duplicates)} more than once among its columns.")
     if rows.empty or len(rows) <= len(rows.attrs.get("unread", ())):
         raise UserError(f"{source} has no rows, or most cannot be read; nothing is inferred.")
-    requested = [("--target", target), ("--time", wish.time), ("--group", wish.group)]
-    requested += [("--leave-out", column) for column in wish.leave_out]
-    requested += [("--date-format", column) for column in wish.date_format]
+    requested = [("--target", target), ("--time", options.time), ("--group", options.group)]
+    requested += [("--leave-out", column) for column in options.leave_out]
+    requested += [("--date-format", column) for column in options.date_format]
     for option, column in requested:
         if column is not None and column not in names:
             hint = ""
@@ -175,25 +176,25 @@ def _free_name(preferred: Sequence[str], taken: Collection[str]) -> str:
 
 
 def _columns(
-    rows: pd.DataFrame, names: dict[str, str], target: str, wish: Wishes
+    rows: pd.DataFrame, names: dict[str, str], target: str, options: InferOptions
 ) -> dict[str, Column]:
     left_out = {normalised(name): reason for name, reason in rows.attrs.get("left_out", {}).items()}
-    left_out |= dict.fromkeys(wish.leave_out, "was left out by --leave-out")
+    left_out |= dict.fromkeys(options.leave_out, "was left out by --leave-out")
 
     def read(name: str, decimal: DecimalMark) -> Column:
         if name in left_out:
             return Column(names[name], "other", rows[name], left_out=left_out[name])
-        form, is_target = wish.date_format.get(name), name == target
-        return decide(names[name], rows[name], wish.missing, decimal, form, is_target=is_target)
+        form, is_target = options.date_format.get(name), name == target
+        return decide(names[name], rows[name], options.missing, decimal, form, is_target=is_target)
 
     columns = {name: read(name, ".") for name in names}
     marks = {column.decimal for column in columns.values()} - {""}
-    if wish.decimal is not None:
-        marks = {"," if wish.decimal == "comma" else "."}
+    if options.decimal is not None:
+        marks = {"," if options.decimal == "comma" else "."}
     if marks == {","}:
         columns = {name: read(name, ",") for name in names}
     # Where semicolons separate values, a comma may be the mark before fractions.
-    is_open = len(marks) > 1 or (not marks and wish.separator == "semicolon")
+    is_open = len(marks) > 1 or (not marks and options.separator == "semicolon")
     questions = [
         f"{column.question} Or leave the column out, by --leave-out {name!r}."
         for name, column in columns.items()
@@ -204,11 +205,11 @@ def _columns(
     return columns
 
 
-def _target(column: Column, wish: Wishes) -> dict[str, Any]:
+def _target(column: Column, options: InferOptions) -> dict[str, Any]:
     is_reserved = column.name in RESERVED_ANSWER_NAMES
     target: dict[str, Any] = {
         "column": column.name,
-        "task": _task(column, wish),
+        "task": _task(column, options),
         "response_name": f"predicted_{column.name}" if is_reserved else column.name,
     }
     if target["task"] == "regression":
@@ -218,7 +219,7 @@ def _target(column: Column, wish: Wishes) -> dict[str, Any]:
     return target | {"classes": [{"value": one, "label": str(one)} for one in sorted(values)]}
 
 
-def _task(column: Column, wish: Wishes) -> Task:
+def _task(column: Column, options: InferOptions) -> Task:
     """Decide between classification and regression.
 
     Text and booleans are classes, and so are whole numbers with few different values that are all
@@ -227,13 +228,13 @@ def _task(column: Column, wish: Wishes) -> Task:
     looks_like_classes = column.kind not in NUMBER_TYPES or (
         column.is_whole
         and len(column.counts) <= _FEW_NUMBERS
-        and (len(column.counts) <= 2 or int(column.counts.min()) >= wish.minimum_class_rows)
+        and (len(column.counts) <= 2 or int(column.counts.min()) >= options.minimum_class_rows)
     )
-    task = wish.task or ("classification" if looks_like_classes else "regression")
+    task = options.task or ("classification" if looks_like_classes else "regression")
     row_count = len(column.values)
     if column.left_out:
         problem = column.left_out
-    elif column.missing_count > _MAXIMUM_MISSING * row_count and not wish.drop_missing_target:
+    elif column.missing_count > _MAXIMUM_MISSING * row_count and not options.drop_missing_target:
         missing = f"is missing in {column.missing_count:,} of {row_count:,} rows"
         problem = f"{missing}: learn from the others with --drop-missing-target"
     elif column.kind in TIME_TYPES or (task == "regression" and column.kind not in NUMBER_TYPES):

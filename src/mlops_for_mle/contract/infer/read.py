@@ -23,7 +23,7 @@ class Source(NamedTuple):
 
     rows: pd.DataFrame
     described: str
-    choices: dict[str, Any]
+    settings: dict[str, Any]
 
 
 def read_file(
@@ -35,16 +35,16 @@ def read_file(
         path = Path(location).expanduser().resolve()
         location = str(path)
         configured = str(path.relative_to(project) if path.is_relative_to(project) else path)
-    choices: dict[str, Any] = {"source": kind, f"{kind}_path": configured}
+    settings: dict[str, Any] = {"source": kind, f"{kind}_path": configured}
     if sheet:
-        choices["excel_sheet"] = sheet
+        settings["excel_sheet"] = sheet
     form: dict[str, Any] = {}
     if kind == "csv":
         guessed = guess_csv_form(read_bytes(location), encoding, header)
         form = guessed.model_dump(exclude_defaults=True)
-        choices |= {f"csv_{key}": value for key, value in form.items()}
+        settings |= {f"csv_{key}": value for key, value in form.items()}
     rows = FileSourceDataset(kind, location, form, sheet).load()  # type: ignore[arg-type]
-    return Source(rows, configured.rpartition("/")[2], choices)
+    return Source(rows, configured.rpartition("/")[2], settings)
 
 
 def read_database(kind: str, relation: str, contract: str) -> Source:

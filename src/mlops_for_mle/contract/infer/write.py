@@ -52,10 +52,10 @@ def free_folder(project: Path, env: str, contract: str, *, force: bool) -> Path:
     return folder
 
 
-def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> str:
+def write(folder: Path, proposal: Proposal, settings: Mapping[str, Any]) -> str:
     """Write an environment's folder of ``conf``; gives what was found and what to run, in words."""
     added = {"data_folder": f"data/{folder.name}", "experiment": proposal.facts["name"]}
-    contents = texts(proposal, {**choices, **added})
+    contents = texts(proposal, {**settings, **added})
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in contents.items():
         (folder / file).write_text(content, "utf-8")
@@ -73,11 +73,11 @@ def write(folder: Path, proposal: Proposal, choices: Mapping[str, Any]) -> str:
     return "\n".join(f"  {name:<8}  {value}" for name, value in summary)
 
 
-def texts(proposal: Proposal, choices: Mapping[str, Any]) -> dict[str, str]:
-    """The content of each file; ``choices`` of ``globals.yml`` say where the rows come from."""
+def texts(proposal: Proposal, settings: Mapping[str, Any]) -> dict[str, str]:
+    """The content of each file; ``settings`` of ``globals.yml`` say where the rows come from."""
     facts = {
         "proposal": proposal,
-        "choices": choices,
+        "settings": settings,
         "gates": _gates(proposal),
         "defaults": DataCheckOptions(),
     }

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, RowMapping, Table, func, insert, select, text
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import hold, lock
 from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs, retraining_decisions
-from mlops_for_mle.errors import NotCalledForError, UserError
+from mlops_for_mle.errors import NothingToDoError, UserError
 from mlops_for_mle.pipelines.dataset import ContractDataset
 from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun
 from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
@@ -205,7 +205,7 @@ class OpenDecisionDataset(ContractDataset):
             if last := newest(table.c.run_id.is_not(None), table.c.acted_at.is_(None)):
                 held = hold(self._url, f"run {last.run_id}")
                 if held is None:
-                    raise NotCalledForError(f"Another run retrains {name} already.")
+                    raise NothingToDoError(f"Another run retrains {name} already.")
                 held.close()
             decision = require_open(newest(), deployments.current(connection, name))
             taken_up = update(table).where(table.c.id == decision.id).values(run_id=run_id)

@@ -10,7 +10,7 @@ import pandas as pd
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns
 from mlops_for_mle.contract.model import as_utc
-from mlops_for_mle.errors import NotCalledForError
+from mlops_for_mle.errors import NothingToDoError
 from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun
 from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
 from mlops_for_mle.pipelines.monitoring.options import Action, RetrainingOptions
@@ -101,7 +101,7 @@ def require_open(
         why = f"another release was put in service after decision {decision.id}"
     else:
         return decision
-    raise NotCalledForError(f"Retraining is not called for: {why}. `kedro run` trains anyway.")
+    raise NothingToDoError(f"Retraining is not called for: {why}. `kedro run` trains anyway.")
 
 
 def labelled_rows(

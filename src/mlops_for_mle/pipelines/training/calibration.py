@@ -19,7 +19,7 @@ from mlops_for_mle.contract.encoding import Matrix
 from mlops_for_mle.contract.model import Target
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training import split
-from mlops_for_mle.pipelines.training.estimators import held_out
+from mlops_for_mle.pipelines.training.estimators import out_of_fold
 from mlops_for_mle.pipelines.training.nodes import Examples
 from mlops_for_mle.pipelines.training.options import TrainingOptions
 from mlops_for_mle.releases.metrics import DECIDED_BY_VALUES, measure_one
@@ -44,28 +44,28 @@ Indices = npt.NDArray[np.intp]
 
 def decide(
     model: Pipeline,
-    learned: Examples,
+    train: Examples,
     training: TrainingOptions,
-    judged_by: tuple[split.Folds, list[Matrix]] | None = None,
+    cross_validated: tuple[split.Folds, list[Matrix]] | None = None,
 ) -> tuple[Pipeline, bool, float | None]:
     """Calibrate a fitted model and choose its threshold, as far as these are wanted and possible.
 
-    ``judged_by`` are folds and their ``held_out`` outputs, where these are known already. Whether
-    the model is calibrated is meant as in ``ModelDescription``.
+    ``cross_validated`` are folds and their ``out_of_fold`` outputs, where these are known already.
+    Whether the model is calibrated is meant as in ``ModelDescription``.
     """
-    target, has_probabilities = learned.contract.target, hasattr(model, "predict_proba")
+    target, has_probabilities = train.contract.target, hasattr(model, "predict_proba")
     name, has_scores = type(model[-1]).__name__, hasattr(model[-1], "decision_function")
     is_calibrated = training.calibrate == "auto" and (name in _WITH_SCORES or not has_scores)
     threshold = training.threshold if len(target.classes) == 2 else None
     probabilities: Matrix | None = None
     if is_calibrated or (has_probabilities and threshold == "auto"):
         try:
-            if judged_by is None:
-                folds = split.folds(learned, training)
-                judged_by = folds, held_out(model, learned, folds)
-            outputs: Matrix = np.concatenate(judged_by[1], dtype=np.float64)
+            if cross_validated is None:
+                folds = split.folds(train, training)
+                cross_validated = folds, out_of_fold(model, train, folds)
+            outputs: Matrix = np.concatenate(cross_validated[1], dtype=np.float64)
             # When rows are split by time, no fold judges the oldest.
-            truth = np.concatenate([learned.truth[judge] for _, judge in judged_by[0]])
+            truth = np.concatenate([train.truth[test] for _, test in cross_validated[0]])
             classes, labels = np.unique(truth, return_inverse=True)
             if len(classes) < len(target.classes):
                 raise UserError(
@@ -127,7 +127,7 @@ def _scores(model: Pipeline, outputs: Matrix) -> Matrix:
 
 
 def _calibrated(model: Pipeline, scores: Matrix, labels: Indices) -> tuple[Pipeline, Matrix]:
-    """The fitted model with a calibration behind it, and what that makes of held-out scores.
+    """The fitted model with a calibration behind it, and what that makes of out-of-fold scores.
 
     It is learned from these and the index of each row's class: Platt's sigmoid for two classes and
     temperature scaling (Guo et al. 2017, arXiv:1706.04599) for more, which leaves the most probable

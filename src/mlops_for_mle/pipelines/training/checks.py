@@ -140,13 +140,13 @@ def remarks(
 def _overlap(trained: Trained) -> Iterator[str]:
     """What validation rows share with training rows, where the split does not prevent it."""
     examples = trained.examples
-    rows, is_held_back = examples.rows, examples.is_validation
+    rows, is_validation = examples.rows, examples.is_validation
     group, timestamp = examples.contract.group, examples.contract.timestamp
     if trained.training.split.by != "hash":
         return
     if group in rows:
-        training_groups = rows[group][~is_held_back].dropna()
-        share = rows[group][is_held_back].isin(training_groups).mean()
+        training_groups = rows[group][~is_validation].dropna()
+        share = rows[group][is_validation].isin(training_groups).mean()
         if share > _LARGEST_OVERLAP:
             yield (
                 f"{share:.0%} of the validation rows share their {group} with training rows: "

@@ -86,7 +86,7 @@ class CandidateDataset(ProjectDataset):
         from sklearn.model_selection import FixedThresholdClassifier
 
         trained, description = data
-        model, held_back = trained.model, trained.examples.held_back
+        model, validation = trained.model, trained.examples.validation
         if description.threshold is not None:
             # Whoever loads it gets the answers that are served.
             model = FixedThresholdClassifier(model, threshold=description.threshold)
@@ -96,7 +96,7 @@ class CandidateDataset(ProjectDataset):
         if trained.trials is not None:
             name = "candidates.csv" if description.candidates else "search.csv"
             mlflow.log_text(trained.trials.to_csv(index=False), name)
-        example = held_back.features.head(len(description.example.rows))
+        example = validation.features.head(len(description.example.rows))
         needed = [*_NEEDED_TO_LOAD]
         if description.estimator.startswith("LGBM"):
             needed.append("lightgbm")
@@ -109,7 +109,7 @@ class CandidateDataset(ProjectDataset):
             (folder / "model.onnx").write_bytes(trained.predictor.model)
             document = description.model_dump_json(indent=2)
             (folder / "description.json").write_text(document, "utf-8")
-            held_back.rows.to_parquet(folder / "validation.parquet", index=False)
+            validation.rows.to_parquet(folder / "validation.parquet", index=False)
             files = ("model.onnx", "description.json", "validation.parquet")
             logged = mlflow.sklearn.log_model(
                 model,

@@ -52,7 +52,7 @@ def _both(stem: str) -> dict[Task, str]:
     return {"classification": f"{stem}Classifier", "regression": f"{stem}Regressor"}
 
 
-MENU: Mapping[EstimatorName, Mapping[Task, str]] = {
+ESTIMATOR_CLASSES: Mapping[EstimatorName, Mapping[Task, str]] = {
     "logistic": {"classification": "sklearn.linear_model.LogisticRegression"},
     "ridge": {"regression": "sklearn.linear_model.Ridge"},
     "svc": {"classification": "sklearn.svm.SVC"},
@@ -74,7 +74,7 @@ _DEFAULTS: Mapping[EstimatorName, Mapping[str, Any]] = {
 
 def names_for(task: Task) -> list[EstimatorName]:
     """The short names that are for a task, the default first."""
-    return [name for name, classes in MENU.items() if task in classes]
+    return [name for name, classes in ESTIMATOR_CLASSES.items() if task in classes]
 
 
 def voting_members(task: Task) -> list[EstimatorOptions]:
@@ -104,7 +104,7 @@ def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) ->
     """
     task = contract.target.task
     name = options.name or names_for(task)[0]
-    path = options.class_path or MENU[name].get(task, "sklearn.")
+    path = options.class_path or ESTIMATOR_CLASSES[name].get(task, "sklearn.")
     module, _, class_name = path.rpartition(".")
     estimator_class = getattr(import_module(module), class_name, None)
     mixin = ClassifierMixin if task == "classification" else RegressorMixin
@@ -145,22 +145,22 @@ def inner_estimator(model: Pipeline) -> Any:
     return getattr(last, "regressor_", getattr(last, "regressor", last))
 
 
-def held_out(model: Pipeline, learned: Examples, folds: split.Folds) -> list[Matrix]:
-    """The outputs of a model for the rows to judge by, fold by fold.
+def out_of_fold(model: Pipeline, train: Examples, folds: split.Folds) -> list[Matrix]:
+    """The outputs of a model for the test rows of each fold.
 
     These are its probabilities, else its decision function, else its predictions.
     """
     outputs = []
-    for learn, judge in folds:
-        fitted = clone(model).fit(learned.features.iloc[learn], learned.truth[learn])
+    for train_rows, test_rows in folds:
+        fitted = clone(model).fit(train.features.iloc[train_rows], train.truth[train_rows])
         methods = ("predict_proba", "decision_function", "predict")
         method = next(name for name in methods if hasattr(fitted, name))
-        outputs.append(getattr(fitted, method)(learned.features.iloc[judge]))
+        outputs.append(getattr(fitted, method)(train.features.iloc[test_rows]))
     return outputs
 
 
 def choose_estimator(
-    learned: Examples, folds: split.Folds, seed: int
+    train: Examples, folds: split.Folds, seed: int
 ) -> tuple[EstimatorOptions, pd.DataFrame, list[Matrix]]:
     """Choose the simplest estimator that is not shown to be worse than the best one.
 
@@ -171,19 +171,19 @@ def choose_estimator(
 
     Returns:
         The estimator; the errors of each by fold, those of a constant answer first; and the
-        ``held_out`` outputs of the chosen one.
+        ``out_of_fold`` outputs of the chosen one.
     """
-    target = learned.contract.target
+    target = train.contract.target
     candidates = {str(options.name): options for options in auto_candidates(target.task)}
     models: dict[str, Any] = {"constant": DummyClassifier() if target.classes else DummyRegressor()}
     for name, options in candidates.items():
-        models[name] = build_estimator(options, learned.contract, seed)
+        models[name] = build_estimator(options, train.contract, seed)
     members = [str(member.name) for member in voting_members(target.task)]
     outputs = {}
     for name, model in models.items():
         try:
             if name != "voting":
-                outputs[name] = held_out(model, learned, folds)
+                outputs[name] = out_of_fold(model, train, folds)
         except ValueError as error:
             if name == members[0]:
                 raise
@@ -195,7 +195,7 @@ def choose_estimator(
     measure: Any = root_mean_squared_error
     if target.classes:
         measure = partial(log_loss, labels=target.class_codes)
-    truths = [learned.truth[judge] for _, judge in folds]
+    truths = [train.truth[test_rows] for _, test_rows in folds]
     errors = pd.DataFrame(
         {name: list(map(measure, truths, outputs[name])) for name in models if name in outputs}
     ).T.add_prefix("fold")
@@ -208,7 +208,7 @@ def choose_estimator(
 
 
 def search_parameters(
-    learned: Examples, training: TrainingOptions, search: SearchOptions
+    train: Examples, training: TrainingOptions, search: SearchOptions
 ) -> tuple[EstimatorOptions, pd.DataFrame]:
     """Find the best combination of the search space by cross-validation.
 
@@ -220,24 +220,24 @@ def search_parameters(
         best first.
     """
     estimator = training.estimator
-    model = build_estimator(estimator, learned.contract, training.seed)
+    model = build_estimator(estimator, train.contract, training.seed)
     prefix = f"{ESTIMATOR}__"
     if isinstance(model[-1], TransformedTargetRegressor):
         prefix += "regressor__"
     space = {prefix + name: values for name, values in search.space.items()}
     # As many trials as there are combinations are all of them, each once.
     count = search.maximum_trials or math.prod(map(len, space.values()))
-    folds = split.folds(learned, training, search.folds)
+    folds = split.folds(train, training, search.folds)
     options: dict[str, Any] = {"scoring": search.scoring, "cv": folds, "refit": False}
     searcher = RandomizedSearchCV(model, space, n_iter=count, random_state=training.seed, **options)
     with search.engine.running(), warnings.catch_warnings(), suppress(ValueError):
         # It warns in several lines of each combination that cannot be scored; logged below.
         warnings.simplefilter("ignore")
-        searcher.fit(learned.features, learned.truth)
+        searcher.fit(train.features, train.truth)
     if not np.isfinite(getattr(searcher, "best_score_", np.nan)):
         # None can be scored; the error of a single one says why.
         searcher.set_params(n_iter=1, error_score="raise")
-        searcher.fit(learned.features, learned.truth)
+        searcher.fit(train.features, train.truth)
         raise UserError(
             f"training.search: {search.scoring} is not defined in every one of {search.folds} "
             "folds, so no combination can be chosen: choose fewer folds or another score."

@@ -41,12 +41,12 @@ class Examples:
     is_validation: npt.NDArray[np.bool_]
 
     @property
-    def learned(self) -> "Examples":
-        """The training rows: those that are not held back."""
+    def train(self) -> "Examples":
+        """The training rows."""
         return self._part(~self.is_validation)
 
     @property
-    def held_back(self) -> "Examples":
+    def validation(self) -> "Examples":
         """The validation rows."""
         return self._part(self.is_validation)
 
@@ -57,7 +57,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Trained:
-    """A pipeline that was fitted to the examples that are not held back, and its served form.
+    """A pipeline that was fitted to the training rows, and its served form.
 
     Its predictions are those for the validation rows, by names of ``ModelDescription.metrics``: as
     served, and of the models that it is compared with.
@@ -110,9 +110,9 @@ def prepare_examples(
             reasons = "; ".join(problems)
             raise UserError(f"{facts.source} is not fit to train on: {reasons}.")
     values = split.split_values(snapshot, features, contract, training)
-    is_validation = split.hold_back(values, truth, contract.target, training)
+    is_validation = split.choose_validation(values, truth, contract.target, training)
     examples = Examples(contract, facts, snapshot, features, truth, values, is_validation)
-    return examples, examples.held_back.rows, quality
+    return examples, examples.validation.rows, quality
 
 
 def train_model(
@@ -125,7 +125,7 @@ def train_model(
     from mlops_for_mle.pipelines.training import calibration, estimators, onnx, split
 
     training = training.model_copy(update={"metric": training.metric or gate_metric})
-    contract, learned, seed = examples.contract, examples.learned, training.seed
+    contract, train, seed = examples.contract, examples.train, training.seed
     task, known = contract.target.task, GREATER_IS_BETTER[contract.target.task]
     # Before a training that may take long.
     if gate_metric is not None and gate_metric not in known:
@@ -134,29 +134,29 @@ def train_model(
             f"gates.metric: {gate_metric} does not measure a {task}, expected is one of {expected}"
         )
     estimator, trials, compared = training.estimator, None, {}
-    judged_by, is_calibrated, threshold = None, False, None
-    with estimators.threads_for(len(learned.features)):
+    cross_validated, is_calibrated, threshold = None, False, None
+    with estimators.threads_for(len(train.features)):
         if estimator.is_auto:
-            folds = split.folds(learned, training)
-            estimator, trials, outputs = estimators.choose_estimator(learned, folds, seed)
-            judged_by = folds, outputs
+            folds = split.folds(train, training)
+            estimator, trials, outputs = estimators.choose_estimator(train, folds, seed)
+            cross_validated = folds, outputs
             simplest = estimators.auto_candidates(contract.target.task)[0]
             if estimator != simplest:
                 linear = estimators.build_estimator(simplest, contract, seed)
-                compared["linear"] = linear.fit(learned.features, learned.truth)
+                compared["linear"] = linear.fit(train.features, train.truth)
         if training.search is not None:
-            estimator, trials = estimators.search_parameters(learned, training, training.search)
+            estimator, trials = estimators.search_parameters(train, training, training.search)
         fitted = estimators.build_estimator(estimator, contract, seed)
-        model = fitted.fit(learned.features, learned.truth)
+        model = fitted.fit(train.features, train.truth)
         if contract.target.classes:
             model, is_calibrated, threshold = calibration.decide(
-                fitted, learned, training, judged_by
+                fitted, train, training, cross_validated
             )
             if model is not fitted and hasattr(fitted, "predict_proba"):
                 compared["uncalibrated"] = fitted
     predictor, parity = onnx.export(model, examples.features, contract)
     predictor.threshold = threshold
-    features = examples.held_back.features
+    features = examples.validation.features
     predictions = {"validation": predictor.predict(features.to_numpy())}
     for name, compared_model in compared.items():
         predictions[name] = onnx.trained_answers(compared_model, features)
@@ -166,8 +166,8 @@ def train_model(
 
 def evaluate_model(trained: Trained) -> dict[str, float]:
     """Measure the served form on training and validation rows, see ``ModelDescription``."""
-    learned, held_back = trained.examples.learned, trained.examples.held_back
-    target, truth = learned.contract.target, held_back.truth
+    train, validation = trained.examples.train, trained.examples.validation
+    target, truth = train.contract.target, validation.truth
     measured = {
         name: measure(predictions, truth, target)
         for name, predictions in trained.predictions.items()
@@ -175,8 +175,8 @@ def evaluate_model(trained: Trained) -> dict[str, float]:
     constant = measure_baseline(truth, target)
     # Without probabilities there is nothing to compare those of a constant answer with.
     measured["baseline"] = {name: constant[name] for name in measured["validation"]}
-    training_predictions = trained.predictor.predict(learned.features.to_numpy())
-    measured["training"] = measure(training_predictions, learned.truth, target)
+    training_predictions = trained.predictor.predict(train.features.to_numpy())
+    measured["training"] = measure(training_predictions, train.truth, target)
     return {
         f"{group}_{name}": value
         for group, metrics in measured.items()
@@ -188,13 +188,13 @@ def draw_plots(trained: Trained) -> tuple[Any, Any]:
     """Draw the confusion matrix and how reliable probabilities are, or a regression's errors."""
     from mlops_for_mle.pipelines.training import report
 
-    held_back, served = trained.examples.held_back, trained.predictions["validation"]
+    validation, served = trained.examples.validation, trained.predictions["validation"]
     probabilities = {}
     if served.probabilities is not None:
         probabilities["served"] = served.probabilities
     if before := trained.predictions.get("uncalibrated"):
         probabilities["before calibration"] = np.asarray(before.probabilities)
-    return report.draw(held_back.truth, served.values, probabilities, held_back.contract.target)
+    return report.draw(validation.truth, served.values, probabilities, validation.contract.target)
 
 
 def assemble_candidate(
@@ -203,8 +203,9 @@ def assemble_candidate(
     """Describe what is to be logged; with a picture of the importance of its features."""
     from mlops_for_mle.pipelines.training import checks, estimators, report
 
-    examples, predictor, held_back = trained.examples, trained.predictor, trained.examples.held_back
-    contract, example = examples.contract, held_back.features.head(_EXAMPLE_ROWS)
+    examples, predictor = trained.examples, trained.predictor
+    contract, validation = examples.contract, examples.validation
+    example = validation.features.head(_EXAMPLE_ROWS)
     predictions = predictor.predict(example.to_numpy())
     probabilities = predictions.probabilities
     background, importance = _background_and_importance(trained)
@@ -217,14 +218,14 @@ def assemble_candidate(
         precision=predictor.precision,
         metrics=metrics,
         snapshot=examples.facts,
-        validation_rows=len(held_back.rows),
+        validation_rows=len(validation.rows),
         candidates=tuple(map(manifest.EstimatorScore.model_validate, scores)),
         calibrated=trained.is_calibrated,
         threshold=predictor.threshold,
         remarks=tuple(checks.remarks(trained, metrics, data_quality, importance)),
         parity=trained.parity,
         example=manifest.Example(
-            rows=plain_rows(held_back.rows.head(_EXAMPLE_ROWS), contract),
+            rows=plain_rows(validation.rows.head(_EXAMPLE_ROWS), contract),
             predictions=predictions.values.tolist(),
             probabilities=None if probabilities is None else probabilities.tolist(),
         ),
@@ -232,7 +233,7 @@ def assemble_candidate(
         model_sha256=manifest.sha256_of(predictor.model),
         model_bytes=len(predictor.model),
         importance=importance,
-        training_ranges=training_ranges(examples.learned.features.to_numpy(), contract),
+        training_ranges=training_ranges(examples.train.features.to_numpy(), contract),
         background=background,
     )
     return (trained, description), report.draw_importance(importance)

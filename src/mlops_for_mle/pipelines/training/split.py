@@ -23,7 +23,7 @@ _MANY_ROWS = 20_000
 _FEWEST_TIMES = 3
 
 Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
-"""Positions of the rows to learn from and of those to judge by, fold by fold."""
+"""Positions of the train and of the test rows of each fold."""
 
 
 def split_values(
@@ -51,7 +51,7 @@ def split_values(
     return rows[column].fillna(rows[column].min()).to_numpy("datetime64[us]")
 
 
-def hold_back(
+def choose_validation(
     values: npt.NDArray[Any], truth: npt.NDArray[Any], target: Target, training: TrainingOptions
 ) -> npt.NDArray[np.bool_]:
     """Choose the validation rows, so that rows with equal ``split_values`` fall on one side.
@@ -83,9 +83,9 @@ def hold_back(
         count = int((middles <= wanted).sum())
         is_held_back[members[: min(max(1, count), len(members) - 1)]] = True
     is_validation = np.asarray(is_held_back[positions])
-    learned, judged = set(truth[~is_validation].tolist()), set(truth[is_validation].tolist())
-    lacking = set(target.class_codes) - (learned & judged if by == "hash" else learned)
-    if lacking or not judged:
+    trained, validated = set(truth[~is_validation].tolist()), set(truth[is_validation].tolist())
+    lacking = set(target.class_codes) - (trained & validated if by == "hash" else trained)
+    if lacking or not validated:
         of = ", ".join(f" of class {target.labels[code]}" for code in sorted(lacking))
         raise UserError(
             f"training.split leaves no row{of} to learn from or to validate on: ingest more rows, "
@@ -94,17 +94,17 @@ def hold_back(
     return is_validation
 
 
-def folds(learned: Examples, training: TrainingOptions, count: int | None = None) -> Folds:
-    """Split the rows to learn from again, by the same rule as ``hold_back``.
+def folds(train: Examples, training: TrainingOptions, count: int | None = None) -> Folds:
+    """Split the training rows again, by the same rule as ``choose_validation``.
 
-    Split by time, each fold judges by a later stretch what was learned from all before it; where
+    Split by time, each fold tests on a later stretch what was trained on all before it; where
     rows are of one or two times alone, they are split by their hashes. A fold without a row of
     every class to learn from is left out; with fewer than two it is an error.
     """
-    truth, is_classifier = learned.truth, bool(learned.contract.target.classes)
-    values, is_by_time = learned.split_values, training.split.by == "time"
+    truth, is_classifier = train.truth, bool(train.contract.target.classes)
+    values, is_by_time = train.split_values, training.split.by == "time"
     if is_by_time and len(np.unique(values)) < _FEWEST_TIMES:
-        values, is_by_time = row_hashes(learned.features, training.seed), False
+        values, is_by_time = row_hashes(train.features, training.seed), False
     distinct, positions = np.unique(values, return_inverse=True)
     if count is None:
         # More folds than the largest class has rows cannot be stratified.
