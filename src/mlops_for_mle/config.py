@@ -29,10 +29,10 @@ BLOCKS = (
 """The blocks of parameters; the class that a node takes says what may stand in each."""
 
 # Resolvers belong to the process, whose threads may each read conf, as those of Kedro's server.
-_READING = RLock()
+_CONFIG_LOCK = RLock()
 
 # Finds train and ingest for training and ingestion, and leaves tracking alone.
-_NEARLY = 0.76
+_SIMILARITY_CUTOFF = 0.76
 
 
 class Globals(Configuration):
@@ -70,7 +70,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._parameters: Any = None
-        with _READING:
+        with _CONFIG_LOCK:
             super().__init__(*args, **options)
         if self._globals:
             known = Globals.model_fields
@@ -80,7 +80,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         try:
-            with _READING:
+            with _CONFIG_LOCK:
                 # A loader of another environment may have come since.
                 OmegaConf.register_resolver("globals", self._get_globals_value, replace=True)
                 OmegaConf.register_resolver("parameters", self._block, replace=True)
@@ -161,7 +161,7 @@ def _refuse_misspellings(names: Iterable[object], known: Collection[str]) -> Non
     """Refuse a name that is nearly a known one; any other may be somebody's own."""
     for name in names:
         plain = str(name).lower().replace("-", "_")
-        nearest = difflib.get_close_matches(plain, known, n=1, cutoff=_NEARLY)
+        nearest = difflib.get_close_matches(plain, known, n=1, cutoff=_SIMILARITY_CUTOFF)
         if name not in known and nearest:
             raise ConfigurationError(
                 f"{name}: did you mean {nearest[0]}? A name of your own needs to be less like it."

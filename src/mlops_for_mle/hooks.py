@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 # What is set for a while: the next session would take it for a person's choice.
 _VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 # The database of which a lock tells whether a run's process lives; a server has runs of others.
-_HELD_TAG = "mlops.held_in"
-_HOLDER = "SELECT system_identifier || '/' || hashtext(current_database()) FROM pg_control_system()"
+_LOCKED_IN_TAG = "mlops.held_in"
+_SERVER = "SELECT system_identifier || '/' || hashtext(current_database()) FROM pg_control_system()"
 # Where an administrator has forbidden that, a dead run stays as it is.
-_MAY_ASK = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')"
+_MAY_READ_SERVER = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')"
 
 # kedro-mlflow's hooks of tracked runs, by their catalogs: the ThreadRunner's nodes are in threads.
 _TRACKED: WeakValueDictionary[int, Any] = WeakValueDictionary()
@@ -101,7 +101,7 @@ class ProjectHooks(local):
         import mlflow
         from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 
-        from mlops_for_mle.database.engine import database_url, engine_for, hold, lock
+        from mlops_for_mle.database.engine import database_url, engine_for, lock, try_lock
         from mlops_for_mle.releases.manifest import CANDIDATE_TAG
 
         # A hook of its own: it would open the run of this process's last session again.
@@ -119,22 +119,22 @@ class ProjectHooks(local):
             lock(connection, "MLflow experiment")
             with _variables_kept():
                 hook.after_context_created(self._context)
-                is_allowed = connection.exec_driver_sql(_MAY_ASK).scalar_one()
-                ask = _HOLDER if is_allowed else "SELECT gen_random_uuid()::text"
+                is_allowed = connection.exec_driver_sql(_MAY_READ_SERVER).scalar_one()
+                ask = _SERVER if is_allowed else "SELECT gen_random_uuid()::text"
                 holder = connection.exec_driver_sql(ask).scalar_one()
-                query = f"attributes.status = 'RUNNING' AND tags.`{_HELD_TAG}` = '{holder}'"
+                query = f"attributes.status = 'RUNNING' AND tags.`{_LOCKED_IN_TAG}` = '{holder}'"
                 where = {"experiment_names": [experiment], "output_format": "list"}
                 for run in mlflow.search_runs(filter_string=query, **where):
                     # Where its lock is free, the process that held it is gone.
-                    if dead := hold(database_url(), f"run {run.info.run_id}"):
+                    if dead := try_lock(database_url(), f"run {run.info.run_id}"):
                         mlflow.MlflowClient().set_terminated(run.info.run_id, "KILLED")
                         dead.close()
                 # Before MLflow's own, which would take a run that is interrupted for finished.
                 atexit.register(mlflow.end_run, "KILLED")
                 hook.before_pipeline_run(run_params, pipeline, catalog)
-            self._lock = hold(database_url(), f"run {hook.run_id}")
+            self._lock = try_lock(database_url(), f"run {hook.run_id}")
             if is_own:
-                mlflow.set_tag(_HELD_TAG, holder)
+                mlflow.set_tag(_LOCKED_IN_TAG, holder)
         # Of one run the registry has one version.
         active: Any = mlflow.active_run()
         is_trained = CANDIDATE_TAG in active.data.tags

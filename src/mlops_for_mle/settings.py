@@ -30,7 +30,7 @@ ENVIRONMENT = {
 
 # Kedro and MLflow set their own filters for what plugins have to mend, so it can only be dropped
 # where it is shown.
-_DROPPED = (
+_SUPPRESSED_WARNINGS = (
     "Add type hints to the `predict` method",
     "Option '--pipeline' is deprecated",
     "IProgress not found",
@@ -40,7 +40,7 @@ _show_warning_as_before = warnings.showwarning
 
 
 def _show_warning(message: Warning | str, *details: Any, **options: Any) -> None:
-    if not any(text in str(message) for text in _DROPPED):
+    if not any(text in str(message) for text in _SUPPRESSED_WARNINGS):
         _show_warning_as_before(message, *details, **options)
 
 

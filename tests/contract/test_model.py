@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_target
-from mlops_for_mle.contract.model import RESERVED_ANSWER_NAMES
+from mlops_for_mle.contract.model import RESERVED_RESPONSE_NAMES
 from mlops_for_mle.database.tables import predictions_of
 from tests.contract.strategies import contracts
 
@@ -114,4 +114,4 @@ def test_a_mistake_is_told_by_its_key(place, words, raw):
 def test_the_names_that_stand_beside_a_prediction_in_its_table_are_reserved():
     table = predictions_of(Contract.model_validate(raw_contract()))
 
-    assert {*table.columns.keys()} - {"answer"} <= RESERVED_ANSWER_NAMES
+    assert {*table.columns.keys()} - {"answer"} <= RESERVED_RESPONSE_NAMES

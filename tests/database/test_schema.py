@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 
 from mlops_for_mle.config import mlflow_tracking_uri
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.database.engine import engine_for, hold, lock, normalise_url
+from mlops_for_mle.database.engine import engine_for, lock, normalise_url, try_lock
 from mlops_for_mle.database.schema import (
     ensure_observations,
     mlflow_store_url,
@@ -173,13 +173,16 @@ def test_locks_hold_whatever_a_server_or_a_pooler_does_with_those_who_wait(empty
         "default_transaction_isolation TO 'repeatable read'",
     ):
         query(empty_database, f'ALTER DATABASE "{database}" SET {setting}')
-    with hold(empty_database, "run 1") as held, engine_for(empty_database).begin() as connection:
+    with (
+        try_lock(empty_database, "run 1") as held,
+        engine_for(empty_database).begin() as connection,
+    ):
         lock(connection, "schema")
         time.sleep(1)
-        assert hold(empty_database, "run 1") is None
+        assert try_lock(empty_database, "run 1") is None
         held.rollback()
         # Else a pooler of transactions would keep it with the session.
-        hold(empty_database, "run 1").close()
+        try_lock(empty_database, "run 1").close()
         # Who has waited for a lock sees what was written meanwhile.
         assert connection.exec_driver_sql("SHOW transaction_isolation").scalar() == "read committed"
 

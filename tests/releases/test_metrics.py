@@ -5,7 +5,12 @@ import pytest
 from sklearn import metrics
 
 from mlops_for_mle.contract import Target
-from mlops_for_mle.releases.metrics import GREATER_IS_BETTER, measure, measure_baseline, metric_text
+from mlops_for_mle.releases.metrics import (
+    GREATER_IS_BETTER,
+    format_metric,
+    measure,
+    measure_baseline,
+)
 from mlops_for_mle.releases.predictor import Predictions
 
 
@@ -80,5 +85,5 @@ def test_the_constant_answer_is_the_most_frequent_class_the_mean_or_the_median(
 
 
 def test_a_metric_of_any_size_can_be_read():
-    texts = [metric_text(value) for value in (0.9487, 0.0, 53.12346, 2.345678e-7, 123456.789)]
+    texts = [format_metric(value) for value in (0.9487, 0.0, 53.12346, 2.345678e-7, 123456.789)]
     assert texts == ["0.9487", "0.0000", "53.1235", "2.34568e-07", "123457"]

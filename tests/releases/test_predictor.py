@@ -4,7 +4,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from mlops_for_mle.errors import ReleaseError
-from mlops_for_mle.releases.predictor import Predictor, load
+from mlops_for_mle.releases.predictor import Predictor, load_predictor
 from tests.releases import IRIS_CONTRACT, changed
 
 
@@ -15,7 +15,7 @@ def test_a_release_that_answers_its_example_otherwise_is_refused(release, change
     example = release.manifest.example.model_copy(update=changes)
 
     with pytest.raises(ReleaseError, match="answers its own example differently"):
-        load(changed(release, example=example))
+        load_predictor(changed(release, example=example))
 
 
 def test_a_graph_that_takes_its_weights_from_a_file_is_refused(tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ from mlops_for_mle.releases.manifest import Deployment, Release
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.app import create_app
 from mlops_for_mle.serving.keys import KeyFile, Scope
-from mlops_for_mle.serving.releases import Served
+from mlops_for_mle.serving.releases import ServedRelease
 from mlops_for_mle.serving.services import Services
 from mlops_for_mle.serving.settings import ServingSettings
 from tests.end_to_end.commands import Project
@@ -249,8 +249,8 @@ class Client(Asking):
             self.serve(release)
         self.application = create_app(self.services)
 
-    def serve(self, release: Release) -> Served:
-        served = Served(release, deployment_of(release), "store")
+    def serve(self, release: Release) -> ServedRelease:
+        served = ServedRelease(release, deployment_of(release), "store")
         self.services.releases.serve(served)
         return served
 

@@ -13,7 +13,7 @@ from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 from mlops_for_mle.database.schema import ensure_observations
 from mlops_for_mle.releases.manifest import Release
-from mlops_for_mle.releases.predictor import load
+from mlops_for_mle.releases.predictor import load_predictor
 from mlops_for_mle.releases.store import ReleaseStore
 from tests import PROJECT
 from tests.mixed import MIXED_ROW
@@ -103,7 +103,7 @@ def test_rows_are_answered_in_json_and_in_binary(client, iris, binary, version):
 
     facts = result.get_response()
     assert (facts["model_name"], facts["model_version"], facts["id"]) == ("iris", "1", "mine")
-    expected = load(iris).predict(ROWS)
+    expected = load_predictor(iris).predict(ROWS)
     assert result.as_numpy("iris_class").tolist() == expected.values.tolist()
     np.testing.assert_allclose(result.as_numpy("probabilities"), expected.probabilities)
     labels = [b"virginica", b"setosa"] if binary else ["virginica", "setosa"]

@@ -170,7 +170,7 @@ def test_a_fault_in_a_long_body_is_found_where_it_is():
 
 def test_nobody_reads_on_for_a_client_that_has_left():
     body = json.dumps([IRIS_ROW] * 20_000).encode()
-    token = current_request.set(Request("GET", "/", {}, None, 0, "gone", is_wanted=False))
+    token = current_request.set(Request("GET", "/", {}, None, 0, "gone", is_cancelled=True))
     try:
         with pytest.raises(ProblemError, match="left"):
             IRIS.read(body)

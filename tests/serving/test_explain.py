@@ -11,7 +11,7 @@ from sklearn.datasets import load_diabetes
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows, plain_rows
 from mlops_for_mle.releases.manifest import Manifest, Release, release_name
-from mlops_for_mle.releases.predictor import Predictions, load
+from mlops_for_mle.releases.predictor import Predictions, load_predictor
 from tests import PROJECT
 from tests.pipelines.data_ingestion.observations import batch_of
 from tests.pipelines.training.examples import assemble
@@ -45,7 +45,7 @@ def trained(table: str) -> tuple[Release, pd.DataFrame]:
 
 
 def answers_to(release: Release, rows: pd.DataFrame) -> Predictions:
-    return load(release).predict(encode_rows(rows, release.manifest.contract))
+    return load_predictor(release).predict(encode_rows(rows, release.manifest.contract))
 
 
 def background_of(release: Release) -> pd.DataFrame:

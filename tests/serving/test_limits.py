@@ -239,8 +239,8 @@ def test_for_a_client_that_has_left_nobody_works_on(settings, iris, caplog):
         with server.connect() as channel:
             channel.sendall(request(LARGE_ROWS))
             wait_until(lambda: slow.begun)
-            assert slow.asked_by.is_wanted
-        wait_until(lambda: not slow.asked_by.is_wanted)
+            assert not slow.asked_by.is_cancelled
+        wait_until(lambda: slow.asked_by.is_cancelled)
         # What fails then is nobody's, not an error of ours either.
         server.services.log.max_bytes = 0
         slow.hurry.set()

@@ -11,7 +11,7 @@ import pytest
 from mlflow.protos.databricks_pb2 import ErrorCode
 
 from mlops_for_mle.releases.manifest import Release
-from mlops_for_mle.releases.predictor import load
+from mlops_for_mle.releases.predictor import load_predictor
 from mlops_for_mle.serving import openapi
 from tests.mixed import MIXED_REQUIRED, MIXED_ROW
 from tests.releases import trained_iris_release
@@ -27,7 +27,7 @@ def test_one_row_is_answered_as_the_tutorial_does_with_everything_else_beside_it
     assert (body["iris_class"], body["label"], body["model_version"]) == (2, "virginica", 1)
     assert body["release"] == iris.manifest.release
     assert UUID(body["prediction_id"]).version == 7
-    expected = load(iris).predict(np.array([list(IRIS_ROW.values())])).probabilities
+    expected = load_predictor(iris).predict(np.array([list(IRIS_ROW.values())])).probabilities
     assert expected is not None
     assert list(body["probabilities"]) == ["setosa", "versicolor", "virginica"]
     # With the digits that a model of float32 knows, and no more.

@@ -77,7 +77,7 @@ def infer(
         source.rows,
         name,
         target,
-        source.described,
+        source.name,
         separator=source.settings.get("csv_separator", ""),
         date_format=dict(option.split("=", 1) for option in date_format),
         **options,

@@ -134,7 +134,7 @@ def prune(project: Project, older_than: timedelta, yes: bool) -> None:
         lock(connection, f"deployments of {name}")
         history = deployments.history(connection, name)
         # Those that are served, and that a rollback goes back to.
-        needed = [history[0].release, deployments.release_before(history)] if history else []
+        needed = [history[0].release, deployments.previous_release(history)] if history else []
         # Also what was served at that time and since then.
         newer_count = sum(row.created_at >= before for row in history)
         in_use = {*needed, project.parameters["scoring"]["release"]}

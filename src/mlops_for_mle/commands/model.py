@@ -31,8 +31,8 @@ from mlops_for_mle.paths import IS_WHEEL
 from mlops_for_mle.pipelines.deployment.datasets import actor
 from mlops_for_mle.pipelines.registry import datasets as registry
 from mlops_for_mle.releases import deployments
-from mlops_for_mle.releases.metrics import metric_text
-from mlops_for_mle.releases.predictor import Predictor, load
+from mlops_for_mle.releases.metrics import format_metric
+from mlops_for_mle.releases.predictor import Predictor, load_predictor
 from mlops_for_mle.releases.store import ReleaseStore
 
 _reason_option = click.option("--reason", required=True, help="Why; recorded in the audit trail.")
@@ -113,7 +113,7 @@ def project_summary(
         lines["candidate"] = _with_metric(version, metric)
         if manifest.candidates:
             errors = ", ".join(
-                f"{tried.estimator} {metric_text(tried.error)} ± {tried.standard_error:.2g}"
+                f"{tried.estimator} {format_metric(tried.error)} ± {tried.standard_error:.2g}"
                 for tried in manifest.candidates
             )
             measure = "log loss" if manifest.contract.target.classes else "rmse"
@@ -155,7 +155,7 @@ def _measured(condition: str, metric: str) -> Mapping[str, str]:
     measured = defaultdict[str, str](lambda: "not measured")
     for run in mlflow.search_runs(**where):
         if (value := run.data.metrics.get(f"validation_{metric}")) is not None:
-            measured[run.info.run_id] = metric_text(value)
+            measured[run.info.run_id] = format_metric(value)
     return measured
 
 
@@ -227,12 +227,12 @@ def explain(project: Project, row: BinaryIO) -> None:
     it.
     """
     from mlops_for_mle.serving.codec import Form
-    from mlops_for_mle.serving.releases import Served
+    from mlops_for_mle.serving.releases import ServedRelease
 
     with engine_for(database_url()).connect() as connection:
-        deployment = deployments.deployed(connection, project.contract.name)
+        deployment = deployments.require_deployment(connection, project.contract.name)
     release = ReleaseStore(release_store()).fetch(deployment.contract, deployment.release)
-    served = Served(release, deployment, "store")
+    served = ServedRelease(release, deployment, "store")
     target, codec = served.contract.target, served.codec
     rows = codec.read(row.read())
     if rows.form is not Form.ONE:
@@ -240,11 +240,11 @@ def explain(project: Project, row: BinaryIO) -> None:
     matrix = codec.matrix(rows)
     (code,), _ = served.predictor.predict(matrix)
     explanation = served.explainer.explain(matrix[0])
-    answer = target.labels[int(code)] if target.classes else metric_text(code)
-    lines = {"mean of training rows": metric_text(explanation.base)}
+    answer = target.labels[int(code)] if target.classes else format_metric(code)
+    lines = {"mean of training rows": format_metric(explanation.base)}
     contributions = sorted(explanation.contributions.items(), key=lambda one: -abs(one[1]))
     lines |= {name: f"{contribution:+.4g}" for name, contribution in contributions}
-    lines["this row"] = metric_text(explanation.value)
+    lines["this row"] = format_metric(explanation.value)
     click.echo(f"{target.response_name} {answer}, by its {explanation.explained}")
     click.echo(_aligned(lines))
 
@@ -259,9 +259,9 @@ def promote(project: Project, wanted: str, reason: str) -> None:
     version = registry.find_version(client, name, wanted)
     number, release = str(version.version), registry.load_version(version)
     # As it was trained and as it is stored, it has to answer its example.
-    load(release)
+    load_predictor(release)
     store.publish(release)
-    load(store.fetch(name, release.manifest.release))
+    load_predictor(store.fetch(name, release.manifest.release))
     client.set_model_version_tag(name, number, registry.DECISION_TAG, "promoted by hand")
     client.set_model_version_tag(name, number, registry.REASONS_TAG, reason)
     client.set_registered_model_alias(name, registry.CHAMPION, number)

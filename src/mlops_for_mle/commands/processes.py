@@ -204,7 +204,7 @@ def watch(project: Project, every: timedelta, rounds: int | None, webhook: str |
         for number in count(1):
             try:
                 decision = run_pipeline(project, "monitoring")["retraining_decision"].load()
-                if webhook and decision.decision != last_sent and tell(webhook, decision):
+                if webhook and decision.decision != last_sent and send_webhook(webhook, decision):
                     last_sent = decision.decision
                 is_open = decision.decision == "retrain" and decision.acted_at is None
                 if is_open and number >= next_try and not told:
@@ -225,7 +225,7 @@ def watch(project: Project, every: timedelta, rounds: int | None, webhook: str |
         click.echo("Stopped.")
 
 
-def tell(webhook: str, decision: "RetrainingDecision") -> bool:
+def send_webhook(webhook: str, decision: "RetrainingDecision") -> bool:
     """Send a decision as JSON, with a ``text`` that chats show; whether that has succeeded."""
     text = f"{decision.contract}: {decision.decision}. {' '.join(decision.reasons)}"
     body = json.dumps({"text": text, **vars(decision)}, default=str).encode()

@@ -38,7 +38,7 @@ MISSING_POLICIES: Mapping[FeatureType, tuple[MissingPolicy, ...]] = {
     **dict.fromkeys(TIME_TYPES, ("reject", "median", "most_frequent")),
 }
 
-RESERVED_ANSWER_NAMES = frozenset(
+RESERVED_RESPONSE_NAMES = frozenset(
     {
         *("label", "probabilities", "prediction_id", "model_version", "release"),
         *("outside_training", "explanation"),
@@ -75,7 +75,7 @@ def _fits_postgres(name: str) -> str:
 
 
 def _is_free(name: str) -> str:
-    if name in RESERVED_ANSWER_NAMES:
+    if name in RESERVED_RESPONSE_NAMES:
         raise ValueError(f"{name} stands beside the prediction: name another, predicted_{name}")
     return name
 

@@ -38,7 +38,7 @@ def relation(connection: Connection, name: str) -> str:
     return quoted(name) if is_whole else ".".join(map(quoted, name.split(".", 1)))
 
 
-def begin_reading(connection: Connection, query: str, snapshot: str | None = None) -> Any:
+def begin_read_only(connection: Connection, query: str, snapshot: str | None = None) -> Any:
     """Begin a transaction that cannot write, and have the server parse one SELECT in it.
 
     With a ``snapshot``, it sees the same rows as the transaction that has exported it. Gives the
@@ -67,12 +67,12 @@ def arrow_type(object_id: int) -> "pa.DataType":
     return types.get(object_id, pa.string())
 
 
-def copy_rows(
+def copy_out(
     connection: Connection, select: str, types: "Sequence[pa.DataType]"
 ) -> "Iterator[pa.RecordBatch]":
     """The rows of a SELECT, some megabytes at a time; columns are named by their position.
 
-    It is the query, or one around it, that ``begin_reading`` was given on the same connection.
+    It is the query, or one around it, that ``begin_read_only`` was given on the same connection.
     """
     import pyarrow as pa
     from pyarrow import csv

@@ -86,7 +86,7 @@ def lock(connection: Connection, name: str) -> None:
     connection.execute(text(_LOCK.format("pg_advisory_xact_lock")), {"name": name})
 
 
-def hold(url: str, name: str) -> Connection | None:
+def try_lock(url: str, name: str) -> Connection | None:
     """Take a lock that the transaction of the connection returned holds; None if another has it.
 
     A lock of the session would stay with a pooler of connections.
@@ -99,7 +99,7 @@ def hold(url: str, name: str) -> Connection | None:
     return None
 
 
-def execute_plainly(connection: Connection, statement: str) -> CursorResult[Any]:
+def execute_raw(connection: Connection, statement: str) -> CursorResult[Any]:
     """Execute a statement as it stands: names in it may hold percent signs and colons."""
     return connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 

@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateColumn
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.database.engine import engine_for, execute_plainly, lock, quoted
+from mlops_for_mle.database.engine import engine_for, execute_raw, lock, quoted
 from mlops_for_mle.database.tables import metadata, observations, prediction_table, predictions_of
 from mlops_for_mle.errors import UserError
 
@@ -34,7 +34,7 @@ def prepare(url: str, contract: Contract) -> None:
 
 def upgrade(url: str) -> None:
     """Bring the project's own tables to the newest revision, all or nothing."""
-    with _in_turn(url) as connection:
+    with _schema_lock(url) as connection:
         if _revision(connection) == HEAD_REVISION:
             return
         from alembic import command
@@ -66,7 +66,7 @@ def ensure_observations(url: str, contract: Contract, *, may_change: bool = Fals
             f"contract.table: {contract.table} is a table of the project's own; name another, such "
             f"as {contract.name}_data."
         )
-    with _in_turn(url) as connection:
+    with _schema_lock(url) as connection:
         table = observations(contract)
         if not sa.inspect(connection).has_table(contract.table):
             table.create(connection)
@@ -82,18 +82,18 @@ def ensure_observations(url: str, contract: Contract, *, may_change: bool = Fals
                 f"{remedy}, or name another contract.table."
             )
         for statement in changes:
-            execute_plainly(connection, statement)
+            execute_raw(connection, statement)
 
 
 def ensure_predictions(url: str, contract: Contract) -> None:
     """Make the contract's table of predictions, or change one made by others so that it serves."""
     table = predictions_of(contract)
     (index,) = table.indexes
-    with _in_turn(url) as connection:
+    with _schema_lock(url) as connection:
         table.create(connection, checkfirst=True)
         # Where nothing differs, a start need not wait for those who read the table.
         for statement in _differences(connection, table)[0]:
-            execute_plainly(connection, statement)
+            execute_raw(connection, statement)
         index.create(connection, checkfirst=True)
 
 
@@ -148,13 +148,13 @@ def mlflow_store_url(url: str) -> str:
     """
     store = make_url(url).set(database="mlflow").render_as_string(hide_password=False)
     try:
-        with _in_turn(url) as connection:
+        with _schema_lock(url) as connection:
             count = text("SELECT count(*) FROM pg_database WHERE datname = 'mlflow'")
             if not connection.scalar(count):
                 with engine_for(url).connect() as autocommit:
                     autocommit.execution_options(isolation_level="AUTOCOMMIT")
                     autocommit.exec_driver_sql("CREATE DATABASE mlflow")
-        with _in_turn(store) as connection:
+        with _schema_lock(store) as connection:
             if _is_behind_mlflow(connection):
                 from mlflow.store.db.utils import _initialize_tables
 
@@ -169,7 +169,7 @@ def mlflow_store_url(url: str) -> str:
 
 
 @contextmanager
-def _in_turn(url: str) -> Iterator[Connection]:
+def _schema_lock(url: str) -> Iterator[Connection]:
     """A transaction during which nobody else makes or changes tables."""
     with engine_for(url).begin() as connection:
         lock(connection, "schema of mlops-for-mle")

@@ -19,12 +19,12 @@ def current(connection: Connection, contract: str) -> Deployment | None:
     return next(iter(history(connection, contract, limit=1)), None)
 
 
-def deployed(connection: Connection, contract: str) -> Deployment:
+def require_deployment(connection: Connection, contract: str) -> Deployment:
     """The row that servers follow; a ``UserError`` before any."""
-    served = current(connection, contract)
-    if served is None:
+    deployment = current(connection, contract)
+    if deployment is None:
         raise UserError(f"Nothing of {contract} is deployed yet: run `kedro run` first.")
-    return served
+    return deployment
 
 
 def history(connection: Connection, contract: str, limit: int | None = None) -> list[Deployment]:
@@ -48,13 +48,13 @@ def deploy(
     back or deployed a later version since then, it is a ``UserError``.
     """
     lock(connection, f"deployments of {manifest.contract.name}")
-    served = current(connection, manifest.contract.name)
-    if served is not None and served.release == manifest.release:
+    deployment = current(connection, manifest.contract.name)
+    if deployment is not None and deployment.release == manifest.release:
         return None
-    if served is not None and newest is not None and served.id > newest:
-        is_later = served.event == "rollback" or served.model_version > manifest.version
+    if deployment is not None and newest is not None and deployment.id > newest:
+        is_later = deployment.event == "rollback" or deployment.model_version > manifest.version
         if is_later:
-            raise UserError(_IN_BETWEEN.format(served.release))
+            raise UserError(_IN_BETWEEN.format(deployment.release))
     model = {"model_version": manifest.version, "run_id": manifest.run_id}
     names = {"contract": manifest.contract.name, "release": manifest.release}
     return _append(connection, **names, **model, event="deploy", reason=reason, actor=actor)
@@ -72,33 +72,33 @@ def roll_back(
 ) -> Deployment:
     """Have an earlier release served again, and commit.
 
-    Without its name that is ``release_before``, so that twice goes back twice. ``expected`` is the
-    id of the row that the caller takes for the current one: if there is a newer one by now, or no
-    such release, it is a ``UserError``; if the release is no longer whole, a ``ReleaseError``.
+    Without its name that is ``previous_release``, so that twice goes back twice. ``expected`` is
+    the id of the row that the caller takes for the current one: if there is a newer one by now, or
+    no such release, it is a ``UserError``; if the release is no longer whole, a ``ReleaseError``.
     """
-    served, rows = deployed(connection, contract), history(connection, contract)
-    if expected not in (None, served.id):
-        raise UserError(_IN_BETWEEN.format(served.release))
-    earlier = {row.release: row for row in rows if row.release != served.release}
-    again = earlier.get(release or release_before(rows) or "")
+    deployment, rows = require_deployment(connection, contract), history(connection, contract)
+    if expected not in (None, deployment.id):
+        raise UserError(_IN_BETWEEN.format(deployment.release))
+    earlier = {row.release: row for row in rows if row.release != deployment.release}
+    again = earlier.get(release or previous_release(rows) or "")
     if again is None:
         allowed = f"expected one of {', '.join(earlier)}" if earlier else "no other was deployed"
         wanted = release or "an earlier release"
-        raise UserError(f"Cannot roll back from {served.release} to {wanted}: {allowed}.")
+        raise UserError(f"Cannot roll back from {deployment.release} to {wanted}: {allowed}.")
     # No transaction stays open during the download.
     connection.rollback()
     store.fetch(contract, again.release)
     lock(connection, f"deployments of {contract}")
     # The release may have been pruned meanwhile, its manifest first.
     store.manifest(contract, again.release)
-    now = current(connection, contract) or served
-    if now.id != served.id:
+    now = current(connection, contract) or deployment
+    if now.id != deployment.id:
         raise UserError(_IN_BETWEEN.format(now.release))
     row = {**asdict(again), "event": "rollback", "reason": reason, "actor": actor}
     return _append(connection, **row)
 
 
-def release_before(rows: list[Deployment]) -> str | None:
+def previous_release(rows: list[Deployment]) -> str | None:
     """What was served before the newest row's release was first put in service.
 
     ``rows`` are all of a contract, the newest first.

@@ -154,7 +154,7 @@ class Deployment:
 class Champion(Release):
     """The release to serve, and the newest deployment when it was chosen."""
 
-    served: Deployment | None = None
+    deployment: Deployment | None = None
 
 
 def sha256_of(content: bytes) -> str:

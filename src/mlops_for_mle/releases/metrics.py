@@ -10,11 +10,11 @@ import numpy.typing as npt
 from mlops_for_mle.contract.model import Target, Task
 from mlops_for_mle.releases.predictor import Predictions
 
-DECIDED_BY_VALUES = ("accuracy", "balanced_accuracy", "macro_f1")
+LABEL_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 """The metrics of classes that need no probabilities."""
 
 GREATER_IS_BETTER: Mapping[Task, Mapping[str, bool]] = {
-    "classification": dict.fromkeys(DECIDED_BY_VALUES, True)
+    "classification": dict.fromkeys(LABEL_METRICS, True)
     | {"log_loss": False, "brier": False, "roc_auc": True},
     "regression": {"rmse": False, "mae": False, "r2": True},
 }
@@ -31,7 +31,7 @@ def measure(predictions: Predictions, truth: npt.NDArray[Any], target: Target) -
     if target.task == "regression":
         names = names if len(truth) > 1 else ["rmse", "mae"]
     elif predictions.probabilities is None:
-        names = list(DECIDED_BY_VALUES)
+        names = list(LABEL_METRICS)
     elif len(np.unique(truth)) < len(target.classes):
         names.remove("roc_auc")
     return {name: measure_one(name, predictions, truth, target) for name in names}
@@ -87,7 +87,7 @@ def measure_baseline(truth: npt.NDArray[Any], target: Target) -> dict[str, float
     return metrics
 
 
-def metric_text(value: float) -> str:
+def format_metric(value: float) -> str:
     """A metric for people: four decimals, and six digits where these would say nothing."""
     has_usual_size = value == 0 or 0.001 <= abs(value) < 1e5
     return f"{value:.4f}" if has_usual_size else f"{value:.6g}"

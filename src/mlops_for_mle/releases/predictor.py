@@ -30,7 +30,7 @@ class Predictions(NamedTuple):
     values: npt.NDArray[np.int64] | npt.NDArray[np.float64]
     probabilities: npt.NDArray[np.float64] | None
 
-    def taken(self, rows: npt.NDArray[np.intp]) -> "Predictions":
+    def take(self, rows: npt.NDArray[np.intp]) -> "Predictions":
         """The answers for some of the rows, by their positions."""
         probabilities = None if self.probabilities is None else self.probabilities[rows]
         return Predictions(self.values[rows], probabilities)
@@ -80,7 +80,7 @@ class Predictor:
         return Predictions(values, probabilities)
 
 
-def load(release: Release) -> Predictor:
+def load_predictor(release: Release) -> Predictor:
     """Load a release; a ``ReleaseError`` where it does not answer its own example as it should."""
     manifest = release.manifest
     contract, example = manifest.contract, manifest.example

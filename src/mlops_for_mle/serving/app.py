@@ -27,7 +27,7 @@ from mlops_for_mle.serving import (
     page,
     predict,
 )
-from mlops_for_mle.serving.context import RequestContext, response
+from mlops_for_mle.serving.context import RequestMiddleware, response
 from mlops_for_mle.serving.errors import FieldError, ProblemError
 from mlops_for_mle.serving.fast import FastPath
 from mlops_for_mle.serving.services import Services
@@ -67,7 +67,7 @@ def create_app(services: Services) -> ASGIApp:
         application.include_router(module.router(services))
     application.include_router(openapi.router(services, ROUTERS))
     _answer_errors(application)
-    context = RequestContext(application, services)
+    context = RequestMiddleware(application, services)
     # The fast path has no spans.
     context.fast_path = FastPath(services, context) if spans is None else None
     return context if spans is None else logs.traced(context, spans)

@@ -22,8 +22,8 @@ from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.contract.rules import Precision, describe, fault, json_type, text_check
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.documents import (
+    DECODE_ERRORS,
     PIECE,
-    REFUSALS,
     ROWS,
     VALUES,
     encode,
@@ -110,16 +110,16 @@ class Codec:
             row = msgspec.structs.astuple(self._decode_row(body))
             for index, check in self._row_checks:
                 check(row[index])
-        except (*REFUSALS, ValueError):
+        except (*DECODE_ERRORS, ValueError):
             return read_json(body, self._read, self.row_words)
         return Rows(1, body, Form.ONE, row)
 
     def _read(self, text: bytes) -> Rows:
-        text, reading = text.strip(), Reading(self)
+        text, reader = text.strip(), RowsReader(self)
         if _BY_COLUMNS.match(text):
-            reading.where = COLUMNS_KEY
-            return reading.read_columns(fields(text, _COLUMNS_BODY).columns, text)
-        return reading.read_list(text) if text[:1] == b"[" else reading.read_row(text)
+            reader.where = COLUMNS_KEY
+            return reader.read_columns(fields(text, _COLUMNS_BODY).columns, text)
+        return reader.read_list(text) if text[:1] == b"[" else reader.read_row(text)
 
     def encode(self, rows: Iterable[Rows]) -> Matrix:
         """Encode single rows together."""
@@ -139,7 +139,7 @@ class Codec:
                 check(value)
 
 
-class Reading:
+class RowsReader:
     """Rows of one body as they are read: checked, encoded, and written for the prediction log.
 
     With ``lenient``, unknown fields are ignored, and text and numbers cast; ``where`` is the path

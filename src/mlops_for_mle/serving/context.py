@@ -23,14 +23,14 @@ from starlette.types import Message, Receive, Scope, Send
 
 from mlops_for_mle.serving.documents import plain, read_json
 from mlops_for_mle.serving.errors import Answer, ProblemError, problem_answer, too_many
-from mlops_for_mle.serving.keys import PROBES, READING, Headers, check_site, needed
+from mlops_for_mle.serving.keys import PROBES, SAFE_METHODS, Headers, check_origin, required_scope
 from mlops_for_mle.serving.request import Request, current_request
 
 if TYPE_CHECKING:
     from mlops_for_mle.serving.fast import FastPath
     from mlops_for_mle.serving.services import Services
 
-LARGEST_AT_ONCE = 32 * 1024
+MAX_INLINE_BODY_BYTES = 32 * 1024
 """Bytes of a body; a larger one is read and answered in a thread."""
 REQUEST_ID, CONTENT_TYPE = b"x-request-id", b"content-type"
 # Pages that need more than this send their own Content-Security-Policy.
@@ -53,7 +53,7 @@ def id_of(headers: Headers) -> str:
     return name.decode() if _SANE_ID.fullmatch(name) else f"{getrandbits(128):032x}"
 
 
-class RequestContext:
+class RequestMiddleware:
     """Stands before the routes; ``fast_path`` is for the protocol that knows of it.
 
     It names each request, checks its key, reads its body within the limits, bounds how many are
@@ -93,7 +93,7 @@ class RequestContext:
             await send(message)
 
         try:
-            await self._let_in(inner, request, receive, complete)
+            await self._handle(inner, request, receive, complete)
         except ProblemError as problem:
             await response(problem_answer(problem, path))(inner, receive, complete)
         except Exception:
@@ -114,11 +114,11 @@ class RequestContext:
             facts |= {"duration_ms": round(seconds * 1000, 3), "client": client and client[0]}
             logger.log(level, "%s %s answered %d", method, path, status, extra=facts)
 
-    async def _let_in(self, scope: Scope, request: Request, receive: Receive, send: Send) -> None:
+    async def _handle(self, scope: Scope, request: Request, receive: Receive, send: Send) -> None:
         method, path, headers = scope["method"], request.path, request.headers
         if sum(name == b"host" for name, _ in scope["headers"]) > 1:
             raise ProblemError(400, "The request names two hosts")
-        need = needed(method, path)
+        need = required_scope(method, path)
         routes = self._app.routes
         if need == "admin" and all(route.matches(scope)[0] is Match.NONE for route in routes):
             # Whoever mistakes a path is told so, not sent for a key.
@@ -128,8 +128,8 @@ class RequestContext:
         if need == "nothing":
             await self._app(scope, receive, send)
             return
-        if method not in READING:
-            check_site(headers)
+        if method not in SAFE_METHODS:
+            check_origin(headers)
             request.body = await self._body(scope, headers, receive)
         # Only now: whoever sends a body slowly takes nobody's place.
         if self.is_full:

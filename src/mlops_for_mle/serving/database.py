@@ -58,10 +58,10 @@ def _engine(url: str, pool: str, statement_seconds: float) -> "Engine":
     @event.listens_for(engine, "commit")
     def commit(connection: Connection) -> None:
         request = current_request.get(None)
-        if request is not None and not request.is_wanted:
+        if request is not None and request.is_cancelled:
             # The client was told that it took too long, and may send it again.
             connection.connection.rollback()
-            request.go_on()
+            request.raise_if_cancelled()
 
     return engine
 
@@ -125,6 +125,6 @@ class Pool:
                 return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
             finally:
                 self._requests -= 1
-                current_request.get().is_wanted = False
+                current_request.get().is_cancelled = True
 
         return endpoint

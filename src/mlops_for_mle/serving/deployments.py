@@ -70,7 +70,7 @@ def router(services: "Services") -> APIRouter:
         return {
             "contract": contract,
             "current": rows[0].id if rows else None,
-            "previous": deployments.release_before(rows),
+            "previous": deployments.previous_release(rows),
             "deployments": rows[:_SHOWN_ROWS],
             "releases": [described(row, rows[0].release) for row in newest[:_SHOWN_RELEASES]],
         }

@@ -2,7 +2,7 @@
 
 msgspec decodes what a type describes, and long lists in pieces of some 64 KiB. What does not fit
 its type is read again without one, to say what is wrong, unless it is long. What cannot be read
-raises ProblemError 422, or one of ``REFUSALS``, which ``read_json`` turns into that.
+raises ProblemError 422, or one of ``DECODE_ERRORS``, which ``read_json`` turns into that.
 """
 
 import re
@@ -20,7 +20,7 @@ PIECE = 64 * 1024
 VALUES = re.compile(rb",")
 ROWS = re.compile(rb"(?<=})\s*,\s*(?={)")
 LISTS = re.compile(rb"(?<=\])\s*,\s*(?=\[)")
-REFUSALS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 Result = TypeVar("Result")
@@ -39,11 +39,11 @@ def read_json(body: bytes, read: Callable[[bytes], Result], allowed: str = "an o
     """Let a reader read a body; if need be without its byte order mark, and with null for NaN."""
     try:
         return read(body)
-    except REFUSALS:
+    except DECODE_ERRORS:
         text = body.removeprefix(_BOM)
     try:
         return read(_without_nan(text) if b"NaN" in text else text)
-    except REFUSALS as error:
+    except DECODE_ERRORS as error:
         raise refused("", str(error), allowed) from None
 
 
@@ -94,7 +94,7 @@ def pieces(text: bytes, boundary: re.Pattern[bytes], size: int = PIECE) -> Itera
         yield b"%b%b]" % (first, text[start:cut])
         start, first = following, b"["
         if (request := current_request.get(None)) is not None:
-            request.go_on()
+            request.raise_if_cancelled()
 
 
 def _without_nan(text: bytes) -> bytes:

@@ -24,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from mlops_for_mle.serving import context
 from mlops_for_mle.serving.errors import JSON_TYPE
-from mlops_for_mle.serving.predict import PATH, Question, answer, read_predict
+from mlops_for_mle.serving.predict import PATH, Inference, answer, read_predict
 from mlops_for_mle.serving.request import Request, current_request
 from mlops_for_mle.serving.services import Services
 
@@ -59,7 +59,7 @@ def allow_many_connections() -> None:
 
 class _Pending(NamedTuple):
     connection: "ServingProtocol"
-    question: Question
+    inference: Inference
     data: bytes
 
 
@@ -87,9 +87,9 @@ class _Parsed:
 class FastPath:
     """Gives the answers that the application would give; for one event loop."""
 
-    def __init__(self, services: Services, surrounding: context.RequestContext) -> None:
+    def __init__(self, services: Services, surrounding: context.RequestMiddleware) -> None:
         self._services, self._context = services, surrounding
-        self._largest = min(context.LARGEST_AT_ONCE, services.settings.max_body_bytes)
+        self._largest = min(context.MAX_INLINE_BODY_BYTES, services.settings.max_body_bytes)
         self._waiting: list[_Pending] = []
 
     def take(self, connection: "ServingProtocol", data: bytes) -> bool:
@@ -119,18 +119,18 @@ class FastPath:
                 body=parsed.body,
                 route=PATH,
             )
-            question = read_predict(self._services, request)
+            inference = read_predict(self._services, request)
         except Exception:  # noqa: BLE001  (the ordinary path says what is wrong)
             return False
-        asked = _Pending(connection, question, data)
-        if question.rows.matrices:
+        asked = _Pending(connection, inference, data)
+        if inference.rows.matrices:
             self._answer([asked])
             return True
         if not self._waiting:
             # A turn later, so that what others send meanwhile is answered with it.
             loop = asyncio.get_running_loop()
             loop.call_soon(lambda: loop.call_soon(self.flush))
-        elif self._waiting[0].question.served is not question.served:
+        elif self._waiting[0].inference.served is not inference.served:
             self.flush()
         connection.is_waiting = True
         self._waiting.append(asked)
@@ -144,7 +144,7 @@ class FastPath:
 
     def _answer(self, asked: Sequence[_Pending]) -> None:
         try:
-            answers = answer(self._services, [one.question for one in asked])
+            answers = answer(self._services, [one.inference for one in asked])
         except Exception:  # noqa: BLE001  (what is wrong with one must not refuse the others)
             for one in asked:
                 one.connection.is_waiting = False
@@ -152,7 +152,7 @@ class FastPath:
                     one.connection.pass_to_uvicorn(one.data)
             return
         for one, result in zip(asked, answers, strict=True):
-            self._send(one.connection, one.question.request, result.body)
+            self._send(one.connection, one.inference.request, result.body)
 
     def _send(self, connection: "ServingProtocol", request: Request, body: bytes) -> None:
         token = current_request.set(request)

@@ -11,7 +11,7 @@ from mlops_for_mle.contract import Configuration
 from mlops_for_mle.releases.manifest import Deployment
 from mlops_for_mle.serving.errors import ProblemError, not_ready
 from mlops_for_mle.serving.predict import served_by
-from mlops_for_mle.serving.prediction_log import REFUSAL
+from mlops_for_mle.serving.prediction_log import LOG_FULL
 from mlops_for_mle.serving.releases import DatabaseHealth, LoadFailure, Origin
 from mlops_for_mle.serving.request import current_request
 from mlops_for_mle.serving.services import Services
@@ -43,7 +43,7 @@ def require_ready(services: Services) -> None:
     if services.releases.current is None:
         reason = services.releases.obstacle()
     elif services.log.refuses:
-        reason = REFUSAL
+        reason = LOG_FULL
     else:
         return
     is_known = current_request.get().caller is not None

@@ -34,16 +34,16 @@ from mlops_for_mle.serving.settings import ServingSettings
 Headers = Mapping[bytes, bytes]
 """By names in lower case."""
 Scope = Literal["read", "predict", "write", "admin"]
-Need = Literal["nothing", "any key"] | Scope
+RequiredScope = Literal["nothing", "any key"] | Scope
 
-READING = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PROBES = frozenset(
     {"/health", "/health/live", "/health/ready", "/ping", "/v2/health/live", "/v2/health/ready"}
 )
 
 _RELOAD_SECONDS = 0.5
-_OPEN_PATHS = PROBES | {"/", "/docs", "/favicon.ico", "/openapi.json", "/version"}
-_OPEN_FOLDERS = ("/docs/", "/page/")
+_PUBLIC_PATHS = PROBES | {"/", "/docs", "/favicon.ico", "/openapi.json", "/version"}
+_PUBLIC_FOLDERS = ("/docs/", "/page/")
 _PREDICT_PATHS = frozenset({"/predict", "/explain", "/invocations"})
 _DATA_PATHS = ("/observations", "/feedback", "/predictions")
 
@@ -121,15 +121,15 @@ class KeyFile:
             os.close(lock)
 
 
-def needed(method: str, path: str) -> Need:
+def required_scope(method: str, path: str) -> RequiredScope:
     """The key that a request needs: admin for all that changes something and is not listed."""
     if path in _PREDICT_PATHS or path.startswith("/v2/models/"):
         return "predict"
-    if method in READING and (path in _OPEN_PATHS or path.startswith(_OPEN_FOLDERS)):
+    if method in SAFE_METHODS and (path in _PUBLIC_PATHS or path.startswith(_PUBLIC_FOLDERS)):
         return "nothing"
     if path.startswith(_DATA_PATHS):
         return "write"
-    return "any key" if method in READING else "admin"
+    return "any key" if method in SAFE_METHODS else "admin"
 
 
 class Access:
@@ -156,7 +156,7 @@ class Access:
                 "create NAME --scope predict`, or listen on 127.0.0.1."
             )
 
-    def check(self, need: Need, headers: Headers) -> str | None:
+    def check(self, need: RequiredScope, headers: Headers) -> str | None:
         """Who sends a request that needs ``need``; ProblemError 401, 403 or 421 if they may not.
 
         The name of a key, or this machine; None is a stranger, who is told nothing of people and
@@ -201,7 +201,7 @@ class Access:
         self._needs_keys |= keys is not None
 
 
-def check_site(headers: Headers) -> None:
+def check_origin(headers: Headers) -> None:
     """Refuse what a page of another site sends: browsers send some of it without asking."""
     site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin", b"")
     is_ours = site in {b"same-origin", b"none"}

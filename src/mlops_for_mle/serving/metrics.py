@@ -28,7 +28,7 @@ from mlops_for_mle.serving.openapi import TEXT, json_answer
 from mlops_for_mle.serving.server import METRICS_FOLDER
 
 if TYPE_CHECKING:
-    from mlops_for_mle.serving.predict import Question
+    from mlops_for_mle.serving.predict import Inference
     from mlops_for_mle.serving.services import Services
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -75,15 +75,15 @@ class Metrics:
         self._predictions_of = cache(predictions.labels)
         self._outside_of = cache(outside.labels)
 
-    def predicted(self, questions: Sequence["Question"]) -> None:
+    def predicted(self, inferences: Sequence["Inference"]) -> None:
         """Count the rows of some requests, which one release has predicted."""
-        served = questions[0].served
+        served = inferences[0].served
         contract, version = served.contract, served.manifest.version
-        parts = [part for question in questions for part in question.parts]
+        parts = [part for inference in inferences for part in inference.parts]
         labels, codes = contract.target.labels, served.answers.codes
         values = [part.values for part in parts]
         # A large request part by part, since counting takes the memory of its rows again.
-        for batch in values if len(questions) == 1 else [np.concatenate(values)]:
+        for batch in values if len(inferences) == 1 else [np.concatenate(values)]:
             counts = {"": len(batch)}
             if labels:
                 by_class = np.bincount(codes.searchsorted(batch)).tolist()
@@ -98,7 +98,7 @@ class Metrics:
                     self._outside_of(contract.name, version, name).inc(count)
 
 
-class _Everything(Collector):
+class _Collector(Collector):
     """The counts of all processes, the state of the one that is asked, and the newest run."""
 
     def __init__(self, services: "Services") -> None:
@@ -142,7 +142,7 @@ def router(services: "Services") -> fastapi.APIRouter:
         responses={200: json_answer(text, TEXT, media="text/plain")},
     )
     def scrape() -> fastapi.Response:
-        content = generate_latest(_Everything(services))
+        content = generate_latest(_Collector(services))
         return fastapi.Response(content, media_type=CONTENT_TYPE_LATEST)
 
     return routes

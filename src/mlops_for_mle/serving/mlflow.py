@@ -19,13 +19,13 @@ from fastapi.responses import PlainTextResponse
 from mlops_for_mle import __version__
 from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.serving import predict
-from mlops_for_mle.serving.codec import Codec, Form, Reading, Rows
+from mlops_for_mle.serving.codec import Codec, Form, Rows, RowsReader
 from mlops_for_mle.serving.context import CONTENT_TYPE, media_type
 from mlops_for_mle.serving.documents import FIELDS, LISTS, PIECE, fields, pieces, plain, read_json
 from mlops_for_mle.serving.errors import Answer, refused
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, list_of, object_of
-from mlops_for_mle.serving.predict import Question
+from mlops_for_mle.serving.predict import Inference
 from mlops_for_mle.serving.request import Request
 from mlops_for_mle.serving.services import Services
 
@@ -57,7 +57,7 @@ def router(services: Services) -> APIRouter:
     wrong = json_answer("What is wrong", object_of({"error_code": TEXT, "message": TEXT}))
     description = "The predictions; their prediction_id is in the header X-Prediction-ID"
     predictions = json_answer(description, object_of({"predictions": list_of({})}))
-    predict.add_hot_route(
+    predict.add_prediction_route(
         routes,
         services,
         "/invocations",
@@ -80,22 +80,22 @@ def router(services: Services) -> APIRouter:
     return routes
 
 
-def read(services: Services, request: Request) -> Question:
+def read(services: Services, request: Request) -> Inference:
     """Read what is asked of ``POST /invocations``."""
     content_type = media_type(request.headers.get(CONTENT_TYPE), "application/json", "text/csv")
     served = predict.served_by(services)
     read_rows = read_csv if content_type == "text/csv" else read_body
-    return Question(served, read_rows(served.codec, request.body), request, _write)
+    return Inference(served, read_rows(served.codec, request.body), request, _write)
 
 
-def _write(question: Question) -> Answer:
-    served = question.served
+def _write(inference: Inference) -> Answer:
+    served = inference.served
     headers = (
-        (b"x-prediction-id", question.request.prediction_id.encode()),
+        (b"x-prediction-id", inference.request.prediction_id.encode()),
         (b"x-model-version", b"%d" % served.manifest.version),
     )
-    values = served.answers.values(question.parts)
-    return Answer(predict.filled({"predictions": predict.SLOTS}, [values]), headers=headers)
+    values = served.answers.values(inference.parts)
+    return Answer(predict.fill_slots({"predictions": predict.SLOTS}, [values]), headers=headers)
 
 
 def read_body(codec: Codec, body: bytes) -> Rows:
@@ -113,16 +113,16 @@ def _read_json(codec: Codec, text: bytes) -> Rows:
     if isinstance(content, _Split):
         parts = (plain(piece, list) for piece in pieces(bytes(content.data), LISTS))
         return _read_table(codec, plain(content.columns, list), parts, f"{name}.data")
-    rows, reading = bytes(content), Reading(codec, name, lenient=True)
+    rows, reader = bytes(content), RowsReader(codec, name, lenient=True)
     if rows[:1] == b"[":
-        return reading.read_list(rows)
+        return reader.read_list(rows)
     if name == "dataframe_records":
         raise refused(name, "is no list", "a list of objects, one a row")
     columns = fields(rows, FIELDS)
     if any(bytes(columns[feature])[:1] == b"[" for feature in codec.names if feature in columns):
-        return reading.read_columns(columns)
+        return reader.read_columns(columns)
     # One row, as TensorFlow Serving has it.
-    return reading.read_list(b"[%b]" % rows)
+    return reader.read_list(b"[%b]" % rows)
 
 
 def read_csv(codec: Codec, body: bytes) -> Rows:
@@ -155,23 +155,23 @@ def _records(text: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _read_table(codec: Codec, header: list[Any], parts: Iterable[Any], where: str) -> Rows:
-    reading, start = Reading(codec, where, lenient=True), 0
+    reader, start = RowsReader(codec, where, lenient=True), 0
     header = [normalised(str(name)) for name in header]
     for name, feature in codec.features.items():
         if header.count(name) > 1:
-            reading.faults.add(f"columns.{name}", "is given more than once", "each name once")
+            reader.faults.add(f"columns.{name}", "is given more than once", "each name once")
         elif name not in header and not feature.is_optional:
-            reading.faults.add(f"{where}.{name}", "is missing", "a column of this name")
-    reading.faults.raise_if_any()
+            reader.faults.add(f"{where}.{name}", "is missing", "a column of this name")
+    reader.faults.raise_if_any()
     indices = {name: header.index(name) for name in codec.names if name in header}
     for rows in parts:
         for number, row in enumerate(rows, start):
             if not isinstance(row, list) or len(row) != len(header):
                 allowed = f"a list of {len(header)} values"
-                reading.faults.add(f"{where}[{number}]", "is no row", allowed, row)
-        reading.faults.raise_if_any()
+                reader.faults.add(f"{where}[{number}]", "is no row", allowed, row)
+        reader.faults.raise_if_any()
         for name, index in indices.items():
             paths = (f"{where}[{number}].{name}" for number in range(start, start + len(rows)))
-            reading.check(name, [row[index] for row in rows], paths)
+            reader.check(name, [row[index] for row in rows], paths)
         start += len(rows)
-    return reading.done(Form.COLUMNS)
+    return reader.done(Form.COLUMNS)

@@ -23,14 +23,14 @@ from mlops_for_mle.contract.encoding import is_plain
 from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
 from mlops_for_mle.serving import predict
-from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Form, Given, Reading, Rows
+from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Form, Given, Rows, RowsReader
 from mlops_for_mle.serving.context import CONTENT_TYPE, media_type
 from mlops_for_mle.serving.documents import PIECE, VALUES, pieces, read_json
 from mlops_for_mle.serving.errors import Answer, ProblemError, refused, shown
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import OBJECT, TEXT, json_answer, json_request, object_of
-from mlops_for_mle.serving.predict import Part, Question
-from mlops_for_mle.serving.releases import Served
+from mlops_for_mle.serving.predict import Inference, Part
+from mlops_for_mle.serving.releases import ServedRelease
 from mlops_for_mle.serving.request import Request
 from mlops_for_mle.serving.services import Services
 
@@ -113,7 +113,7 @@ def router(services: Services) -> APIRouter:
     for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         facts, names = {"in": "path", "required": True}, re.findall(r"{(\w+)}", path)
         extra = {"parameters": [{"name": name, "schema": TEXT, **facts} for name in names]}
-        predict.add_hot_route(
+        predict.add_prediction_route(
             routes,
             services,
             f"{path}/infer",
@@ -127,7 +127,7 @@ def router(services: Services) -> APIRouter:
     return routes
 
 
-def _served_as(services: Services, model: str, version: str | None = None) -> Served:
+def _served_as(services: Services, model: str, version: str | None = None) -> ServedRelease:
     served = predict.served_by(services)
     name, number = served.contract.name, str(served.manifest.version)
     if model != name or version not in (None, number):
@@ -137,7 +137,7 @@ def _served_as(services: Services, model: str, version: str | None = None) -> Se
     return served
 
 
-def _metadata(served: Served) -> dict[str, Any]:
+def _metadata(served: ServedRelease) -> dict[str, Any]:
     contract, manifest = served.contract, served.manifest
     inputs = [_tensor(name, datatype_of(feature)) for name, feature in contract.features.items()]
     if is_plain(contract):
@@ -162,7 +162,7 @@ def datatype_of(feature: Feature) -> str:
     return "BOOL" if feature.type == "boolean" else "BYTES"
 
 
-def _outputs(served: Served) -> dict[str, dict[str, Any]]:
+def _outputs(served: ServedRelease) -> dict[str, dict[str, Any]]:
     target = served.contract.target
     outputs = [_tensor(target.response_name, datatype_of(target.feature))]
     if target.classes:
@@ -178,7 +178,7 @@ def _tensor(name: str, datatype: str, *width: int) -> dict[str, Any]:
     return {"name": name, "datatype": datatype, "shape": [-1, *width]}
 
 
-def read(services: Services, request: Request) -> Question:
+def read(services: Services, request: Request) -> Inference:
     """Read what is asked of ``POST …/infer``."""
     # The protocol's own clients say nothing of the type.
     declared_type = request.headers.get(CONTENT_TYPE, b"application/json")
@@ -191,10 +191,12 @@ def read(services: Services, request: Request) -> Question:
         allowed = f"the number of bytes of the JSON, at most {size}"
         raise refused("Inference-Header-Content-Length", "does not fit the body", allowed)
     head, binary = request.body[:length], memoryview(request.body)[length:]
-    return read_json(head, lambda text: _question(served, request, text, binary), "a request")
+    return read_json(head, lambda text: _inference(served, request, text, binary), "a request")
 
 
-def _question(served: Served, request: Request, text: bytes, binary: memoryview) -> Question:
+def _inference(
+    served: ServedRelease, request: Request, text: bytes, binary: memoryview
+) -> Inference:
     body = _BODY.decode(text)
     rows = _rows(served.codec, body.inputs, binary)
     outputs, wanted = _outputs(served), {}
@@ -206,7 +208,7 @@ def _question(served: Served, request: Request, text: bytes, binary: memoryview)
         if is_binary is None:
             is_binary = (body.parameters or _Parameters()).binary_data_output
         wanted[output.name] = (outputs[output.name], bool(is_binary))
-    return Question(served, rows, request, partial(_write, body.id, wanted.values()))
+    return Inference(served, rows, request, partial(_write, body.id, wanted.values()))
 
 
 def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
@@ -238,7 +240,7 @@ def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
         message = "has more binary data than its tensors"
         raise refused("the body", message, "no more", f"{len(binary)} bytes")
     if rows is None:
-        rows = Reading(codec, "inputs", lenient=True).read_columns(columns)
+        rows = RowsReader(codec, "inputs", lenient=True).read_columns(columns)
     for tensor in tensors:
         if tensor.shape[0] != rows.count:
             path = f"inputs.{tensor.name}.data"
@@ -256,18 +258,18 @@ def _read_matrix(codec: Codec, data: Given) -> Rows:
         # A list of lists is read as a flat one is.
         text = b"[%b]" % bytes(data).translate(None, b"[]")
         parts = map(_decode_numbers, pieces(text, VALUES))
-    reading, start, width = Reading(codec, "inputs", lenient=True), 0, len(codec.names)
+    reader, start, width = RowsReader(codec, "inputs", lenient=True), 0, len(codec.names)
     rest: list[float] = []
     for part in parts:
         numbers = rest + part
         whole = len(numbers) - len(numbers) % width
         for index, name in enumerate(codec.names):
             paths = (f"inputs.{name}[{number}]" for number in count(start))
-            reading.check(name, numbers[index:whole:width], paths)
+            reader.check(name, numbers[index:whole:width], paths)
         start, rest = start + whole // width, numbers[whole:]
     if rest:
         raise ValueError("the last row is not whole")
-    return reading.done(Form.COLUMNS)
+    return reader.done(Form.COLUMNS)
 
 
 def _unpacked(datatype: str, data: memoryview) -> Given:
@@ -284,14 +286,14 @@ def _unpacked(datatype: str, data: memoryview) -> Given:
 
 
 def _write(
-    request_id: str | None, wanted: Iterable[tuple[dict[str, Any], bool]], question: Question
+    request_id: str | None, wanted: Iterable[tuple[dict[str, Any], bool]], inference: Inference
 ) -> Answer:
-    served, count = question.served, question.rows.count
+    served, count = inference.served, inference.rows.count
     # The data in pieces: ``texts`` go into the JSON, ``binary`` behind it.
     tensors, texts, binary = list[dict[str, Any]](), list[Iterable[bytes]](), list[bytes]()
     for output, is_binary in wanted:
         tensor = output | {"shape": [count, *output["shape"][1:]]}
-        pieces = _output_data(output["name"], served, question.parts)
+        pieces = _output_data(output["name"], served, inference.parts)
         if is_binary:
             packed = [_packed(output["datatype"], piece) for piece in pieces]
             tensor["parameters"] = {"binary_data_size": sum(map(len, packed))}
@@ -300,7 +302,7 @@ def _write(
             texts.append(pieces)
             tensor["data"] = predict.SLOTS
         tensors.append(tensor)
-    prediction_id = question.request.prediction_id
+    prediction_id = inference.request.prediction_id
     document = {
         "model_name": served.contract.name,
         "model_version": str(served.manifest.version),
@@ -308,7 +310,7 @@ def _write(
         "parameters": {"prediction_id": prediction_id, "release": served.manifest.release},
         "outputs": tensors,
     }
-    parts = predict.filled(document, texts)
+    parts = predict.fill_slots(document, texts)
     if not binary:
         return Answer(parts)
     json = b"".join(parts)
@@ -316,7 +318,7 @@ def _write(
     return Answer([json, *binary], _OCTETS.encode(), headers=(length,))
 
 
-def _output_data(output: str, served: Served, parts: Sequence[Part]) -> Iterable[bytes]:
+def _output_data(output: str, served: ServedRelease, parts: Sequence[Part]) -> Iterable[bytes]:
     """The elements of an output as JSON, with commas between."""
     if output == "label" and served.contract.target.labels:
         return served.answers.named(parts, served.contract.target.labels)

@@ -19,7 +19,7 @@ from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY
 from mlops_for_mle.serving.errors import Problem
 
 if TYPE_CHECKING:
-    from mlops_for_mle.serving.releases import Served
+    from mlops_for_mle.serving.releases import ServedRelease
     from mlops_for_mle.serving.services import Services
 
 Schema = dict[str, Any]
@@ -44,7 +44,7 @@ def router(services: "Services", modules: Sequence[ModuleType]) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
 
     @lru_cache(maxsize=1)
-    def encoded(app: FastAPI, served: "Served | None") -> bytes:
+    def encoded(app: FastAPI, served: "ServedRelease | None") -> bytes:
         return msgspec.json.encode(_document(app, served, modules))
 
     @routes.get("/openapi.json")
@@ -103,7 +103,7 @@ def feature_schema(feature: Feature) -> Schema:
     return schema | {name: fact for name, fact in facts.items() if fact}
 
 
-def _schemas(served: "Served") -> dict[str, Schema]:
+def _schemas(served: "ServedRelease") -> dict[str, Schema]:
     features, target, manifest = served.contract.features, served.contract.target, served.manifest
     row = {name: feature_schema(feature) for name, feature in features.items()}
     required = [name for name, feature in features.items() if not feature.is_optional]
@@ -130,7 +130,9 @@ def _schemas(served: "Served") -> dict[str, Schema]:
     return dict(zip(_OF_ROWS, schemas, strict=True))
 
 
-def _document(app: FastAPI, served: "Served | None", modules: Sequence[ModuleType]) -> Schema:
+def _document(
+    app: FastAPI, served: "ServedRelease | None", modules: Sequence[ModuleType]
+) -> Schema:
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )

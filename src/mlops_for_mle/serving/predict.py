@@ -1,6 +1,6 @@
 """From rows to answers, the one way for every protocol; ``POST /predict`` and ``/explain``.
 
-A protocol reads a ``Question`` out of a request. ``answer`` takes several at once, which costs
+A protocol reads an ``Inference`` out of a request. ``answer`` takes several at once, which costs
 little more than one: it predicts, writes the answers and logs them, all or none. But for the
 numbers of the model all answers of a release are alike, so ``Answers`` fills templates.
 """
@@ -24,14 +24,14 @@ from mlops_for_mle.contract.rules import Column
 from mlops_for_mle.releases.explain import Outside
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.codec import COLUMNS_KEY, OUTSIDE_KEY, Form, Rows
-from mlops_for_mle.serving.context import CONTENT_TYPE, LARGEST_AT_ONCE, media_type, response
+from mlops_for_mle.serving.context import CONTENT_TYPE, MAX_INLINE_BODY_BYTES, media_type, response
 from mlops_for_mle.serving.documents import encode, joined
 from mlops_for_mle.serving.errors import Answer, not_ready, refused
 from mlops_for_mle.serving.openapi import component, json_answer, json_request, list_of
 from mlops_for_mle.serving.request import Request, current_request
 
 if TYPE_CHECKING:
-    from mlops_for_mle.serving.releases import Served
+    from mlops_for_mle.serving.releases import ServedRelease
     from mlops_for_mle.serving.services import Services
 
 PATH = "/predict"
@@ -65,27 +65,27 @@ class Part(msgspec.Struct):
     outside: Outside
 
 
-class Question(msgspec.Struct):
+class Inference(msgspec.Struct):
     """Rows of a request to one release, and in the end what its model predicts for them.
 
     ``answered_at`` is in nanoseconds since 1970, UTC.
     """
 
-    served: "Served"
+    served: "ServedRelease"
     rows: Rows
     request: Request
-    write: Callable[["Question"], Answer]
-    is_kept: bool = True
+    write: Callable[["Inference"], Answer]
+    is_logged: bool = True
     parts: Sequence[Part] = ()
     answered_at: int = 0
     latency_seconds: float = 0.0
 
 
-Reader = Callable[["Services", Request], Question]
-"""What reads a question out of a request of one protocol."""
+Reader = Callable[["Services", Request], Inference]
+"""What reads an inference out of a request of one protocol."""
 
 
-def served_by(services: "Services") -> "Served":
+def served_by(services: "Services") -> "ServedRelease":
     """The release in service, taken once a request; raises ProblemError 503 before the first."""
     served = services.releases.current
     if served is None:
@@ -93,36 +93,36 @@ def served_by(services: "Services") -> "Served":
     return served
 
 
-def answer(services: "Services", questions: Sequence[Question]) -> list[Answer]:
-    """Answer questions to one release: a single one, or several of one row each.
+def answer(services: "Services", inferences: Sequence[Inference]) -> list[Answer]:
+    """Answer inferences to one release: a single one, or several of one row each.
 
     Where it raises ProblemError (422 for what the model says, 503 where the log can keep no more,
     400 where nobody waits any longer), nothing was logged.
     """
-    served = questions[0].served
-    rows = [question.rows for question in questions]
+    served = inferences[0].served
+    rows = [inference.rows for inference in inferences]
     matrices = rows[0].matrices or [served.codec.encode(rows)]
     # Each matrix is freed after its prediction, since the answer needs the memory.
     parts = [_predict(served, matrices.pop(0)) for _ in range(len(matrices))]
-    if len(questions) == 1:
-        questions[0].parts = parts
+    if len(inferences) == 1:
+        inferences[0].parts = parts
     else:
-        _divide(parts[0], questions)
+        _divide(parts[0], inferences)
     now, answered_at = time.perf_counter(), time.time_ns()
-    for question in questions:
-        request = question.request
-        request.go_on()
-        question.answered_at, question.latency_seconds = answered_at, now - request.started
+    for inference in inferences:
+        request = inference.request
+        request.raise_if_cancelled()
+        inference.answered_at, inference.latency_seconds = answered_at, now - request.started
         request.prediction_id = str(uuid7())
-    answers = [question.write(question) for question in questions]
-    logged = [question for question in questions if question.is_kept]
+    answers = [inference.write(inference) for inference in inferences]
+    logged = [inference for inference in inferences if inference.is_logged]
     if logged:
         services.log.keep(logged)
         services.metrics.predicted(logged)
     return answers
 
 
-def _predict(served: "Served", matrix: Matrix) -> Part:
+def _predict(served: "ServedRelease", matrix: Matrix) -> Part:
     values, probabilities = served.predictor.predict(matrix)
     precision, labels = served.codec.precision, served.contract.target.labels
     texts = [_numbers(values if labels else values.astype(precision))]
@@ -141,13 +141,13 @@ def _predict(served: "Served", matrix: Matrix) -> Part:
     return Part(values, texts, served.ranges.outside(matrix))
 
 
-def _divide(part: Part, questions: Sequence[Question]) -> None:
-    """Give each question its row of a part."""
+def _divide(part: Part, inferences: Sequence[Inference]) -> None:
+    """Give each inference its row of a part."""
     texts_by_row = zip(*(text.split(b",") for text in part.texts), strict=True)
-    for index, (question, texts) in enumerate(zip(questions, texts_by_row, strict=True)):
+    for index, (inference, texts) in enumerate(zip(inferences, texts_by_row, strict=True)):
         row = slice(index, index + 1)
         outside = None if part.outside is None else part.outside[row]
-        question.parts = [Part(part.values[row], texts, outside)]
+        inference.parts = [Part(part.values[row], texts, outside)]
 
 
 def _numbers(array: Column | Matrix) -> bytes:
@@ -155,7 +155,7 @@ def _numbers(array: Column | Matrix) -> bytes:
     return orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
 
 
-def filled(document: Any, lists: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
+def fill_slots(document: Any, lists: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
     """The JSON of a document, in pieces; each list, in pieces too, takes one of its ``SLOTS``."""
     head, *tails = encode(document).split(_NUL)
     yield head
@@ -183,12 +183,12 @@ class Answers:
             for code, label in labels.items()
         }
 
-    def write(self, question: Question) -> Answer:
+    def write(self, inference: Inference) -> Answer:
         """Answer a request; of several rows each has its number behind the prediction's id."""
-        rows, parts = question.rows, question.parts
+        rows, parts = inference.rows, inference.parts
         if rows.form is Form.COLUMNS:
-            return Answer(self._columns(question))
-        prediction_id = question.request.prediction_id.encode()
+            return Answer(self._columns(inference))
+        prediction_id = inference.request.prediction_id.encode()
         if rows.form is Form.ONE:
             (part,) = parts
             template = self._templates.get(part.values.item(0), self._value_template)
@@ -199,7 +199,7 @@ class Answers:
         numbered = (b"%b-%d" % (prediction_id, number) for number in range(rows.count))
         ids = iter([prediction_id]) if rows.count == 1 else numbered
         lists = (b",".join(self._rows(part, ids)) for part in parts)
-        return Answer(filled(SLOTS, [lists]))
+        return Answer(fill_slots(SLOTS, [lists]))
 
     def values(self, parts: Sequence[Part]) -> Iterable[bytes]:
         """The JSON of the numbers or classes of rows, in pieces."""
@@ -222,15 +222,15 @@ class Answers:
             return answers
         return list(map(self._add_outside, answers, part.outside.tolist()))
 
-    def _columns(self, question: Question) -> Iterator[bytes]:
-        parts = question.parts
+    def _columns(self, inference: Inference) -> Iterator[bytes]:
+        parts = inference.parts
         _, *probabilities = zip(*(part.texts for part in parts), strict=True)
         labels = [self.named(parts, self._target.labels)] if self._target.labels else []
         answer: dict[str, Any] = {COLUMNS_KEY: self._answer(SLOTS)}
-        answer |= {"prediction_id": question.request.prediction_id} | self._release
+        answer |= {"prediction_id": inference.request.prediction_id} | self._release
         if outside := self._rows_outside(parts):
             answer[OUTSIDE_KEY] = dict.fromkeys(outside, SLOTS)
-        return filled(answer, (self.values(parts), *labels, *probabilities, *outside.values()))
+        return fill_slots(answer, (self.values(parts), *labels, *probabilities, *outside.values()))
 
     def _rows_outside(self, parts: Sequence[Part]) -> dict[str, list[bytes]]:
         """By feature the numbers of the rows outside what the model was trained on, in pieces."""
@@ -268,7 +268,7 @@ def router(services: "Services") -> fastapi.APIRouter:
     routes = fastapi.APIRouter(tags=["prediction"])
     row, reply = component("Row"), component("Answer")
     forms = (reply, list_of(reply), component("AnswerColumns"))
-    add_hot_route(
+    add_prediction_route(
         routes,
         services,
         PATH,
@@ -278,13 +278,13 @@ def router(services: "Services") -> fastapi.APIRouter:
         openapi_extra=json_request(row, list_of(row), component("RowColumns")),
         responses={200: json_answer("The predictions", *forms)},
     )
-    add_hot_route(
+    add_prediction_route(
         routes,
         services,
         "/explain",
         _read_to_explain,
         summary="Predict rows and say why",
-        largest_at_once=-1,
+        max_inline_body_bytes=-1,
         description=_EXPLAIN_WORDS,
         openapi_extra=json_request(row, list_of(row, maxItems=MOST_EXPLAINED)),
         responses={200: json_answer("Predictions and why they were made", reply, list_of(reply))},
@@ -292,13 +292,13 @@ def router(services: "Services") -> fastapi.APIRouter:
     return routes
 
 
-def add_hot_route(
+def add_prediction_route(
     router: fastapi.APIRouter,
     services: "Services",
     path: str,
     read: Reader,
     *,
-    largest_at_once: int = LARGEST_AT_ONCE,
+    max_inline_body_bytes: int = MAX_INLINE_BODY_BYTES,
     **options: Any,
 ) -> None:
     """Add a route that predicts; large bodies are answered in a thread, until the client leaves."""
@@ -307,16 +307,16 @@ def add_hot_route(
         request = current_request.get()
 
         def task() -> fastapi.Response:
-            request.go_on()
+            request.raise_if_cancelled()
             (found,) = answer(services, [read(services, request)])
             return response(found, http_request.scope["http_version"])
 
-        if len(request.body) <= largest_at_once:
+        if len(request.body) <= max_inline_body_bytes:
             return task()
         run = contextvars.copy_context().run
         leaving = asyncio.ensure_future(http_request.receive())
         # The thread looks at this now and then, and stops; also when it has taken too long.
-        leaving.add_done_callback(lambda _: setattr(request, "is_wanted", False))
+        leaving.add_done_callback(lambda _: setattr(request, "is_cancelled", True))
         try:
             return await asyncio.get_running_loop().run_in_executor(services.threads, run, task)
         finally:
@@ -326,31 +326,31 @@ def add_hot_route(
     router.add_api_route(path, endpoint, **options)
 
 
-def read_predict(services: "Services", request: Request) -> Question:
+def read_predict(services: "Services", request: Request) -> Inference:
     """Read what is asked of ``POST /predict``."""
     media_type(request.headers.get(CONTENT_TYPE), "application/json")
     served = served_by(services)
-    return Question(served, served.codec.read(request.body), request, served.answers.write)
+    return Inference(served, served.codec.read(request.body), request, served.answers.write)
 
 
-def _read_to_explain(services: "Services", request: Request) -> Question:
-    question = read_predict(services, request)
+def _read_to_explain(services: "Services", request: Request) -> Inference:
+    inference = read_predict(services, request)
     allowed = f"a row, or a list of up to {MOST_EXPLAINED}"
-    if question.rows.form is Form.COLUMNS:
+    if inference.rows.form is Form.COLUMNS:
         raise refused(COLUMNS_KEY, "cannot be explained", allowed)
-    if question.rows.count > MOST_EXPLAINED:
+    if inference.rows.count > MOST_EXPLAINED:
         raise refused("", "holds too many rows", allowed)
-    matrix = question.served.codec.matrix(question.rows)
-    question.write, question.is_kept = partial(_write_explained, matrix=matrix), False
-    return question
+    matrix = inference.served.codec.matrix(inference.rows)
+    inference.write, inference.is_logged = partial(_write_explained, matrix=matrix), False
+    return inference
 
 
-def _write_explained(question: Question, *, matrix: Matrix) -> Answer:
-    served = question.served
-    document = msgspec.json.decode(served.answers.write(question).body)
-    answers = [document] if question.rows.form is Form.ONE else document
+def _write_explained(inference: Inference, *, matrix: Matrix) -> Answer:
+    served = inference.served
+    document = msgspec.json.decode(served.answers.write(inference).body)
+    answers = [document] if inference.rows.form is Form.ONE else document
     for explained, row in zip(answers, matrix, strict=True):
-        question.request.go_on()
+        inference.request.raise_if_cancelled()
         del explained["prediction_id"]
         explained["explanation"] = served.explainer.explain(row)._asdict()
     return Answer([encode(document)])

@@ -35,9 +35,9 @@ from mlops_for_mle.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
     from mlops_for_mle.serving.metrics import Metrics
-    from mlops_for_mle.serving.predict import Question
+    from mlops_for_mle.serving.predict import Inference
 
-REFUSAL = "The prediction log takes no more: it is full, or cannot be written"
+LOG_FULL = "The prediction log takes no more: it is full, or cannot be written"
 # What is committed may be removed from the spool, so it has to be on the database's disk.
 _STAGE = """
 SELECT set_config('synchronous_commit', 'on', true)
@@ -149,15 +149,15 @@ class PredictionLog:
         if any(thread.is_alive() for thread in self._threads):
             logger.warning("The prediction log was not shipped in time; it stays in the spool")
 
-    def keep(self, questions: Sequence["Question"]) -> None:
+    def keep(self, inferences: Sequence["Inference"]) -> None:
         """Spool the predictions of some requests, all or none; ProblemError 503 where it cannot."""
         try:
-            self._append([piece for question in questions for piece in self._line(question)])
+            self._append([piece for inference in inferences for piece in self._line(inference)])
         except OSError as error:
             if not self._has_failed:
                 self._has_failed = True
                 logger.error("Predictions are refused, they cannot be spooled: %s", error)  # noqa: TRY400  (the reason says it all)
-            raise not_ready(REFUSAL) from error
+            raise not_ready(LOG_FULL) from error
         self.answered_at, self._has_failed = time.monotonic(), False
 
     def end_segment(self) -> None:
@@ -234,25 +234,25 @@ class PredictionLog:
                     logger.warning("%s cannot be synchronised with the disk: %s", path, error)
 
     @staticmethod
-    def _line(question: "Question") -> list[bytes]:
+    def _line(inference: "Inference") -> list[bytes]:
         """A line, in pieces, so that what is long in it is not copied."""
-        rows, request = question.rows, question.request
-        head, labels = question.served.logged
+        rows, request = inference.rows, inference.request
+        head, labels = inference.served.logged
         request_id = request.headers.get(REQUEST_ID)
         if request_id != request.request_id.encode():
             request_id = rb"\N"
-        value, *probabilities = question.parts[0].texts
+        value, *probabilities = inference.parts[0].texts
         values, by_class = [value], [b",".join(probabilities)]
         if rows.count > 1:
-            texts, *lists = zip(*(part.texts for part in question.parts), strict=True)
+            texts, *lists = zip(*(part.texts for part in inference.parts), strict=True)
             values, by_class = list(joined(texts)), list(joined(chain(*lists)))
-        microseconds, milliseconds = question.answered_at // 1000, question.latency_seconds * 1000
+        microseconds, milliseconds = inference.answered_at // 1000, inference.latency_seconds * 1000
         facts = (head, request.prediction_id.encode(), microseconds, milliseconds, request_id)
         pieces = [
             b"%b\t%b\t%d\t%.6g\t%b\t{" % facts,
             *values,
             b"}\t%b\t%b\t%d\t" % (labels, rows.form, rows.count),
-            _copied(rows.text),
+            _copy_escaped(rows.text),
             *([b"\t{", *by_class, b"}\n"] if probabilities else [b"\t\\N\n"]),
         ]
         if rows.count == 1:
@@ -302,10 +302,10 @@ class PredictionLog:
             while lines := file.readlines(_BATCH_BYTES):
                 started = time.perf_counter()
                 self._insert([payload for payload in map(self._payload, lines) if payload])
-                self._rest(time.perf_counter() - started)
+                self._throttle(time.perf_counter() - started)
             segment.unlink(missing_ok=True)
 
-    def _rest(self, worked_seconds: float) -> None:
+    def _throttle(self, worked_seconds: float) -> None:
         """Let requests come first: they need the interpreter's lock, and the same processors.
 
         A wait for the database counts as little work, and a spool that fills up ends all rests.
@@ -355,8 +355,8 @@ class PredictionLog:
             if middle:
                 self._insert(lines[:middle])
                 self._insert(lines[middle:])
-            elif (rewritten := _rewritten(lines[0])) != lines[0]:
-                self._insert([rewritten])
+            elif (normalised := _normalised(lines[0])) != lines[0]:
+                self._insert([normalised])
             else:
                 self._set_aside(lines[0], str(error.diag.message_primary))
 
@@ -373,8 +373,8 @@ def logged_facts(manifest: Manifest) -> tuple[bytes, bytes]:
     """What the lines of a release have in common: their beginning, and the labels of classes."""
     facts = (manifest.contract.name, manifest.release, str(manifest.version))
     labels = {str(code): label for code, label in manifest.contract.target.labels.items()}
-    head = b"\t".join(_copied(fact.encode()) for fact in facts)
-    return head, _copied(msgspec.json.encode(labels))
+    head = b"\t".join(_copy_escaped(fact.encode()) for fact in facts)
+    return head, _copy_escaped(msgspec.json.encode(labels))
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -386,21 +386,21 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _rewritten(line: bytes) -> bytes:
+def _normalised(line: bytes) -> bytes:
     """A line with its numbers as they were read: jsonb refuses 1e-99999, which is 0."""
     *facts, features, probabilities = line.split(b"\t")[1:]
-    # Takes back what `_copied` did.
+    # Takes back what `_copy_escaped` did.
     text = features.decode("unicode_escape").encode("latin-1")
     try:
         document = msgspec.json.decode(text)
     except msgspec.MsgspecError:
         return line
-    features = _copied(msgspec.json.encode(document))
+    features = _copy_escaped(msgspec.json.encode(document))
     payload = b"\t".join([*facts, features, probabilities])
     return b"%08x\t%b" % (zlib.crc32(payload), payload)
 
 
-def _copied(text: bytes) -> bytes:
+def _copy_escaped(text: bytes) -> bytes:
     """A text as COPY takes it."""
     text = text.replace(b"\\", rb"\\").replace(b"\n", rb"\n")
     return text.replace(b"\r", rb"\r").replace(b"\t", rb"\t")

@@ -22,7 +22,7 @@ from mlops_for_mle.errors import UserError, explain
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.releases.explain import Explainer, Ranges
 from mlops_for_mle.releases.manifest import Deployment, Release
-from mlops_for_mle.releases.predictor import load
+from mlops_for_mle.releases.predictor import load_predictor
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.codec import Codec
 from mlops_for_mle.serving.database import reason_of, transaction
@@ -41,7 +41,7 @@ _DEPLOYMENT = "deployment.json"
 logger = logging.getLogger(__name__)
 
 
-class Served:
+class ServedRelease:
     """A release that has answered its own example, with what reads and writes its rows.
 
     ``deployment`` is the row that put it into service; ``origin`` says whence it was loaded.
@@ -52,7 +52,7 @@ class Served:
         self.manifest = manifest = release.manifest
         self.contract = contract = manifest.contract
         self.deployment, self.origin, self.loaded_at = deployment, origin, datetime.now(UTC)
-        self.predictor = load(release)
+        self.predictor = load_predictor(release)
         self.codec, self.answers = Codec(manifest), Answers(manifest)
         self.logged = logged_facts(manifest)
         self.ranges = Ranges(contract, manifest.training_ranges, manifest.precision)
@@ -96,7 +96,7 @@ class Releases:
         # try a release again.
         self._asked_at, self._retry_at = math.inf, 0.0
         self._database = DatabaseHealth()
-        self.current: Served | None = None
+        self.current: ServedRelease | None = None
         self.contract = settings.model
         self.waiting_for: str | None = "The server has not asked the database yet."
         self.failure: LoadFailure | None = None
@@ -109,7 +109,7 @@ class Releases:
         try:
             cached = self._cache.last_served(self._settings.model)
             if cached is not None:
-                self.serve(Served(*cached, "cache"))
+                self.serve(ServedRelease(*cached, "cache"))
         except Exception as error:  # noqa: BLE001  (a damaged copy must not prevent the start)
             logger.warning("The cached release cannot be served: %s", error)
         self._thread.start()
@@ -120,7 +120,7 @@ class Releases:
         if self._thread.is_alive():
             self._thread.join(timeout_seconds)
 
-    def serve(self, served: Served) -> None:
+    def serve(self, served: ServedRelease) -> None:
         """Put a release into service."""
         if self.current is not None:
             self._metrics.swaps.inc()
@@ -200,7 +200,7 @@ class Releases:
         name = deployment.release
         try:
             release = self._store.fetch(deployment.contract, name)
-            self.serve(Served(release, deployment, "store"))
+            self.serve(ServedRelease(release, deployment, "store"))
         except Exception as error:
             self._retry_at = time.monotonic() + 10 * self._settings.poll_seconds
             reason = explain(error)

@@ -17,7 +17,7 @@ class Request(msgspec.Struct):
         caller: See ``Access.check``.
         route: What metrics say of it, also where it was answered before it came to a route.
         prediction_id: Of one row; row ``i`` of several is ``<prediction_id>-<i>``, counted from 0.
-        is_wanted: Whether somebody still waits for the answer.
+        is_cancelled: Whether nobody waits for the answer any more.
     """
 
     method: str
@@ -30,11 +30,11 @@ class Request(msgspec.Struct):
     caller: str | None = None
     route: str = "(unknown)"
     prediction_id: str = ""
-    is_wanted: bool = True
+    is_cancelled: bool = False
 
-    def go_on(self) -> None:
+    def raise_if_cancelled(self) -> None:
         """Raise ProblemError where nobody waits for the answer any more."""
-        if not self.is_wanted:
+        if self.is_cancelled:
             raise ProblemError(400, "The client has left")
 
 

@@ -104,7 +104,7 @@ def _create_worker(settings: ServingSettings) -> "ASGIApp":
 
     supervisor = multiprocessing.parent_process()
     if supervisor is not None:
-        threading.Thread(target=_end_with, args=(supervisor,), daemon=True).start()
+        threading.Thread(target=_exit_with, args=(supervisor,), daemon=True).start()
     allow_many_connections()
     return create_app(Services(settings))
 
@@ -123,7 +123,7 @@ def _bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _end_with(supervisor: Any) -> None:
+def _exit_with(supervisor: Any) -> None:
     """End this process when the one that started it is gone, however that ended."""
     supervisor.join()
     shutil.rmtree(os.environ[METRICS_FOLDER], ignore_errors=True)

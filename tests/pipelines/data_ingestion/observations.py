@@ -8,7 +8,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.data_ingestion.datasets import (
     ObservationDataset,
-    Receipt,
+    WriteResult,
     write_batch,
 )
 from mlops_for_mle.pipelines.data_ingestion.nodes import (
@@ -43,7 +43,7 @@ def batch_of(
     return validate(*to_contract(rows, contract, ingestion), contract, ingestion)
 
 
-def write(url: str, contract: Contract, rows: pd.DataFrame, **options: Any) -> Receipt:
+def write(url: str, contract: Contract, rows: pd.DataFrame, **options: Any) -> WriteResult:
     """Ingest some rows."""
     return write_batch(engine_for(url), contract, batch_of(contract, rows, **options))
 

@@ -15,7 +15,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import prepare
 from mlops_for_mle.errors import UserError, explain
-from mlops_for_mle.pipelines.data_ingestion.datasets import Receipt
+from mlops_for_mle.pipelines.data_ingestion.datasets import WriteResult
 from tests.pipelines.data_ingestion.observations import (
     GOOD_ROW,
     batch_of,
@@ -58,8 +58,8 @@ def test_what_several_write_at_once_is_there_once_and_so_is_what_a_correction_le
     rows = lengths(contract, *(20 + number / 100 for number in range(2_000)))
     together = threading.Barrier(4)
 
-    def write_at_once(contract: Contract) -> list[Receipt]:
-        def write_one(_: int) -> Receipt:
+    def write_at_once(contract: Contract) -> list[WriteResult]:
+        def write_one(_: int) -> WriteResult:
             together.wait()
             return write(database_url, contract, rows)
 

@@ -21,7 +21,7 @@ from sklearn.datasets import load_iris
 
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.columns import check_columns
-from mlops_for_mle.contract.infer.decide import decide
+from mlops_for_mle.contract.infer.decide import infer_column
 from mlops_for_mle.errors import explain
 from mlops_for_mle.pipelines.data_ingestion.sources import (
     FileSourceDataset,
@@ -52,7 +52,7 @@ def workbook(**sheets: list[list[Any]]) -> bytes:
 
 
 def kinds(rows: pd.DataFrame) -> dict[str, str]:
-    return {name: decide(name, rows[name]).kind for name in rows.columns}
+    return {name: infer_column(name, rows[name]).kind for name in rows.columns}
 
 
 def lists(rows: pd.DataFrame) -> dict[str, list[Any]]:
@@ -86,7 +86,7 @@ def lists(rows: pd.DataFrame) -> dict[str, list[Any]]:
 def test_a_column_of_parquet_is_what_its_type_says(column, kind, values):
     rows = read_parquet(parquet(x=column))
 
-    assert decide("x", rows["x"]).kind == kind
+    assert infer_column("x", rows["x"]).kind == kind
     assert lists(rows)["x"] == values
 
 
@@ -111,7 +111,7 @@ def test_dates_and_times_of_parquet_are_utc_in_microseconds(column, kind, first)
 
     assert typed["x"].tolist() == ([pd.Timestamp(first)] if first else [])
     assert bool(faults) == (first is None)
-    assert first is None or decide("x", rows["x"]).kind == kind
+    assert first is None or infer_column("x", rows["x"]).kind == kind
 
 
 def test_an_index_is_a_column_where_it_has_a_name():

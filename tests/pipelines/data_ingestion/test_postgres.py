@@ -129,8 +129,8 @@ def test_every_type_is_read_as_it_is_or_left_out_by_its_name_and_ingested(shop, 
     monkeypatch.setenv("SOURCE_DATABASE_URL", shop)
     source = read_database("table", "My Shop.Or.ders", "c")
 
-    proposal = propose(source.rows, "c", "y", source.described)
-    rows = rows_of("unused", table=source.choices["source_table"])
+    proposal = propose(source.rows, "c", "y", source.name)
+    rows = rows_of("unused", table=source.settings["source_table"])
     batch = batch_of(proposal.contract(), rows, **proposal.ingestion)
 
     features = proposal.contract().features

@@ -6,9 +6,9 @@ from typing import Any
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.monitoring.checks import Metric, MonitoringRun, judge
-from mlops_for_mle.pipelines.monitoring.counting import Rated, Window
+from mlops_for_mle.pipelines.monitoring.counting import LabelledCount, Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation, Reference
+from mlops_for_mle.pipelines.monitoring.reference import BinnedColumn, Expectation, Reference
 from mlops_for_mle.pipelines.monitoring.retraining import RetrainingDecision
 from mlops_for_mle.releases.manifest import SnapshotFacts
 from tests.releases import changed, contract_of, iris_release
@@ -16,8 +16,8 @@ from tests.releases import changed, contract_of, iris_release
 CONTRACT = contract_of("small", {"width": {"minimum": 0, "maximum": 10, "unit": "cm"}}, "no yes")
 LINE = contract_of("line", {"width": {}})
 
-WIDTH = Column("number", (1.0, 2.0, 3.0), counts=(40, 40, 40, 40))
-ANSWERS = Column("class", (1, 2), ("no", "yes"), counts=(0, 80, 80))
+WIDTH = BinnedColumn("number", (1.0, 2.0, 3.0), counts=(40, 40, 40, 40))
+ANSWERS = BinnedColumn("class", (1, 2), ("no", "yes"), counts=(0, 80, 80))
 DECISION = RetrainingDecision(
     id=7, contract="iris", monitoring_run_id=None, decision="retrain", reasons=["drift: alarm."]
 )
@@ -30,7 +30,7 @@ def at(hour: float) -> datetime:
     return BEGIN + timedelta(hours=hour)
 
 
-def reference(contract: Contract = CONTRACT, **features: Column) -> Reference:
+def reference(contract: Contract = CONTRACT, **features: BinnedColumn) -> Reference:
     """Four bins of 40 rows each, both classes equally often."""
     manifest = changed(
         iris_release(),
@@ -38,20 +38,20 @@ def reference(contract: Contract = CONTRACT, **features: Column) -> Reference:
         metrics={"validation_accuracy": 0.95, "validation_rmse": 2.0},
         snapshot=SnapshotFacts(source="", sha256="", watermark=None, row_count=160),
     ).manifest
-    prediction = Column("answer", (5.0,), counts=(80, 80))
+    prediction = BinnedColumn("answer", (5.0,), counts=(80, 80))
     if contract.target.classes:
         prediction = ANSWERS
     columns = (features or {"width": WIDTH}) | {"prediction": prediction}
     return Reference(manifest, MonitoringOptions(), {"": columns}, Expectation())
 
 
-def widths(*counts: int, **changes: Any) -> Column:
+def widths(*counts: int, **changes: Any) -> BinnedColumn:
     """How the values of the feature lie in its four bins."""
     return replace(WIDTH, counts=counts, **changes)
 
 
 def window(
-    counts: Column | None = None, answers: tuple[int, ...] = (100, 100), **changes: Any
+    counts: BinnedColumn | None = None, answers: tuple[int, ...] = (100, 100), **changes: Any
 ) -> Window:
     """Two hundred predictions in two hours that look like the reference."""
     facts: dict[str, Any] = {
@@ -66,9 +66,9 @@ def window(
     return Window(**facts | changes)
 
 
-def rated(right: int, wrong: int) -> tuple[Rated, ...]:
+def rated(right: int, wrong: int) -> tuple[LabelledCount, ...]:
     """Labelled predictions of a class."""
-    return (Rated(0, 0, right), Rated(1, 0, wrong))
+    return (LabelledCount(0, 0, right), LabelledCount(1, 0, wrong))
 
 
 def run(data: Window, compared: Reference | None = None, **options: Any) -> MonitoringRun:

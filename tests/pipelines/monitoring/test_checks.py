@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlops_for_mle.pipelines.monitoring.checks import Metric, confirm
-from mlops_for_mle.pipelines.monitoring.counting import Rated
-from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation
+from mlops_for_mle.pipelines.monitoring.checks import Metric, correct_tests
+from mlops_for_mle.pipelines.monitoring.counting import LabelledCount
+from mlops_for_mle.pipelines.monitoring.reference import BinnedColumn, Expectation
 from tests.pipelines.monitoring.examples import (
     WIDTH,
     alarms,
@@ -20,7 +20,7 @@ from tests.pipelines.monitoring.examples import (
 )
 
 DRIFT = ("width", "population_stability_index")
-COLOUR = Column("category", (1, 2), ("a", "b"), counts=(0, 80, 80))
+COLOUR = BinnedColumn("category", (1, 2), ("a", "b"), counts=(0, 80, 80))
 
 
 def test_missing_values_of_a_feature_are_an_alarm_beyond_their_limit():
@@ -51,7 +51,7 @@ def test_rows_of_a_long_tail_of_categories_are_neither_bad_nor_drift():
         before, now = (random.multinomial(n, shares / shares.sum()) for n in (1000, 500))
         is_seen = before > 0
         names = tuple(f"c{number}" for number in np.flatnonzero(is_seen))
-        tail = Column("category", (), names, counts=(0, *before[is_seen].tolist()))
+        tail = BinnedColumn("category", (), names, counts=(0, *before[is_seen].tolist()))
         counts = (int(now[~is_seen].sum()), *now[is_seen].tolist())
         found = run(window(replace(tail, counts=counts), (250, 250)), reference(width=tail))
         assert not alarms(found)
@@ -89,14 +89,19 @@ def test_the_significance_is_shared_by_all_tests_of_the_run():
 
     crowd = [drift(f"f{index}", 0.9) for index in range(9)]
 
-    assert confirm([drift("width", 0.004)])[0].is_alarm
-    lost = confirm([drift("width", 0.004), *crowd])[0]
+    assert correct_tests([drift("width", 0.004)])[0].is_alarm
+    lost = correct_tests([drift("width", 0.004), *crowd])[0]
     assert (lost.severity, lost.p_value) == ("none", pytest.approx(0.04))
 
 
 def test_labels_that_the_model_does_not_know_are_wrong_answers():
-    cells = (Rated(0, 0, 60), Rated(0, 1, 20), Rated(1, 1, 60), Rated(0, -1, 20))
-    found = run(window(rated=(*cells, Rated(-1, -1, 20))))
+    cells = (
+        LabelledCount(0, 0, 60),
+        LabelledCount(0, 1, 20),
+        LabelledCount(1, 1, 60),
+        LabelledCount(0, -1, 20),
+    )
+    found = run(window(rated=(*cells, LabelledCount(-1, -1, 20))))
     assert metric(found, "prediction", "accuracy").value == 120 / 180
 
 

@@ -15,7 +15,7 @@ from mlops_for_mle.contract.rules import read_time
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.monitoring.counting import count_window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.reference import Column, Expectation, Reference
+from mlops_for_mle.pipelines.monitoring.reference import BinnedColumn, Expectation, Reference
 from mlops_for_mle.pipelines.monitoring.retraining import labelled_rows
 from mlops_for_mle.releases.manifest import Release
 from tests.mixed import MIXED_CONTRACT, mixed_rows
@@ -94,14 +94,14 @@ def test_what_is_no_number_counts_as_missing(database_url):
     assert seen.windows[""].row_count == 9
     rooms, area, answers = seen.windows[""].columns.values()
     assert [(one.missing, sum(one.counts)) for one in (rooms, area)] == [(3, 6), (4, 5)]
-    assert area.counts == area.holding(np.array([100.5, 100.5, 0.5, 100, 1e200])).counts
+    assert area.counts == area.counted(np.array([100.5, 100.5, 0.5, 100, 1e200])).counts
     assert sum(answers.counts) == 9
     assert seen.run.status == "insufficient"
 
 
-def counted(url: str, release: Release, name: str, column: Column) -> Column:
+def counted(url: str, release: Release, name: str, column: BinnedColumn) -> BinnedColumn:
     """Count one feature in the whole log of a release."""
-    columns = {name: column, "prediction": Column("answer", ())}
+    columns = {name: column, "prediction": BinnedColumn("answer", ())}
     reference = Reference(release.manifest, MonitoringOptions(), {"": columns}, Expectation())
     return count_window(reference, prediction_log(url))[""].columns[name]
 
@@ -110,7 +110,7 @@ def test_categories_are_counted_by_their_texts_and_others_as_unknown(database_ur
     values = ('"red"', '"red"', "3", "3.0", '"3"', "true", '"it\'s"', '"blue"', "4", "null", "[1]")
     rows = [f'{{"colour": {value}}}' for value in (*values, "{}")]
     log(database_url, HOUSES, *rows, "{}")
-    colours = Column("category", (1, 2, 3, 4), ("red", "3", "true", "it's"))
+    colours = BinnedColumn("category", (1, 2, 3, 4), ("red", "3", "true", "it's"))
 
     found = counted(database_url, HOUSES, "colour", colours)
 
@@ -145,11 +145,11 @@ def test_times_are_read_as_the_api_reads_them_and_nonsense_stops_nothing(databas
     edges = tuple(np.unique([expected - 1e-3, expected + 1e-3]).tolist())
 
     try:
-        found = counted(database_url, HOUSES, "since", Column("time", edges))
+        found = counted(database_url, HOUSES, "since", BinnedColumn("time", edges))
     finally:
         query(database_url, "ALTER ROLE CURRENT_USER RESET TIME ZONE")
 
-    assert found.counts == found.holding(expected).counts
+    assert found.counts == found.counted(expected).counts
     assert found.missing == len(NONSENSE) + 3
 
 
@@ -180,7 +180,7 @@ def test_the_window_begins_within_a_request_of_many_rows(database_url):
 
     assert seen.run.prediction_count == 25
     rooms = seen.windows[""].columns["방 수"]
-    assert rooms.counts == rooms.holding(np.arange(5.0, 30)).counts
+    assert rooms.counts == rooms.counted(np.arange(5.0, 30)).counts
     assert seen.run.window_from == START
     until = START - timedelta(hours=1)
     nothing = look(database_url, HOUSES, house_rows(), window={"until": until}).run
@@ -236,7 +236,7 @@ def test_names_and_values_are_data_and_never_sql(database_url):
     assert seen.run.prediction_count == 200
     for name in names:
         column = seen.windows[""].columns[name]
-        assert column.counts == column.holding(served.rows[name].to_numpy(float)).counts
+        assert column.counts == column.counted(served.rows[name].to_numpy(float)).counts
     assert (names[0], "population_stability_index") in alarms(seen.run)
     # The feature and the answer are told apart.
     assert {"prediction", "(prediction)"} <= {one.subject for one in seen.run.metrics}

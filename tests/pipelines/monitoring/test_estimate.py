@@ -9,7 +9,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline
 
 from mlops_for_mle.contract.columns import encode_rows
-from mlops_for_mle.pipelines.monitoring.reference import Deployed, expect
+from mlops_for_mle.pipelines.monitoring.reference import DeployedRelease, expect
 from mlops_for_mle.pipelines.monitoring.report import summarise
 from mlops_for_mle.releases.predictor import Predictions, Predictor
 from tests.pipelines.monitoring.examples import LINE, metric
@@ -31,7 +31,7 @@ def world(count: int, seed: int, tilt: float = 0.0) -> pd.DataFrame:
     )
 
 
-def overfitted() -> Deployed:
+def overfitted() -> DeployedRelease:
     """Trees that have learned too much by heart, and so are too sure of themselves."""
     train, validation = world(1000, seed=1), world(1500, seed=2)
     names = ["width", "count"]
@@ -40,7 +40,7 @@ def overfitted() -> Deployed:
     metrics = {"validation_accuracy": model.score(validation[names].to_numpy(), validation["kind"])}
     examples = train[names].head(3).to_numpy()
     release = make_release(model, SMALL_CONTRACT, examples, metrics=metrics)
-    return Deployed(trained_on(release, train), train, validation)
+    return DeployedRelease(trained_on(release, train), train, validation)
 
 
 def test_an_error_is_estimated_by_those_of_answers_alike():

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sqlalchemy.engine import make_url
 
-from mlops_for_mle.commands.processes import tell
+from mlops_for_mle.commands.processes import send_webhook
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.errors import NothingToDoError, UserError
 from mlops_for_mle.releases.deployments import roll_back
@@ -122,7 +122,7 @@ class Hook(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1/the secret", "127.0.0.1/secret"])
 def test_a_webhook_that_fails_is_logged_and_stops_nothing(address, caplog):
-    assert not tell(address, DECISION)
+    assert not send_webhook(address, DECISION)
     assert "decision=7 was not told to the webhook: " in caplog.text
     assert "secret" not in caplog.text
 

@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.pipelines.monitoring.reference import Column
+from mlops_for_mle.pipelines.monitoring.reference import BinnedColumn
 from mlops_for_mle.pipelines.monitoring.report import write_report
 from tests.pipelines.monitoring.examples import (
     ANSWERS,
@@ -23,8 +23,8 @@ def test_the_report_shows_every_area_and_escapes_every_name():
     evil = '<script>alert("x")</script> $x_1$ 색'
     features = {evil: {"unit": "<b>"}, "colour & co": {"minimum": 0}, "empty": {}}
     contract = Contract.model_validate(CONTRACT.model_dump() | {"features": features})
-    colours = Column("category", (1, 2), (evil, "b"), counts=(0, 80, 80))
-    empty = Column("category", (), counts=(0,), missing=200)
+    colours = BinnedColumn("category", (1, 2), (evil, "b"), counts=(0, 80, 80))
+    empty = BinnedColumn("category", (), counts=(0,), missing=200)
     changed = reference(contract, **{evil: WIDTH, "colour & co": colours, "empty": empty})
     manifest = changed.manifest.model_copy(update={"importance": {evil: 0.25}})
     changed = replace(changed, manifest=manifest)
@@ -50,11 +50,11 @@ def test_the_report_shows_every_area_and_escapes_every_name():
 
 def test_bins_are_named_by_their_borders_and_those_of_times_by_times():
     day = 86_400.0
-    days = Column("time", (20_000 * day, 20_010.5 * day), counts=(1, 1, 2))
+    days = BinnedColumn("time", (20_000 * day, 20_010.5 * day), counts=(1, 1, 2))
 
-    assert days.beside(replace(days, counts=(0, 0, 5)))[1:] == [
+    assert days.compare_shares(replace(days, counts=(0, 0, 5)))[1:] == [
         ("2024-10-04T00:00 to 2024-10-14T12:00", 0.25, 0),
         ("from 2024-10-14T12:00", 0.5, 1),
     ]
-    known = Column("class", (), categories=("yes", "no"), counts=(0, 3, 1))
-    assert [name for name, *_ in known.beside(known)] == ["other", "yes", "no"]
+    known = BinnedColumn("class", (), categories=("yes", "no"), counts=(0, 3, 1))
+    assert [name for name, *_ in known.compare_shares(known)] == ["other", "yes", "no"]

@@ -75,7 +75,7 @@ def test_the_table_joins_in_where_labels_are_few(labelled, options, count):
 
 def trained_by(run_id: str, served: Deployment | None = None) -> Champion:
     """The champion that a run has trained."""
-    return Champion(**dict(changed(iris_release(2), run_id=run_id)), served=served)
+    return Champion(**dict(changed(iris_release(2), run_id=run_id)), deployment=served)
 
 
 def test_only_the_own_champion_is_deployed_and_only_where_nobody_else_has_deployed():

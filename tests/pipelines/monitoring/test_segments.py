@@ -12,7 +12,7 @@ from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun, judge
 from mlops_for_mle.pipelines.monitoring.counting import Window
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.reference import Deployed, describe_reference
+from mlops_for_mle.pipelines.monitoring.reference import DeployedRelease, describe_reference
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.monitoring.examples import rated, reference, widths, window
 from tests.pipelines.monitoring.traffic import Look, Traffic, look, trained_on
@@ -24,9 +24,9 @@ START = datetime(2026, 5, 1, tzinfo=UTC)
 def judged(north: Window, south: Window) -> MonitoringRun:
     """Judge a whole that looks like the reference, and two parts of it."""
     columns = reference().columns
-    parts = {"": columns, "region=north": columns, "region=south": columns}
+    columns = dict.fromkeys(("", "region=north", "region=south"), columns)
     windows = {"": window(rated=rated(190, 10)), "region=north": north, "region=south": south}
-    return judge(replace(reference(), parts=parts), windows)
+    return judge(replace(reference(), columns_by_segment=columns), windows)
 
 
 def test_the_worst_segment_is_named_by_its_labels_else_by_its_drift_and_is_a_warning():
@@ -47,7 +47,7 @@ def test_the_worst_segment_is_named_by_its_labels_else_by_its_drift_and_is_a_war
 
 def test_what_tells_nothing_apart_is_refused():
     rows = mixed_rows(50)[list(MIXED_CONTRACT.columns)]
-    deployed = Deployed(trained_on(mixed_release(1), rows), rows, rows)
+    deployed = DeployedRelease(trained_on(mixed_release(1), rows), rows, rows)
     with pytest.raises(ConfigurationError, match=r"가입일 must be .* a date or time by its year"):
         describe_reference(deployed, MonitoringOptions.model_validate({"segments": ["가입일"]}))
 
@@ -92,5 +92,5 @@ def test_segments_are_counted_as_pandas_counts_them_or_are_empty(database_url):
         right = sum(one.count for one in part.rated if one.predicted == one.actual)
         assert right == hits[told].sum()
     known = (mixed_rows(400, seed=1)["channel"] == "web").sum()
-    assert sum(seen.reference.parts["channel=web"]["prediction"].counts) == known
+    assert sum(seen.reference.columns_by_segment["channel=web"]["prediction"].counts) == known
     assert f"<summary>channel=web: {seen.windows['channel=web'].row_count}" in seen.report

@@ -36,7 +36,7 @@ def test_edges_are_ascending_and_never_on_a_value_that_occurs(values):
 )
 def test_a_value_that_is_most_of_a_feature_has_a_bin_of_its_own(values, counts):
     column, numbers = read_feature(Feature(), pd.Series(values))
-    assert column.holding(numbers).counts == counts
+    assert column.counted(numbers).counts == counts
 
 
 def test_the_index_is_that_of_the_formula_for_large_samples():

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from mlops_for_mle.database.engine import hold
+from mlops_for_mle.database.engine import try_lock
 from mlops_for_mle.errors import NothingToDoError
 from mlops_for_mle.pipelines.monitoring.checks import Metric
 from mlops_for_mle.pipelines.monitoring.datasets import (
@@ -118,7 +118,7 @@ def test_what_was_found_before_somebody_rolled_back_to_the_release_is_no_new_evi
 def running(url: str, run_id: str) -> Iterator[None]:
     """A run of MLflow whose process lives, as the hooks of a tracked pipeline have it."""
     run = SimpleNamespace(info=SimpleNamespace(run_id=run_id))
-    held = hold(url, f"run {run_id}")
+    held = try_lock(url, f"run {run_id}")
     assert held is not None
     with held, patch("mlflow.active_run", return_value=run):
         yield

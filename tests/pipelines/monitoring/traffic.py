@@ -12,12 +12,16 @@ from mlops_for_mle.contract.columns import encode_rows, plain_rows
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.tables import feedback, predictions
 from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun, judge
-from mlops_for_mle.pipelines.monitoring.counting import PredictionLog, Window, count_window
+from mlops_for_mle.pipelines.monitoring.counting import RunQuery, Window, count_window
 from mlops_for_mle.pipelines.monitoring.datasets import PredictionLogDataset
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions
-from mlops_for_mle.pipelines.monitoring.reference import Deployed, Reference, describe_reference
+from mlops_for_mle.pipelines.monitoring.reference import (
+    DeployedRelease,
+    Reference,
+    describe_reference,
+)
 from mlops_for_mle.pipelines.monitoring.report import write_report
-from mlops_for_mle.releases.deployments import deployed
+from mlops_for_mle.releases.deployments import require_deployment
 from mlops_for_mle.releases.manifest import Release, SnapshotFacts
 from mlops_for_mle.releases.predictor import Predictor
 from mlops_for_mle.releases.store import ReleaseStore
@@ -43,7 +47,7 @@ def trained_on(release: Release, snapshot: pd.DataFrame) -> Release:
 def deployed_release(project: RegistryProject) -> Release:
     """The release that servers of a project would follow now."""
     with engine_for(project.url).connect() as connection:
-        served = deployed(connection, project.contract.name)
+        served = require_deployment(connection, project.contract.name)
     return ReleaseStore(str(project.folder / "data/releases")).fetch("iris", served.release)
 
 
@@ -150,7 +154,7 @@ class Look(NamedTuple):
     report: str
 
 
-def prediction_log(database_url: str) -> PredictionLog:
+def prediction_log(database_url: str) -> RunQuery:
     """The log of a database; whose it is, every question says."""
     return PredictionLogDataset(IRIS_CONTRACT.model_dump(mode="json"), {"con": database_url}).load()
 
@@ -165,7 +169,7 @@ def look(
     """Compare what a release was asked and has answered with the rows it was trained on."""
     monitoring = MonitoringOptions.model_validate(options)
     validated = snapshot if validation is None else validation
-    deployed = Deployed(trained_on(release, snapshot), snapshot, validated)
+    deployed = DeployedRelease(trained_on(release, snapshot), snapshot, validated)
     reference = describe_reference(deployed, monitoring)
     windows = count_window(reference, prediction_log(database_url))
     run = judge(reference, windows)

@@ -16,7 +16,7 @@ from mlops_for_mle.pipelines.deployment.datasets import DeploymentDataset
 from mlops_for_mle.pipelines.registry.datasets import ChampionDataset, LoggedCandidateDataset
 from mlops_for_mle.pipelines.registry.nodes import Decision
 from mlops_for_mle.releases.deployments import roll_back
-from mlops_for_mle.releases.predictor import load
+from mlops_for_mle.releases.predictor import load_predictor
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.candidates import RegistryProject
 from tests.expectations import refused
@@ -116,7 +116,7 @@ def test_the_champion_becomes_a_release_that_answers_as_it_was_trained_once(
     assert stored.manifest.contract == project.contract
     assert stored.manifest.metrics["validation_accuracy"] > 0.9
     rows = pd.read_parquet(project.files(good) / "validation.parquet")
-    answers = load(stored).predict(encode_rows(rows, project.contract)).values
+    answers = load_predictor(stored).predict(encode_rows(rows, project.contract)).values
     assert np.mean(answers == rows["target"]) == stored.manifest.metrics["validation_accuracy"]
 
 

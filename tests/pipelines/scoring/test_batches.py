@@ -21,7 +21,7 @@ from mlops_for_mle.pipelines.scoring.datasets import (
 )
 from mlops_for_mle.pipelines.scoring.nodes import Batch, Part
 from mlops_for_mle.pipelines.scoring.outputs import output_of
-from mlops_for_mle.releases.predictor import load
+from mlops_for_mle.releases.predictor import load_predictor
 from tests.expectations import refused
 from tests.pipelines.scoring.stage import FEATURES, Stage, rows_with_gaps
 from tests.releases import house_release
@@ -69,7 +69,7 @@ def test_a_file_becomes_files_of_predictions_with_the_rejects_beside_them(
     )
 
     good = rows[rows.petal_width.notna()]
-    answers = load(release).predict(good[FEATURES].to_numpy()).values
+    answers = load_predictor(release).predict(good[FEATURES].to_numpy()).values
     assert found.columns.tolist() == [
         *("row_number", "id", "iris_class", "label", "probabilities", "model_version", "release")
     ]

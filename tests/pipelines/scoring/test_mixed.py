@@ -5,7 +5,7 @@ import pytest
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_rows
 from mlops_for_mle.pipelines.scoring.following import install
-from mlops_for_mle.releases.predictor import load
+from mlops_for_mle.releases.predictor import load_predictor
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.scoring.stage import staged
 from tests.releases import changed, mixed_release
@@ -61,7 +61,7 @@ def test_all_ways_give_the_same_predictions_and_reject_the_same_rows(stage, rele
         WRITTEN, source=str(tmp_path / "rows.parquet"), output=str(tmp_path / "2.parquet")
     )
 
-    codes = load(release).predict(encode_rows(good, CONTRACT)).values.tolist()
+    codes = load_predictor(release).predict(encode_rows(good, CONTRACT)).values.tolist()
     answers = [CONTRACT.target.values[code] for code in codes]
     assert set(answers) == {"stays", "leaves"}
     assert (streamed.scored, streamed.rejected, stage.waiting()) == (len(good), len(FAULTS), 0)

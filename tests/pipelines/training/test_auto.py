@@ -10,7 +10,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.pipelines.training import calibration
 from mlops_for_mle.pipelines.training.calibration import choose_threshold
 from mlops_for_mle.pipelines.training.options import TrainingOptions
-from mlops_for_mle.releases.metrics import DECIDED_BY_VALUES
+from mlops_for_mle.releases.metrics import LABEL_METRICS
 from mlops_for_mle.releases.predictor import Predictor
 from tests.mixed import MIXED_CONTRACT, mixed_rows
 from tests.pipelines.training.examples import (
@@ -140,7 +140,7 @@ def test_what_cannot_be_calibrated_is_told(caplog):
     plain = assemble(iris_rows(), IRIS_CONTRACT, estimator=linear)
     assert not plain.is_calibrated
     # Without probabilities the constant answer, too, is measured by its values alone.
-    assert {one.partition("_")[2] for one in plain.description.metrics} == set(DECIDED_BY_VALUES)
+    assert {one.partition("_")[2] for one in plain.description.metrics} == set(LABEL_METRICS)
 
 
 def test_classes_need_not_count_from_zero_and_calibration_leaves_the_answers():

@@ -12,8 +12,8 @@ from mlops_for_mle.contract.columns import encode_examples
 from mlops_for_mle.contract.model import Task
 from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.pipelines.training import onnx as served_form
-from mlops_for_mle.pipelines.training.estimators import auto_candidates, names_for
-from mlops_for_mle.pipelines.training.onnx import compare, grid
+from mlops_for_mle.pipelines.training.estimators import auto_candidates, estimator_names
+from mlops_for_mle.pipelines.training.onnx import compare, probe_points
 from mlops_for_mle.releases.manifest import Parity
 from mlops_for_mle.releases.predictor import Predictions, Predictor
 from tests.mixed import MIXED_CONTRACT, MIXED_REGRESSION, mixed_rows
@@ -30,7 +30,7 @@ MIXED = {"classification": (ROWS, MIXED_CONTRACT), "regression": (ROWS, MIXED_RE
 
 @pytest.fixture(autouse=True)
 def small_grid(monkeypatch) -> None:
-    monkeypatch.setattr(served_form, "_GRID_POINTS", 2_500)
+    monkeypatch.setattr(served_form, "_PROBE_POINTS", 2_500)
 
 
 def export(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> tuple[Predictor, Parity]:
@@ -41,10 +41,12 @@ def check_parity(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> Non
     """Compare both forms on points that the export has not seen."""
     predictor, parity = export(model, rows, contract)
     features, _ = encode_examples(rows, contract)
-    points = grid(features.to_numpy(), contract, 3_001)
+    points = probe_points(features.to_numpy(), contract, 3_001)
 
     found = predictor.predict(points)
-    expected = served_form.trained_answers(model, pd.DataFrame(points, columns=features.columns))
+    expected = served_form.pipeline_predictions(
+        model, pd.DataFrame(points, columns=features.columns)
+    )
 
     assert parity.point_count > 2_000
     assert parity.largest_difference <= 1e-4
@@ -57,7 +59,7 @@ def check_parity(model: Pipeline, rows: pd.DataFrame, contract: Contract) -> Non
 
 
 @pytest.mark.parametrize(
-    ("task", "name"), [(task, name) for task in get_args(Task) for name in names_for(task)]
+    ("task", "name"), [(task, name) for task in get_args(Task) for name in estimator_names(task)]
 )
 def test_every_model_of_the_menu_is_served_as_it_was_trained(task, name):
     if name == "lightgbm":
@@ -128,7 +130,7 @@ def test_a_model_that_no_form_reproduces_is_refused():
 def test_the_grid_covers_what_a_column_may_hold_and_nothing_else():
     features, _ = encode_examples(ROWS, MIXED_CONTRACT)
 
-    found = grid(features.to_numpy(), MIXED_CONTRACT, 2_000)
+    found = probe_points(features.to_numpy(), MIXED_CONTRACT, 2_000)
 
     points = pd.DataFrame(found, columns=features.columns)
     ends = ["min", "max"]

@@ -87,7 +87,7 @@ class Column:
         return self.kind in NUMBER_TYPES and bool(is_exact(self.present).all())
 
 
-def decide(
+def infer_column(
     name: str,
     raw: Series,
     marks: Collection[str] = (),
@@ -143,7 +143,7 @@ def decide(
     return column
 
 
-def described(column: Column) -> Column:
+def describe_feature(column: Column) -> Column:
     """A column with its keys in the contract and a remark; or with why it is no feature."""
     if reason := column.left_out or _reason_against(column):
         return replace(column, left_out=reason)

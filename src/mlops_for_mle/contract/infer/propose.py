@@ -14,15 +14,15 @@ from mlops_for_mle.contract.columns import check_columns, encode_examples
 from mlops_for_mle.contract.infer.decide import (
     Column,
     case_remark,
-    decide,
-    described,
+    describe_feature,
+    infer_column,
     number_range,
     one_line,
 )
 from mlops_for_mle.contract.model import (
     LONGEST_NAME,
     NUMBER_TYPES,
-    RESERVED_ANSWER_NAMES,
+    RESERVED_RESPONSE_NAMES,
     TIME_TYPES,
     Name,
     Task,
@@ -119,7 +119,7 @@ def propose(rows: pd.DataFrame, name: str, target: str, source: str, **options: 
     if infer_options.group:
         columns.pop(infer_options.group, None)
     timestamp = names[time] if time else _free_name(("timestamp", "observed_at"), names.values())
-    candidates = [described(column) for column in columns.values()]
+    candidates = [describe_feature(column) for column in columns.values()]
     proposal = Proposal(
         facts={
             "name": name,
@@ -185,7 +185,9 @@ def _columns(
         if name in left_out:
             return Column(names[name], "other", rows[name], left_out=left_out[name])
         form, is_target = options.date_format.get(name), name == target
-        return decide(names[name], rows[name], options.missing, decimal, form, is_target=is_target)
+        return infer_column(
+            names[name], rows[name], options.missing, decimal, form, is_target=is_target
+        )
 
     columns = {name: read(name, ".") for name in names}
     marks = {column.decimal for column in columns.values()} - {""}
@@ -206,7 +208,7 @@ def _columns(
 
 
 def _target(column: Column, options: InferOptions) -> dict[str, Any]:
-    is_reserved = column.name in RESERVED_ANSWER_NAMES
+    is_reserved = column.name in RESERVED_RESPONSE_NAMES
     target: dict[str, Any] = {
         "column": column.name,
         "task": _task(column, options),

@@ -22,7 +22,7 @@ class Source(NamedTuple):
     """Rows, where they come from in words, and the same as ``globals.yml`` says it."""
 
     rows: pd.DataFrame
-    described: str
+    name: str
     settings: dict[str, Any]
 
 
@@ -69,5 +69,5 @@ def read_database(kind: str, relation: str, contract: str) -> Source:
             # Ingestion rejects what is no time of the years 1 to 9999.
             is_time = read_times(rows[name]).notna() | rows[name].str.endswith("infinity")
             rows[name] = rows[name].where(is_time)
-    described = "the query" if kind == "query" else f"table {relation}"
-    return Source(rows, described, {"source": kind, f"source_{kind}": relation})
+    name = "the query" if kind == "query" else f"table {relation}"
+    return Source(rows, name, {"source": kind, f"source_{kind}": relation})

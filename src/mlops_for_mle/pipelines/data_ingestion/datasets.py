@@ -15,7 +15,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import check_columns
 from mlops_for_mle.contract.notation import read_times
 from mlops_for_mle.database.copying import copy_in
-from mlops_for_mle.database.engine import UTC_NOW, execute_plainly, quoted
+from mlops_for_mle.database.engine import UTC_NOW, execute_raw, quoted
 from mlops_for_mle.database.tables import ingestion_batches, rejected_rows
 from mlops_for_mle.errors import UserError, without_secrets
 from mlops_for_mle.pipelines.data_ingestion.nodes import (
@@ -31,7 +31,7 @@ _STAGE = "mlops_staged_rows"
 _LOGGER = logging.getLogger(__name__)
 
 
-class Receipt(NamedTuple):
+class WriteResult(NamedTuple):
     """A batch's number in the ledger, and how many rows were written now and are still rejected."""
 
     batch_id: int
@@ -78,7 +78,7 @@ class ObservationDataset(ContractDataset):
         if self._csv_path:
             return self._load_file(self._csv_path)
         with self._engine.connect() as connection:
-            newest = self._watermark or _newest_key(connection, contract)
+            newest = self._watermark or _current_watermark(connection, contract)
             key = quoted(contract.key)
             names = ", ".join(map(quoted, (contract.key, contract.timestamp, *contract.columns)))
             query = (
@@ -121,7 +121,7 @@ class ObservationDataset(ContractDataset):
         return rows
 
 
-def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
+def write_batch(engine: Engine, contract: Contract, batch: Batch) -> WriteResult:
     """Write a batch; if the ledger has it already, let in the rejected rows that fit by now.
 
     Everything is one transaction: a process that is killed leaves nothing, and a second one with
@@ -142,9 +142,9 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
         if is_new:
             _require_same_table(connection, contract, batch)
         else:
-            accepted, rejected = _still_waiting(connection, entry, batch)
+            accepted, rejected = _split_rejects(connection, entry, batch)
             if accepted.empty:
-                return Receipt(entry.id, is_new, 0, entry.rejected_count)
+                return WriteResult(entry.id, is_new, 0, entry.rejected_count)
             connection.execute(delete(rejected_rows).filter_by(batch_id=entry.id))
         first, last = _insert(connection, contract, accepted)
         if len(rejected):
@@ -158,7 +158,7 @@ def write_batch(engine: Engine, contract: Contract, batch: Batch) -> Receipt:
             "last_id": func.greatest(ledger.c.last_id, last),
         }
         connection.execute(update(ledger).filter_by(id=entry.id).values(**counts))
-        return Receipt(entry.id, is_new, len(accepted), len(rejected))
+        return WriteResult(entry.id, is_new, len(accepted), len(rejected))
 
 
 def _require_same_table(connection: Connection, contract: Contract, batch: Batch) -> None:
@@ -178,7 +178,7 @@ def _require_same_table(connection: Connection, contract: Contract, batch: Batch
         )
 
 
-def _still_waiting(
+def _split_rejects(
     connection: Connection, entry: Row[Any], batch: Batch
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Of the rows that were rejected before, those that fit by now and those that do not."""
@@ -204,15 +204,15 @@ def _insert(connection: Connection, contract: Contract, rows: pd.DataFrame) -> S
     clock = f"COALESCE({time}, {UTC_NOW})" if contract.timestamp in rows.columns else UTC_NOW
     # No other columns: their nulls would make a row of a thousand numbers larger than a page.
     empty = f"SELECT {', '.join(map(quoted, rows.columns))} FROM {target} WITH NO DATA"  # noqa: S608
-    execute_plainly(connection, f"CREATE TEMPORARY TABLE {_STAGE} ON COMMIT DROP AS {empty}")
+    execute_raw(connection, f"CREATE TEMPORARY TABLE {_STAGE} ON COMMIT DROP AS {empty}")
     copy_in(connection, _STAGE, pa.Table.from_pandas(rows, preserve_index=False))
     move = f"INSERT INTO {target} ({time}, {values}) SELECT {clock}, {values} FROM {_STAGE}"  # noqa: S608
     returned = f"{move} RETURNING {quoted(contract.key)} AS key"
     query = f"WITH inserted AS ({returned}) SELECT min(key), max(key) FROM inserted"  # noqa: S608
-    return execute_plainly(connection, query).one()
+    return execute_raw(connection, query).one()
 
 
-def _newest_key(connection: Connection, contract: Contract) -> int:
+def _current_watermark(connection: Connection, contract: Contract) -> int:
     """The watermark of now.
 
     A transaction that still runs may commit smaller keys than the newest one seen; the lock waits
@@ -221,6 +221,6 @@ def _newest_key(connection: Connection, contract: Contract) -> int:
     key, table = quoted(contract.key), quoted(contract.table)
     with connection.begin():
         connection.execute(text("SET LOCAL lock_timeout TO '30s'"))
-        execute_plainly(connection, f"LOCK TABLE {table} IN SHARE MODE")
-        newest = execute_plainly(connection, f"SELECT max({key}) FROM {table}").scalar()  # noqa: S608
+        execute_raw(connection, f"LOCK TABLE {table} IN SHARE MODE")
+        newest = execute_raw(connection, f"SELECT max({key}) FROM {table}").scalar()  # noqa: S608
         return newest or 0

@@ -38,7 +38,7 @@ def stream_batches(
     options = ingestion.model_copy(update={"source": stream})
 
     # A batch whose outcome is unknown is simply written again: the ledger knows it.
-    insist = tenacity.Retrying(
+    retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(OperationalError),
         wait=tenacity.wait_exponential(multiplier=0.2, max=15),
         sleep=tenacity.sleep_using_event(stopping),
@@ -52,7 +52,7 @@ def stream_batches(
             break
         rows = contract_rows.sample(size, replace=True, random_state=random, ignore_index=True)
         batch = validate(rows, secrets.token_hex(32), {}, contract, options)
-        if insist(write_batch, engine_for(database_url()), contract, batch) is None:
+        if retrying(write_batch, engine_for(database_url()), contract, batch) is None:
             break
         written += len(batch.accepted)
         rejected += len(batch.rejected)

@@ -26,7 +26,7 @@ from sqlalchemy import Connection
 
 from mlops_for_mle.contract.columns import to_frame
 from mlops_for_mle.contract.model import EXACT_BELOW, normalised
-from mlops_for_mle.database.copying import arrow_type, begin_reading, copy_rows, relation
+from mlops_for_mle.database.copying import arrow_type, begin_read_only, copy_out, relation
 from mlops_for_mle.database.engine import engine_for, normalise_url, quoted
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.paths import project_path
@@ -121,9 +121,9 @@ def read_csv(content: bytes, form: CsvForm) -> pd.DataFrame:
     names = first_records[0].fields if form.header else [""] * usual_width
     while len(names) > usual_width and not names[-1].strip():
         names.pop()
-    fields, unread = _read_plainly(text, form, len(names)), dict[int, Unread]()
+    fields, unread = _read_with_pyarrow(text, form, len(names)), dict[int, Unread]()
     if fields is None:
-        fields, unread = _read_carefully(text, form, len(names))
+        fields, unread = _read_with_csv(text, form, len(names))
     rows: pd.DataFrame = fields.apply(lambda column: column.str.strip())
     rows = rows[(rows != "").any(axis="columns")].iloc[int(form.header) :]
     return _numbered(rows, unread).set_axis(_distinct(names), axis="columns")
@@ -139,7 +139,7 @@ def _numbered(rows: pd.DataFrame, unread: dict[int, Unread]) -> pd.DataFrame:
     return rows
 
 
-def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
+def _read_with_pyarrow(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
     """The fields of a file in which nothing is wrong, with its header; None for any other file.
 
     PyArrow does not say which line is wrong, but takes a quarter of the time of Python's reader.
@@ -170,7 +170,7 @@ def _read_plainly(text: str, form: CsvForm, width: int) -> pd.DataFrame | None:
     return rows
 
 
-def _read_carefully(text: str, form: CsvForm, width: int) -> tuple[pd.DataFrame, dict[int, Unread]]:
+def _read_with_csv(text: str, form: CsvForm, width: int) -> tuple[pd.DataFrame, dict[int, Unread]]:
     """The fields of the rows that can be read, with the header; the others by their number."""
     lines, fields, unread = io.StringIO(text, newline="").readlines(), [], {}
     for number, record in enumerate(csv_text.read_records(lines, form, width), 1 - form.header):
@@ -329,7 +329,7 @@ class PostgresSourceDataset(ProjectDataset):
     def plan(self) -> str:
         """How PostgreSQL would read them: it names each table, also below views."""
         with engine_for(self._url).connect() as connection:
-            begin_reading(connection, f"EXPLAIN {self._select(connection)}")
+            begin_read_only(connection, f"EXPLAIN {self._select(connection)}")
             return "\n".join(connection.exec_driver_sql("FETCH ALL FROM mlops_rows").scalars())
 
     def _select(self, connection: Connection) -> str:
@@ -346,14 +346,14 @@ def read_query(connection: Connection, query: str) -> pd.DataFrame:
     """
     import pyarrow as pa
 
-    columns = begin_reading(connection, query)
+    columns = begin_read_only(connection, query)
     names = [column.name for column in columns]
     oids = [column.type_code for column in columns]
     pg_types = connection.exec_driver_sql(_TYPES, (oids,))
     by_oid = {oid: (name, _CASTS.get(name, _CASTS.get(group))) for oid, name, group in pg_types}
     # Named by position, since two columns may have one name, which is reported later.
     types = {str(position): arrow_type(oid) for position, oid in enumerate(oids)}
-    batches = copy_rows(connection, query.strip().removesuffix(";"), list(types.values()))
+    batches = copy_out(connection, query.strip().removesuffix(";"), list(types.values()))
     table = pa.Table.from_batches(batches, pa.schema(types))
     rows = to_frame(table)
     for name, column in zip(types, columns, strict=True):

@@ -43,7 +43,8 @@ class DeploymentDataset(ContractDataset):
                 "nothing deployed: no candidate was promoted by `kedro run --pipeline registry`"
             )
         for champion in data:
-            manifest, newest = champion.manifest, champion.served.id if champion.served else 0
+            manifest, deployment = champion.manifest, champion.deployment
+            newest = deployment.id if deployment else 0
             with self._engine.connect() as connection:
                 row = deploy(connection, manifest, reason="champion", actor=actor(), newest=newest)
             outcome = "is deployed already" if row is None else "deployed (champion)"

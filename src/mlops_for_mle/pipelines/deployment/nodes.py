@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from mlops_for_mle.releases.manifest import Champion, Release
-from mlops_for_mle.releases.predictor import load
+from mlops_for_mle.releases.predictor import load_predictor
 
 
 def release_champion(
@@ -12,7 +12,7 @@ def release_champion(
     """What to publish, and what to have served: the champion, if there is one."""
     if not champion:
         return [], []
-    load(champion)
+    load_predictor(champion)
     return [champion], [champion]
 
 
@@ -21,5 +21,5 @@ def verify_release(
 ) -> list[Champion]:
     """Check that a release, as the store gives it, answers its example, before it is served."""
     for champion in released:
-        load(fetch(champion.manifest.contract.name, champion.manifest.release))
+        load_predictor(fetch(champion.manifest.contract.name, champion.manifest.release))
     return released

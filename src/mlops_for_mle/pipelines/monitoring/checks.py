@@ -47,9 +47,9 @@ class Metric:
     Attributes:
         subject: A feature's name, ``prediction`` or ``rows`` (all of the window).
         p_value: Of the test behind it; corrected for all tests of the run when it is judged.
-        severity: What the value amounts to, less where ``confirm`` finds that it may be chance.
+        severity: What the value amounts to, less where it may be chance, see ``correct_tests``.
         message: What people are told of it then.
-        segment: The part of the window that was measured, such as ``region=north``; else empty.
+        segment: The segment of the window that was measured, such as ``region=north``; else empty.
     """
 
     area: Area
@@ -93,15 +93,15 @@ class MonitoringRun:
 def judge(reference: Reference, windows: dict[str, Window]) -> MonitoringRun:
     """Look at everything, correct all tests together, and say in which state the release is.
 
-    Parts are judged as the whole is, at most as a warning; their tests are corrected among
+    Segments are judged as the whole is, at most as a warning; their tests are corrected among
     themselves, so that the whole is judged as without them.
     """
     whole, needed = windows[""], reference.options.window
-    by_part = {part: _check(part, reference, windows[part]) for part in windows}
-    metrics = confirm(by_part.pop(""))
+    by_segment = {name: _check(name, reference, windows[name]) for name in windows}
+    metrics = correct_tests(by_segment.pop(""))
     segment_metrics = [
         replace(metric, severity="warning" if metric.is_alarm else "none")
-        for metric in confirm(list(chain(*by_part.values())))
+        for metric in correct_tests(list(chain(*by_segment.values())))
     ]
     reasons = [
         _sentence(metric)
@@ -139,7 +139,7 @@ def judge(reference: Reference, windows: dict[str, Window]) -> MonitoringRun:
     )
 
 
-def confirm(metrics: list[Metric]) -> list[Metric]:
+def correct_tests(metrics: list[Metric]) -> list[Metric]:
     """Correct all tests together; what may be chance is nothing, but of performance a warning."""
     tests = sum(metric.p_value is not None for metric in metrics)
     judged = []
@@ -156,20 +156,20 @@ def confirm(metrics: list[Metric]) -> list[Metric]:
     return judged
 
 
-def _check(part: str, reference: Reference, window: Window) -> list[Metric]:
-    """Look at a part of the window, or at all of it and then at its data quality too."""
+def _check(segment: str, reference: Reference, window: Window) -> list[Metric]:
+    """Look at a segment of the window, or at all of it and then at its data quality too."""
     metrics = [*_check_performance(reference, window)]
     if window.row_count >= reference.options.window.minimum_rows:
         metrics += _check_estimate(reference, window)
-        metrics += _check_drift(part, reference, window)
-        metrics += [] if part else _check_data_quality(reference, window)
-    if not part:
+        metrics += _check_drift(segment, reference, window)
+        metrics += [] if segment else _check_data_quality(reference, window)
+    if not segment:
         ahead = window.ahead
         future = Metric("data_quality", "rows", "future_count", ahead, threshold=0)
         severity: Severity = "warning" if ahead else "none"
         told = f"{ahead} predictions are dated ahead of the database's clock and are not looked at"
         metrics.append(replace(future, severity=severity, message=told))
-    return [replace(metric, segment=part) for metric in metrics]
+    return [replace(metric, segment=segment) for metric in metrics]
 
 
 def _check_data_quality(reference: Reference, window: Window) -> Iterator[Metric]:
@@ -191,10 +191,10 @@ def _check_data_quality(reference: Reference, window: Window) -> Iterator[Metric
             yield replace(measured, severity="alarm" if share > limit else "none", message=message)
 
 
-def _check_drift(part: str, reference: Reference, window: Window) -> Iterator[Metric]:
+def _check_drift(segment: str, reference: Reference, window: Window) -> Iterator[Metric]:
     """Compare each feature and the predictions with the reference."""
     options = reference.options.drift
-    for name, column in reference.parts[part].items():
+    for name, column in reference.columns_by_segment[segment].items():
         if name in options.ignore:
             continue
         current = window.columns[name]
@@ -205,9 +205,9 @@ def _check_drift(part: str, reference: Reference, window: Window) -> Iterator[Me
         if index >= options.alarm:
             severity = "alarm"
         title = f"feature {name}"
-        if name == reference.prediction:
+        if name == reference.prediction_column:
             title = f"the predicted {reference.contract.target.response_name}"
-        bins = column.beside(current)
+        bins = column.compare_shares(current)
         most, before, now = max(bins, key=lambda shares: abs(shares[2] - shares[1]))
         message = f"drift of {title}: stability index {index:.2f}, "
         message += f"{most} makes up {percent(now)} instead of {percent(before)}"
@@ -227,7 +227,7 @@ def _check_performance(reference: Reference, window: Window) -> Iterator[Metric]
         [sums] = window.rated
         mean, squares = sums.square / count, sums.fourth / count
         name, estimate = "rmse", root_mean_square(count, mean, squares, limit)
-    yield _limited("performance", reference.prediction, name, estimate, count)
+    yield _measure("performance", reference.prediction_column, name, estimate, count)
 
 
 def _check_estimate(reference: Reference, window: Window) -> Iterator[Metric]:
@@ -245,7 +245,7 @@ def _check_estimate(reference: Reference, window: Window) -> Iterator[Metric]:
         expected = min(1.0, max(0.0, expected))
         estimate = proportion(round(expected * effective_labels), round(effective_labels), limit)
         estimate = estimate._replace(value=expected)
-    yield _limited("estimate", reference.prediction, name, estimate, rows)
+    yield _measure("estimate", reference.prediction_column, name, estimate, rows)
 
 
 def performance_limit(reference: Reference) -> float:
@@ -280,7 +280,7 @@ def _sentence(metric: Metric) -> str:
     return f"{message}; p {metric.p_value:.2g}{doubt}."
 
 
-def _limited(area: Area, prediction: str, metric: str, estimate: Estimate, count: int) -> Metric:
+def _measure(area: Area, prediction: str, metric: str, estimate: Estimate, count: int) -> Metric:
     """A measure of performance that must not be worse than its limit."""
     value, lower, upper, limit, _ = estimate
     is_accuracy = metric.endswith("accuracy")

@@ -11,14 +11,14 @@ from datetime import datetime
 from typing import Any
 
 from mlops_for_mle.pipelines.monitoring.options import SegmentOptions
-from mlops_for_mle.pipelines.monitoring.reference import Column, Reference
+from mlops_for_mle.pipelines.monitoring.reference import BinnedColumn, Reference
 
 # Takes parameters and statements; gives the rows of each statement, which all see the same moment.
-PredictionLog = Callable[..., list[Sequence[Any]]]
+RunQuery = Callable[..., list[Sequence[Any]]]
 
 
 @dataclass(frozen=True)
-class Rated:
+class LabelledCount:
     """Labelled predictions with the same predicted and actual class, -1 is any other.
 
     Of a regression, all of them, with the sums of powers of their errors.
@@ -33,18 +33,18 @@ class Rated:
 
 @dataclass(frozen=True)
 class Window:
-    """A window of the deployed release's predictions, or a part of it, and its labelled ones.
+    """A window of the deployed release's predictions, or a segment of it, and its labelled ones.
 
     ``ahead`` counts the predictions that are dated in the future, which no window holds.
     ``expected`` is the share of right ones, or the mean squared error, by ``Expectation``.
     """
 
-    columns: dict[str, Column]
+    columns: dict[str, BinnedColumn]
     row_count: int = 0
     window_from: datetime | None = None
     window_to: datetime | None = None
     expected: float | None = None
-    rated: tuple[Rated, ...] = ()
+    rated: tuple[LabelledCount, ...] = ()
     labelled_from: datetime | None = None
     labelled_to: datetime | None = None
     ahead: int = 0
@@ -124,8 +124,8 @@ _EXPECTED_ERROR = """
 """
 
 
-def count_window(reference: Reference, prediction_log: PredictionLog) -> dict[str, Window]:
-    """Count the newest predictions of the deployed release into the bins of ``Reference.parts``."""
+def count_window(reference: Reference, prediction_log: RunQuery) -> dict[str, Window]:
+    """Count the newest predictions of the deployed release into the bins of the reference."""
     options, columns = reference.options.window, reference.columns
     target, expectation = reference.contract.target, reference.expectation
     parameters: dict[str, Any] = {
@@ -135,7 +135,7 @@ def count_window(reference: Reference, prediction_log: PredictionLog) -> dict[st
         "first_id": "",
         "codes": [float(code) for code in target.class_codes],
         "names": [*target.labels.values()],
-        "edges": [*columns[reference.prediction].edges],
+        "edges": [*columns[reference.prediction_column].edges],
         "errors": [*expectation.errors],
         "surplus": expectation.surplus,
         "iso": _ISO,
@@ -165,15 +165,15 @@ def count_window(reference: Reference, prediction_log: PredictionLog) -> dict[st
         }
         results = prediction_log(parameters, *(counts.format(**clauses) for counts in _COUNTS))
         for key, name in names.items():
-            part = ([row for row in rows if row.segment == key] for rows in results)
-            windows[name] = _window(columns, *part)
+            found = ([row for row in rows if row.segment == key] for rows in results)
+            windows[name] = _window(columns, *found)
     whole = windows[""]
     # Without predictions, it ends where they were looked for, or it would count as the newest.
     return windows | {"": replace(whole, ahead=ahead, window_to=whole.window_to or until)}
 
 
 def _window(
-    columns: Mapping[str, Column], overview: list[Any], buckets: list[Any], rated: list[Any]
+    columns: Mapping[str, BinnedColumn], overview: list[Any], buckets: list[Any], rated: list[Any]
 ) -> Window:
     # There is no row where there is no prediction.
     count, begin, end, expected = overview[0][1:] if overview else (0, None, None, None)
@@ -188,14 +188,14 @@ def _window(
         window_from=begin,
         window_to=end,
         expected=expected,
-        rated=tuple(Rated(*row[3:]) for row in rated),
+        rated=tuple(LabelledCount(*row[3:]) for row in rated),
         labelled_from=min((row.labelled_from for row in rated), default=None),
         labelled_to=max((row.labelled_to for row in rated), default=None),
     )
 
 
 def _segment_sql(option: SegmentOptions | None, expressions: Mapping[str, str]) -> str:
-    """SQL of the number of a row's part, the key in ``Reference.segments``; 0 without segments."""
+    """SQL of the number of a row's segment, as in ``Reference.segments``; 0 without segments."""
     if option is None:
         return "0"
     number = expressions[option.feature]
@@ -205,7 +205,7 @@ def _segment_sql(option: SegmentOptions | None, expressions: Mapping[str, str]) 
     return f"CAST({number} AS float8)"
 
 
-def _value_sql(column: Column, position: int) -> str:
+def _value_sql(column: BinnedColumn, position: int) -> str:
     """SQL that reads a value as a number; null where there is none of this kind."""
     if column.kind == "class":
         return "coalesce(array_position(CAST(:codes AS float8[]), prediction), 0)"

@@ -12,14 +12,14 @@ import pandas as pd
 from sqlalchemy import Connection, RowMapping, Table, func, insert, select, text, update
 
 from mlops_for_mle.contract import Contract
-from mlops_for_mle.database.engine import hold, lock
+from mlops_for_mle.database.engine import lock, try_lock
 from mlops_for_mle.database.tables import monitoring_metrics, monitoring_runs, retraining_decisions
 from mlops_for_mle.errors import NothingToDoError, UserError
 from mlops_for_mle.pipelines.dataset import ContractDataset
 from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun
-from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
+from mlops_for_mle.pipelines.monitoring.counting import RunQuery
 from mlops_for_mle.pipelines.monitoring.options import MOST_WINDOWS
-from mlops_for_mle.pipelines.monitoring.reference import Deployed
+from mlops_for_mle.pipelines.monitoring.reference import DeployedRelease
 from mlops_for_mle.pipelines.monitoring.retraining import (
     History,
     RetrainingDecision,
@@ -83,27 +83,27 @@ class DeployedReleaseDataset(ContractDataset):
         super().__init__(**options)
         self._store = ReleaseStore(url)
 
-    def load(self) -> Deployed:
+    def load(self) -> DeployedRelease:
         """Fetch all; a ``UserError`` where nothing is deployed."""
         from mlflow.artifacts import download_artifacts
 
         name = self._contract.name
         with self._engine.connect() as connection:
-            served = deployments.deployed(connection, name)
-        release = self._store.fetch(name, served.release)
+            deployment = deployments.require_deployment(connection, name)
+        release = self._store.fetch(name, deployment.release)
         uris = [
             f"runs:/{release.manifest.run_id}/snapshot/snapshot.parquet",
             f"models:/{name}/{release.manifest.version}/extra_files/validation.parquet",
         ]
         with TemporaryDirectory() as folder:
             files = [download_artifacts(uri, dst_path=folder) for uri in uris]
-            return Deployed(release, *map(pd.read_parquet, files))
+            return DeployedRelease(release, *map(pd.read_parquet, files))
 
 
 class PredictionLogDataset(ContractDataset):
     """The predictions and labels, which are counted in the database."""
 
-    def load(self) -> PredictionLog:
+    def load(self) -> RunQuery:
         """Give the function that runs statements; nothing is read yet."""
         return self._query
 
@@ -203,7 +203,7 @@ class OpenDecisionDataset(ContractDataset):
             # While a run goes on, hooks.ProjectHooks holds its lock, and nobody takes up a later
             # decision. So it is the run of the last one; those of thousands may have failed.
             if last := newest(table.c.run_id.is_not(None), table.c.acted_at.is_(None)):
-                held = hold(self._url, f"run {last.run_id}")
+                held = try_lock(self._url, f"run {last.run_id}")
                 if held is None:
                     raise NothingToDoError(f"Another run retrains {name} already.")
                 held.close()

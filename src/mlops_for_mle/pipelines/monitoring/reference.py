@@ -14,10 +14,10 @@ from mlops_for_mle.contract.columns import encode_rows, encode_target, plain_col
 from mlops_for_mle.errors import ConfigurationError
 from mlops_for_mle.pipelines.monitoring.options import MonitoringOptions, SegmentOptions
 from mlops_for_mle.releases.manifest import Manifest, Release
-from mlops_for_mle.releases.predictor import Predictions, load
+from mlops_for_mle.releases.predictor import Predictions, load_predictor
 
 _BINS = 10
-_MOST_PARTS = 20
+_MAX_SEGMENTS = 20
 # So many rows with the mean error of all are added to each bin, since a bin may have few.
 _ADDED_ROWS = 5
 
@@ -25,7 +25,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Column:
+class BinnedColumn:
     """A feature, or the prediction: its bins, and how values lie in them.
 
     Attributes:
@@ -53,7 +53,7 @@ class Column:
         """Of all values, those in each bin."""
         return [count / max(1, sum(self.counts)) for count in self.counts]
 
-    def holding(self, numbers: Numbers) -> "Column":
+    def counted(self, numbers: Numbers) -> "BinnedColumn":
         """The same bins with these values; NaN is missing."""
         present = numbers[np.isfinite(numbers)]
         bin_numbers = np.searchsorted(self.edges, present, side="right")
@@ -61,7 +61,7 @@ class Column:
         missing = len(numbers) - len(present)
         return replace(self, counts=tuple(counts.tolist()), missing=missing)
 
-    def beside(self, current: "Column") -> list[tuple[str, float, float]]:
+    def compare_shares(self, current: "BinnedColumn") -> list[tuple[str, float, float]]:
         """Each bin for people, and its share of these values and of others."""
         names = ["other", *self.categories]
         if self.is_number:
@@ -96,15 +96,15 @@ class Expectation(NamedTuple):
 class Reference:
     """What a window is compared with: the features and predictions of the release's snapshot.
 
-    ``options`` say how it is compared. ``parts`` has the columns by name, the prediction last: of
-    all rows by the empty name, and of those rows alone that belong to a part of a segment by its
-    name. ``segments`` has the parts' names by number: the position of a category, from 1, or what
-    Postgres' ``extract`` gives.
+    ``options`` say how it is compared. ``columns_by_segment`` has the columns by name, the
+    prediction last: of all rows by the empty name, of the rows of a segment by its name.
+    ``segments`` has these names by number: the position of a category, from 1, or what Postgres'
+    ``extract`` gives.
     """
 
     manifest: Manifest
     options: MonitoringOptions
-    parts: dict[str, dict[str, Column]]
+    columns_by_segment: dict[str, dict[str, BinnedColumn]]
     expectation: Expectation
     segments: tuple[tuple[SegmentOptions, dict[int, str]], ...] = ()
 
@@ -114,17 +114,17 @@ class Reference:
         return self.manifest.contract
 
     @property
-    def columns(self) -> dict[str, Column]:
+    def columns(self) -> dict[str, BinnedColumn]:
         """The columns of all rows."""
-        return self.parts[""]
+        return self.columns_by_segment[""]
 
     @property
-    def prediction(self) -> str:
+    def prediction_column(self) -> str:
         """The name of the prediction among the columns."""
         return [*self.columns][-1]
 
 
-class Deployed(NamedTuple):
+class DeployedRelease(NamedTuple):
     """A release, the rows that it was trained and validated on, and the latter alone."""
 
     release: Release
@@ -132,17 +132,17 @@ class Deployed(NamedTuple):
     validation: pd.DataFrame
 
 
-def describe_reference(deployed: Deployed, monitoring: MonitoringOptions) -> Reference:
+def describe_reference(deployed: DeployedRelease, monitoring: MonitoringOptions) -> Reference:
     """Describe the rows that the deployed release was trained on, and its predictions for them."""
     release, snapshot, validation = deployed
     manifest, contract = release.manifest, release.manifest.contract
-    predictor, target = load(release), contract.target
+    predictor, target = load_predictor(release), contract.target
     predicted = predictor.predict(encode_rows(snapshot, contract)).values.astype(np.float64)
     if target.classes:
         predicted = np.asarray(np.searchsorted(target.class_codes, predicted) + 1, np.float64)
         prediction = _named_bins("class", tuple(target.labels.values()))
     else:
-        prediction = Column("answer", bin_edges(predicted))
+        prediction = BinnedColumn("answer", bin_edges(predicted))
     columns = {
         name: read_feature(feature, snapshot[name]) for name, feature in contract.features.items()
     }
@@ -153,27 +153,27 @@ def describe_reference(deployed: Deployed, monitoring: MonitoringOptions) -> Ref
 
     segments, masks = [], {"": np.full(len(snapshot), fill_value=True)}
     for option in monitoring.segments:
-        names, keys = _divide(option, columns)
+        names, keys = _segment_keys(option, columns)
         segments.append((option, names))
         masks |= {name: keys == key for key, name in names.items()}
-    parts = {
-        part: {name: column.holding(values[mask]) for name, (column, values) in columns.items()}
-        for part, mask in masks.items()
+    columns_by_segment = {
+        segment: {name: column.counted(values[mask]) for name, (column, values) in columns.items()}
+        for segment, mask in masks.items()
     }
     predictions = predictor.predict(encode_rows(validation, contract))
     truth = encode_target(validation, target)
     expectation = expect(predictions, truth, contract, prediction.edges)
-    return Reference(manifest, monitoring, parts, expectation, tuple(segments))
+    return Reference(manifest, monitoring, columns_by_segment, expectation, tuple(segments))
 
 
-def read_feature(feature: Feature, values: "pd.Series[Any]") -> tuple[Column, Numbers]:
+def read_feature(feature: Feature, values: "pd.Series[Any]") -> tuple[BinnedColumn, Numbers]:
     """The bins of a feature by its type and values, and the values as numbers; NaN is missing."""
     if feature.is_time:
         numbers = (to_array(values, feature) - np.datetime64(0, "s")) / np.timedelta64(1, "s")
-        return Column("time", bin_edges(numbers)), numbers
+        return BinnedColumn("time", bin_edges(numbers)), numbers
     if feature.is_number:
         numbers = to_array(values, feature)
-        return Column("number", bin_edges(numbers)), numbers
+        return BinnedColumn("number", bin_edges(numbers)), numbers
     texts = [
         value if value is None or isinstance(value, str) else json.dumps(value)
         for value in plain_column(values, feature)
@@ -219,10 +219,10 @@ def expect(
     return Expectation(len(truth), errors=tuple(by_bin.tolist()), variation=variation)
 
 
-def _divide(
-    option: SegmentOptions, columns: dict[str, tuple[Column, Numbers]]
+def _segment_keys(
+    option: SegmentOptions, columns: dict[str, tuple[BinnedColumn, Numbers]]
 ) -> tuple[dict[int, str], Numbers]:
-    """The names of the largest parts of the reference by a feature, and each row's number."""
+    """The names of the largest segments of the reference by a feature, and each row's number."""
     name, by = option.feature, option.by
     kind = columns[name][0].kind if name in columns else None
     if (kind, by is None) not in (("category", True), ("time", False)):
@@ -236,7 +236,7 @@ def _divide(
         # From Monday, which is 1 in Postgres.
         calendar = index.day_of_week + 1 if by == "weekday" else getattr(index, by)
         keys = calendar.to_numpy(np.float64)
-    largest = pd.Series(keys).value_counts().index[:_MOST_PARTS].astype(int)
+    largest = pd.Series(keys).value_counts().index[:_MAX_SEGMENTS].astype(int)
     names = {
         key: f"{name} {by}={key}" if by else f"{name}={column.categories[key - 1]}"
         for key in sorted(largest)
@@ -244,5 +244,5 @@ def _divide(
     return names, keys
 
 
-def _named_bins(kind: Literal["category", "class"], names: tuple[str, ...]) -> Column:
-    return Column(kind, tuple(np.arange(1.0, len(names) + 1).tolist()), categories=names)
+def _named_bins(kind: Literal["category", "class"], names: tuple[str, ...]) -> BinnedColumn:
+    return BinnedColumn(kind, tuple(np.arange(1.0, len(names) + 1).tolist()), categories=names)

@@ -12,7 +12,7 @@ from mlops_for_mle.contract.columns import check_columns
 from mlops_for_mle.contract.model import as_utc
 from mlops_for_mle.errors import NothingToDoError
 from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun
-from mlops_for_mle.pipelines.monitoring.counting import PredictionLog
+from mlops_for_mle.pipelines.monitoring.counting import RunQuery
 from mlops_for_mle.pipelines.monitoring.options import Action, RetrainingOptions
 from mlops_for_mle.releases.manifest import Champion, Deployment
 
@@ -87,7 +87,7 @@ def decide_on_retraining(
 
 
 def require_open(
-    decision: RetrainingDecision | None, served: Deployment | None
+    decision: RetrainingDecision | None, deployment: Deployment | None
 ) -> RetrainingDecision:
     """Give back the newest decision if it calls for a retraining now."""
     if decision is None:
@@ -97,7 +97,7 @@ def require_open(
     elif decision.decision != "retrain":
         reasons = " ".join(decision.reasons).rstrip(".")
         why = f"decision {decision.id} says {decision.decision}. {reasons}"
-    elif _is_superseded(decision, served):
+    elif _is_superseded(decision, deployment):
         why = f"another release was put in service after decision {decision.id}"
     else:
         return decision
@@ -105,7 +105,7 @@ def require_open(
 
 
 def labelled_rows(
-    decision: RetrainingDecision, prediction_log: PredictionLog, contract: Contract
+    decision: RetrainingDecision, prediction_log: RunQuery, contract: Contract
 ) -> pd.DataFrame:
     """The newest labelled predictions since the first alarm, by any release, as table rows.
 
@@ -165,7 +165,7 @@ def admit_champion(decision: RetrainingDecision, champion: Champion | None) -> C
     """
     if champion is None or champion.manifest.run_id != decision.run_id:
         return ()
-    return () if _is_superseded(decision, champion.served) else champion
+    return () if _is_superseded(decision, champion.deployment) else champion
 
 
 def conclude_decision(
@@ -183,6 +183,6 @@ def conclude_decision(
     return replace(decision, outcome=outcome)
 
 
-def _is_superseded(decision: RetrainingDecision, served: Deployment | None) -> bool:
+def _is_superseded(decision: RetrainingDecision, deployment: Deployment | None) -> bool:
     """Whether a release was put in service after the decision, which was made of another one."""
-    return bool(served and decision.created_at and served.created_at > decision.created_at)
+    return bool(deployment and decision.created_at and deployment.created_at > decision.created_at)

@@ -108,9 +108,11 @@ class ChampionDataset(ContractDataset):
     def load(self) -> Champion | None:
         """Download the champion, if there is one."""
         with self._engine.connect() as connection:
-            served = current(connection, self._contract.name)
-        version = champion_version(MlflowClient(), self._contract.name, served)
-        return None if version is None else Champion(**dict(load_version(version)), served=served)
+            deployment = current(connection, self._contract.name)
+        version = champion_version(MlflowClient(), self._contract.name, deployment)
+        if version is None:
+            return None
+        return Champion(**dict(load_version(version)), deployment=deployment)
 
 
 def versions(client: MlflowClient, name: str) -> list[ModelVersion]:

@@ -1,26 +1,25 @@
-"""Pure functions of the registry: measure a candidate and its rivals, then apply the gates."""
+"""Pure functions of the registry: measure a candidate and the champion, then apply the gates."""
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
 from mlops_for_mle.contract import Configuration
 from mlops_for_mle.contract.columns import encode_rows, encode_target
 from mlops_for_mle.contract.model import Target
+from mlops_for_mle.contract.rules import Column
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.releases.manifest import ModelDescription, Release
 from mlops_for_mle.releases.metrics import (
     ALL_METRICS,
     baseline,
+    format_metric,
     measure,
     measure_baseline,
     measure_one,
-    metric_text,
 )
 from mlops_for_mle.releases.predictor import Predictions, Predictor
 
@@ -88,7 +87,7 @@ def compare_models(
                 f"{value:.9g}, but its training recorded {recorded:.9g}; it is not registered. "
                 "Train again: `kedro run --pipeline training`."
             )
-    version, champion_predictions, gained = None, None, None
+    version, champion_predictions, gain_interval = None, None, None
     if incumbent is not None:
         champion = incumbent.manifest
         version, champion_target = champion.version, champion.contract.target
@@ -111,8 +110,8 @@ def compare_models(
                 f"{model}, expected is one of {', '.join(measured)}"
             )
     if champion_predictions is not None and len(truth) <= _FEW_ROWS:
-        gained = _bootstrap(gates.metric, predictions, champion_predictions, truth, target)
-    verdicts = apply_gates(metrics, gates, version, gained)
+        gain_interval = _bootstrap(gates.metric, predictions, champion_predictions, truth, target)
+    verdicts = apply_gates(metrics, gates, version, gain_interval)
     return Decision(
         run_id=candidate.run_id,
         model_uri=candidate.model_uri,
@@ -127,9 +126,7 @@ def _predict(model: bytes, description: ModelDescription, rows: pd.DataFrame) ->
     return Predictor(model, contract, description.threshold).predict(encode_rows(rows, contract))
 
 
-def _predict_by_champion(
-    champion: Release, rows: pd.DataFrame, truth: npt.NDArray[Any]
-) -> Predictions:
+def _predict_by_champion(champion: Release, rows: pd.DataFrame, truth: Column) -> Predictions:
     """What a champion predicts; where it takes no missing value and there is one, a constant."""
     contract = champion.manifest.contract
     required = [name for name, feature in contract.features.items() if not feature.is_optional]
@@ -143,7 +140,7 @@ def _predict_by_champion(
 
 
 def _bootstrap(
-    metric: str, candidate: Predictions, rival: Predictions, truth: npt.NDArray[Any], target: Target
+    metric: str, candidate: Predictions, champion: Predictions, truth: Column, target: Target
 ) -> tuple[float, float]:
     """The bounds of how much better the candidate is on rows that are drawn again, by class."""
     from sklearn.utils import resample
@@ -152,9 +149,9 @@ def _bootstrap(
     strata, gains = truth if target.classes else None, []
     for seed in range(_RESAMPLES):
         drawn = resample(rows, stratify=strata, random_state=seed)
-        candidate_metric = measure_one(metric, candidate.taken(drawn), truth[drawn], target)
-        rival_metric = measure_one(metric, rival.taken(drawn), truth[drawn], target)
-        gains.append(sign * (candidate_metric - rival_metric))
+        candidate_metric = measure_one(metric, candidate.take(drawn), truth[drawn], target)
+        champion_metric = measure_one(metric, champion.take(drawn), truth[drawn], target)
+        gains.append(sign * (candidate_metric - champion_metric))
     low, high = np.quantile(gains, _BOUNDS).tolist()
     return low, high
 
@@ -163,9 +160,9 @@ def apply_gates(
     metrics: dict[str, dict[str, float]],
     gates: GateOptions,
     champion_version: int | None,
-    gained: tuple[float, float] | None = None,
+    gain_interval: tuple[float, float] | None = None,
 ) -> dict[str, bool]:
-    """A sentence for each gate, and whether it is passed; ``gained`` is of ``_bootstrap``.
+    """A sentence for each gate, and whether it is passed; ``gain_interval`` is of ``_bootstrap``.
 
     A candidate must reach the threshold, keep up with the champion (of few rows it does, too, where
     chance alone can have made it worse) and have learned something.
@@ -178,29 +175,30 @@ def apply_gates(
     reached, bound = True, ", no threshold is set"
     if gates.threshold is not None:
         reached = sign * (value - gates.threshold) >= 0
-        bound = f" {'meets' if reached else 'misses'} the threshold {metric_text(gates.threshold)}"
+        verb = "meets" if reached else "misses"
+        bound = f" {verb} the threshold {format_metric(gates.threshold)}"
 
-    kept_up, rivalry = True, "it is the champion already"
+    is_no_worse, comparison = True, "it is the champion already"
     if champion_version is None:
-        rivalry = "there is no champion to compare with"
+        comparison = "there is no champion to compare with"
     elif "champion" in measured:
-        rival, by_chance = measured["champion"], ""
-        gain = sign * (value - rival)
-        if gained is not None:
-            gain = max(gain, gained[1])
-            low, high = map(metric_text, gained)
+        champion, by_chance = measured["champion"], ""
+        gain = sign * (value - champion)
+        if gain_interval is not None:
+            gain = max(gain, gain_interval[1])
+            low, high = map(format_metric, gain_interval)
             by_chance = f" (on rows drawn again it gains from {low} to {high})"
-        kept_up = gain >= -gates.tolerance - _ROUNDING * abs(rival)
-        rivalry = (
-            f"champion version {champion_version} has {metric_text(rival)} on the same rows: "
-            f"{'no worse within' if kept_up else 'worse by more than'} the tolerance "
-            f"{metric_text(gates.tolerance)}{by_chance}"
+        is_no_worse = gain >= -gates.tolerance - _ROUNDING * abs(champion)
+        comparison = (
+            f"champion version {champion_version} has {format_metric(champion)} on the same rows: "
+            f"{'no worse within' if is_no_worse else 'worse by more than'} the tolerance "
+            f"{format_metric(gates.tolerance)}{by_chance}"
         )
 
     has_learned = sign * (value - constant) > _ROUNDING * abs(constant)
     better = "better" if has_learned else "no better"
     return {
-        f"validation {metric} {metric_text(value)}{bound}": reached,
-        rivalry: kept_up,
-        f"{better} than a constant answer, {metric_text(constant)}": has_learned,
+        f"validation {metric} {format_metric(value)}{bound}": reached,
+        comparison: is_no_worse,
+        f"{better} than a constant answer, {format_metric(constant)}": has_learned,
     }

@@ -11,14 +11,14 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 
-from mlops_for_mle.database.copying import arrow_type, begin_reading, copy_rows, relation
-from mlops_for_mle.database.engine import engine_for, execute_plainly, hold, literal, quoted
+from mlops_for_mle.database.copying import arrow_type, begin_read_only, copy_out, relation
+from mlops_for_mle.database.engine import engine_for, execute_raw, literal, quoted, try_lock
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.dataset import ContractDataset
-from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, ScoringOptions, Source, place_of
+from mlops_for_mle.pipelines.scoring.nodes import Batch, Part, ScoringOptions, Source, location_kind
 from mlops_for_mle.pipelines.scoring.outputs import Output, files_of, output_of
-from mlops_for_mle.pipelines.scoring.scorer import Scored, Scorer, loaded
-from mlops_for_mle.releases.deployments import deployed
+from mlops_for_mle.pipelines.scoring.scorer import Scored, Scorer, load_scorer
+from mlops_for_mle.releases.deployments import require_deployment
 
 _BUFFER_BYTES = 2**20  # of each column
 # By the object ids of Postgres's own types. Numbers and times of other types are read as text,
@@ -57,7 +57,7 @@ class SourceDataset(_ScoringDataset):
     def load(self) -> Source:
         """Look at the columns; no row is read yet."""
         source, size = self._options.source or self._contract.table, self._options.chunk_rows
-        if place_of(source) == "file":
+        if location_kind(source) == "file":
             return _parquet_source(source, size)
         return _database_source(self._url, source, size)
 
@@ -73,8 +73,8 @@ class ScoringReleaseDataset(_ScoringDataset):
         """Load it; a ``ReleaseError`` where it is not in the store, or not whole."""
         contract = self._contract.name
         with self._engine.connect() as connection:
-            release = self._options.release or deployed(connection, contract).release
-        return loaded(self._store, contract, release)
+            release = self._options.release or require_deployment(connection, contract).release
+        return load_scorer(self._store, contract, release)
 
 
 class PredictionsDataset(_ScoringDataset):
@@ -89,7 +89,7 @@ class PredictionsDataset(_ScoringDataset):
         predictions = output_of(options.output, self._url, data.empty[0].schema)
         rejects = output_of(options.rejects, self._url, data.empty[1].schema)
         # Two at once would take each other's parts.
-        turn = hold(self._url, f"scoring into {predictions.place}")
+        turn = try_lock(self._url, f"scoring into {predictions.place}")
         if turn is None:
             raise UserError(f"Another run scores into {predictions.place}: wait for its end.")
         with (
@@ -171,17 +171,17 @@ def _database_source(url: str, source: str, size: int) -> Source:
     """A table or query, all of one moment; parts are ranges of a primary key of one column."""
     with engine_for(url).connect() as connection:
         key, query = None, source.strip().removesuffix(";")
-        if place_of(source) == "table":
+        if location_kind(source) == "table":
             table = relation(connection, source)
             query = f"SELECT * FROM {table}"  # noqa: S608  (quoted)
             key = connection.exec_driver_sql(_PRIMARY_KEY, (table,)).scalar()
-        description = begin_reading(connection, query)
+        description = begin_read_only(connection, query)
     schema = pa.schema([(column.name, arrow_type(column.type_code)) for column in description])
 
     @contextmanager
     def parts() -> Iterator[list[Part]]:
         with engine_for(url).connect() as connection:
-            begin_reading(connection, query)
+            begin_read_only(connection, query)
             # This transaction waits idle for the parts, however long they take.
             connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout TO 0")
             snapshot = connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one()
@@ -189,7 +189,7 @@ def _database_source(url: str, source: str, size: int) -> Source:
             if key is not None:
                 names = {"key": quoted(key), "name": literal(key)}
                 statement = _PARTS.format(query=query, size=size, **names)
-                ranges = execute_plainly(connection, statement).all()
+                ranges = execute_raw(connection, statement).all()
             read = partial(_read_range, url, query, schema, snapshot)
             yield [Part(first, partial(read, where)) for first, where in ranges or [(1, "")]]
 
@@ -203,7 +203,7 @@ def _read_range(
     names = ", ".join(map(quoted, columns))
     select = f"SELECT {names} FROM ({query}\n) AS source_rows{where}"  # noqa: S608  (quoted)
     with engine_for(url).connect() as connection:
-        begin_reading(connection, query, snapshot)
+        begin_read_only(connection, query, snapshot)
         types = [schema.field(name).type for name in columns]
-        for batch in copy_rows(connection, select, types):
+        for batch in copy_out(connection, select, types):
             yield pa.Table.from_batches([batch]).rename_columns(columns)

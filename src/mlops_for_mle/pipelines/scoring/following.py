@@ -20,11 +20,11 @@ from sqlalchemy.exc import DBAPIError
 
 from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.columns import as_json, plain
-from mlops_for_mle.database.engine import database_url, engine_for, execute_plainly, literal, quoted
+from mlops_for_mle.database.engine import database_url, engine_for, execute_raw, literal, quoted
 from mlops_for_mle.database.tables import prediction_table
 from mlops_for_mle.errors import UserError, explain
-from mlops_for_mle.pipelines.scoring.scorer import Scorer, loaded
-from mlops_for_mle.releases.deployments import deployed
+from mlops_for_mle.pipelines.scoring.scorer import Scorer, load_scorer
+from mlops_for_mle.releases.deployments import require_deployment
 
 Record = dict[str, Any]
 
@@ -68,7 +68,7 @@ WHERE NOT EXISTS (SELECT FROM {predictions} AS scored
                     AND scored.timestamp IS NOT DISTINCT FROM observed.{timestamp}::timestamp)
 ON CONFLICT DO NOTHING
 """
-_TAKE = """
+_DEQUEUE = """
 SET LOCAL timezone TO 'UTC';
 WITH next AS MATERIALIZED (
     SELECT contract, source_id FROM scoring_queue WHERE contract = {contract_text}
@@ -84,7 +84,7 @@ FROM taken LEFT JOIN {table} AS observed ON observed.{key} = taken.source_id
 _LOGGER = logging.getLogger(__name__)
 
 
-class Arrived(NamedTuple):
+class IncomingRow(NamedTuple):
     """A row or message that waits to be scored, or why it cannot be read.
 
     ``origin`` is ``source``, ``source_id``, ``row_key`` and ``timestamp`` of its prediction.
@@ -106,7 +106,7 @@ class Follower:
 
     def _take(
         self, connection: Connection, features: Mapping[str, Feature]
-    ) -> list[Arrived] | None:
+    ) -> list[IncomingRow] | None:
         """The next rows, without waiting for any; None once all have been taken.
 
         They are given again when the transaction that writes their outcome fails.
@@ -117,12 +117,12 @@ class Follower:
             for name, feature in features.items()
         )
         parts = {"size": self._size, "values": expressions}
-        entries = _execute(connection, _TAKE, self._contract, **parts).all()
+        entries = _execute(connection, _DEQUEUE, self._contract, **parts).all()
         rows, source = [], self._contract.table
-        for key, is_there, time, *values in map(tuple, entries):
+        for key, exists, time, *values in map(tuple, entries):
             origin = {"source": source, "source_id": key, "row_key": key, "timestamp": time}
-            if is_there:
-                rows.append(Arrived(origin, dict(zip(features, values, strict=True))))
+            if exists:
+                rows.append(IncomingRow(origin, dict(zip(features, values, strict=True))))
         return rows if entries else None
 
     def _acknowledge(self, predictions: list[Record]) -> None:
@@ -147,10 +147,10 @@ class Follower:
             if not rows:
                 stopping.wait(pause)
 
-    def _score_batch(self) -> list[Arrived] | None:
+    def _score_batch(self) -> list[IncomingRow] | None:
         with engine_for(database_url()).begin() as connection:
-            release = deployed(connection, self._contract.name).release
-            scorer = loaded(self._store, self._contract.name, release)
+            release = require_deployment(connection, self._contract.name).release
+            scorer = load_scorer(self._store, self._contract.name, release)
             rows = self._take(connection, scorer.manifest.contract.features)
             if not rows:
                 return rows
@@ -161,7 +161,7 @@ class Follower:
                 (prediction_table(self._contract), predictions, "true"),
                 ("scoring_rejects", rejects, of_contract),
             ):
-                _forget(connection, name, rows, condition)
+                _delete(connection, name, rows, condition)
                 if records:
                     statement = insert(table(name, *map(column, records[0])))
                     # Another worker may have written them just now: partitions change hands.
@@ -174,7 +174,7 @@ class Follower:
         return rows
 
     def _outcome(
-        self, scorer: Scorer, rows: Sequence[Arrived]
+        self, scorer: Scorer, rows: Sequence[IncomingRow]
     ) -> tuple[list[Record], list[Record]]:
         """The rows of the tables of predictions and of rejects."""
         manifest, response = scorer.manifest, self._contract.target.response_name
@@ -243,10 +243,10 @@ def _execute(
     }
     fields = {name: quoted(value) for name, value in names.items()}
     fields |= {f"{name}_text": literal(value) for name, value in names.items()}
-    return execute_plainly(connection, statement.format(**fields, **parts))
+    return execute_raw(connection, statement.format(**fields, **parts))
 
 
-def _forget(connection: Connection, table: str, rows: list[Arrived], condition: str) -> None:
+def _delete(connection: Connection, table: str, rows: list[IncomingRow], condition: str) -> None:
     """Delete the rows of a table that have the sources and numbers of these."""
     ids_by_source: dict[str, list[int]] = {}
     for row in rows:

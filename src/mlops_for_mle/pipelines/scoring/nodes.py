@@ -47,7 +47,7 @@ class ScoringOptions(Configuration):
         return f"{name}_rejects{self.output[len(name) :]}"
 
 
-def place_of(text: str) -> Literal["table", "query", "file"]:
+def location_kind(text: str) -> Literal["table", "query", "file"]:
     """What a source or an output names."""
     if re.match(r"\s*(select|with)\s", text, re.IGNORECASE):
         return "query"

@@ -18,10 +18,10 @@ from fsspec.implementations.dirfs import DirFileSystem
 from sqlalchemy import Connection
 
 from mlops_for_mle.database.copying import copy_in, relation
-from mlops_for_mle.database.engine import engine_for, execute_plainly, literal, quoted
+from mlops_for_mle.database.engine import engine_for, execute_raw, literal, quoted
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.paths import project_path
-from mlops_for_mle.pipelines.scoring.nodes import place_of
+from mlops_for_mle.pipelines.scoring.nodes import location_kind
 from mlops_for_mle.releases.manifest import sha256_of
 
 _MARK = "_SUCCESS"
@@ -112,8 +112,8 @@ class Table:
         drop = f"DROP TABLE IF EXISTS {self._stage}"
         columns = f'".attempt" text, {self._columns}'
         with engine_for(self.url).begin() as connection:
-            execute_plainly(connection, drop)
-            execute_plainly(connection, f"CREATE UNLOGGED TABLE {self._stage} ({columns})")
+            execute_raw(connection, drop)
+            execute_raw(connection, f"CREATE UNLOGGED TABLE {self._stage} ({columns})")
             with connection.begin_nested() as trial:
                 self.publish([], connection)
                 trial.rollback()
@@ -121,7 +121,7 @@ class Table:
             yield
         finally:
             with engine_for(self.url).begin() as connection:
-                execute_plainly(connection, drop)
+                execute_raw(connection, drop)
 
     @contextmanager
     def writing(self, attempt: str) -> Iterator[Write]:
@@ -139,16 +139,16 @@ class Table:
         """Have the table hold the rows of some attempts and no others; others read on meanwhile."""
         target = relation(connection, self.place)
         # Writers to the table queue behind whoever waits for its lock.
-        execute_plainly(connection, "SET LOCAL lock_timeout TO '30s'")
-        execute_plainly(connection, f"CREATE TABLE IF NOT EXISTS {target} ({self._columns})")
+        execute_raw(connection, "SET LOCAL lock_timeout TO '30s'")
+        execute_raw(connection, f"CREATE TABLE IF NOT EXISTS {target} ({self._columns})")
         # Else two runs that spell its name differently could both leave their rows.
-        execute_plainly(connection, f"LOCK TABLE {target} IN SHARE ROW EXCLUSIVE MODE")
+        execute_raw(connection, f"LOCK TABLE {target} IN SHARE ROW EXCLUSIVE MODE")
         if attempts:
-            execute_plainly(connection, f"DELETE FROM {target}")  # noqa: S608  (quoted)
+            execute_raw(connection, f"DELETE FROM {target}")  # noqa: S608  (quoted)
         columns = ", ".join(map(quoted, self.schema.names))
         names = ", ".join(map(literal, attempts)) or "NULL"
         staged = f'SELECT {columns} FROM {self._stage} WHERE ".attempt" IN ({names})'  # noqa: S608
-        execute_plainly(connection, f"INSERT INTO {target} ({columns}) {staged}")
+        execute_raw(connection, f"INSERT INTO {target} ({columns}) {staged}")
 
 
 Output = Folder | Table
@@ -156,7 +156,7 @@ Output = Folder | Table
 
 def output_of(name: str, url: str, schema: pa.Schema) -> Output:
     """The folder, or the table of a database, that ``ScoringOptions.output`` names."""
-    if place_of(name) != "file":
+    if location_kind(name) != "file":
         return Table(name, schema, url)
     files, folder = files_of(name)
     # The whole path, since two runs may write it differently, and workers have other folders.

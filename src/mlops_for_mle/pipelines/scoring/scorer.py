@@ -13,7 +13,7 @@ import pyarrow as pa
 from mlops_for_mle.contract.columns import as_json, check_columns, encode_rows, to_frame
 from mlops_for_mle.contract.notation import Notation
 from mlops_for_mle.releases.manifest import Manifest
-from mlops_for_mle.releases.predictor import Predictions, Predictor, load
+from mlops_for_mle.releases.predictor import Predictions, Predictor, load_predictor
 from mlops_for_mle.releases.store import ReleaseStore
 
 # Predictions and rejects.
@@ -32,7 +32,7 @@ class Scorer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """How a copy is made: it loads the release itself."""
-        return loaded, (self.store, self.manifest.contract.name, self.manifest.release)
+        return load_scorer, (self.store, self.manifest.contract.name, self.manifest.release)
 
     def score(
         self, rows: pd.DataFrame, notation: Notation | None = None
@@ -49,7 +49,7 @@ class Scorer:
         for index in np.flatnonzero(~is_finite):
             rejected[int(positions[index])] = f"the model answers {predictions.values[index]}"
         finite = np.flatnonzero(is_finite)
-        return positions[finite], predictions.taken(finite), dict(sorted(rejected.items()))
+        return positions[finite], predictions.take(finite), dict(sorted(rejected.items()))
 
     def values(self, predictions: Predictions) -> list[Any]:
         """The predictions as the table holds them: the values of classes, or numbers."""
@@ -87,8 +87,8 @@ class Scorer:
 
 
 @lru_cache(maxsize=2)
-def loaded(store: str, contract: str, release: str) -> Scorer:
+def load_scorer(store: str, contract: str, release: str) -> Scorer:
     """A release that has answered its own example, loaded once a process; else a ReleaseError."""
     fetched = ReleaseStore(store).fetch(contract, release)
     _LOGGER.info("release=%s is loaded", release)
-    return Scorer(store, fetched.manifest, load(fetched))
+    return Scorer(store, fetched.manifest, load_predictor(fetched))

@@ -23,12 +23,12 @@ from mlops_for_mle.contract.columns import as_json, plain
 from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.contract.rules import read_time
 from mlops_for_mle.errors import UserError
-from mlops_for_mle.pipelines.scoring.following import Arrived, Follower, Record
+from mlops_for_mle.pipelines.scoring.following import Follower, IncomingRow, Record
 
 # Properties of librdkafka that the environment may set: KAFKA_SASL_USERNAME is sasl.username.
 # Only these, since other programs have variables that begin with KAFKA_, too.
 _PROPERTIES = ("security.", "sasl.", "ssl.", "auto.offset.reset", "session.timeout.ms")
-_PATIENCE_SECONDS = 5.0
+_CLOSE_SECONDS = 5.0
 _BIGINT = range(-(2**63), 2**63)
 # By the last part of the name of a logical type, of Kafka Connect or of Debezium.
 _UNITS = {"Date": "days", "Timestamp": "milliseconds"}
@@ -52,7 +52,7 @@ class TopicFollower(Follower):
         super().__init__(contract, store, size)
         self._topic = topic
         self._output_topic = output_topic
-        self._trouble = self._failure = ""
+        self._last_error = self._pending_error = ""
         self._taken: list[Message] = []
         # None stands for the partitions that are not known before the group assigns them.
         self._unread: set[int | None] = {None}
@@ -78,7 +78,7 @@ class TopicFollower(Follower):
 
     def _take(
         self, connection: Connection, features: Mapping[str, Feature]
-    ) -> list[Arrived] | None:
+    ) -> list[IncomingRow] | None:
         # What was read last and is not yet acknowledged comes again.
         if not self._taken:
             for message in self._consumer.consume(self._size, timeout=0):
@@ -88,14 +88,14 @@ class TopicFollower(Follower):
                 elif error.code() == KafkaError._PARTITION_EOF:
                     self._unread.discard(message.partition())
                 else:
-                    self._failure = error.str()
-        if not self._taken and self._failure:
+                    self._pending_error = error.str()
+        if not self._taken and self._pending_error:
             # The client goes on trying by itself.
-            failure, self._failure = self._failure, ""
+            failure, self._pending_error = self._pending_error, ""
             raise UserError(f"Topic {self._topic}: {failure}")
         if not self._taken and not self._unread:
             return None
-        return [arrived(message, self._contract) for message in self._taken]
+        return [parse_message(message, self._contract) for message in self._taken]
 
     def _acknowledge(self, predictions: list[Record]) -> None:
         if topic := self._output_topic:
@@ -120,7 +120,7 @@ class TopicFollower(Follower):
         # committed then is read again, and has one prediction.
         leaving = Thread(target=self._consumer.close, daemon=True)
         leaving.start()
-        leaving.join(_PATIENCE_SECONDS)
+        leaving.join(_CLOSE_SECONDS)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = [partition.partition for partition in partitions]
@@ -129,24 +129,24 @@ class TopicFollower(Follower):
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._failure = f"the brokers do not answer: {self._trouble}"
+            self._pending_error = f"the brokers do not answer: {self._last_error}"
         else:
-            self._trouble = error.str()
+            self._last_error = error.str()
 
 
-def arrived(message: Message, contract: Contract) -> Arrived:
+def parse_message(message: Message, contract: Contract) -> IncomingRow:
     """The row in a message, or what is wrong with it."""
     source, value = f"kafka:{message.topic()}/{message.partition()}", message.value()
     origin: Record = {"source": source, "source_id": message.offset()}
     try:
         values = read_row(value, contract)
     except ValueError as error:
-        return Arrived(origin, (value or b"").decode(errors="replace"), str(error))
+        return IncomingRow(origin, (value or b"").decode(errors="replace"), str(error))
     key = values.get(contract.key)
     # A boolean is an int of Python's, too.
     origin["row_key"] = key if type(key) is int else None
     origin["timestamp"] = values.get(contract.timestamp)
-    return Arrived(origin, values)
+    return IncomingRow(origin, values)
 
 
 def read_row(value: bytes | None, contract: Contract) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from mlops_for_mle.pipelines.training import split
 from mlops_for_mle.pipelines.training.estimators import out_of_fold
 from mlops_for_mle.pipelines.training.nodes import Examples
 from mlops_for_mle.pipelines.training.options import TrainingOptions
-from mlops_for_mle.releases.metrics import DECIDED_BY_VALUES, measure_one
+from mlops_for_mle.releases.metrics import LABEL_METRICS, measure_one
 from mlops_for_mle.releases.predictor import Predictions
 
 # With a smaller share of the rarer class, nearly every answer is the other class.
@@ -42,7 +42,7 @@ _LOGGER = logging.getLogger(__name__)
 Indices = npt.NDArray[np.intp]
 
 
-def decide(
+def calibrate(
     model: Pipeline,
     train: Examples,
     training: TrainingOptions,
@@ -95,7 +95,7 @@ def choose_threshold(
     """
     codes = np.array(target.class_codes, np.int64)
     rare = min(np.mean(truth == code) for code in codes)
-    if rare >= _RARE or metric not in DECIDED_BY_VALUES:
+    if rare >= _RARE or metric not in LABEL_METRICS:
         return None
     second = probabilities[:, 1]
     shares = np.linspace(0, 1, _QUANTILES + 1)[1:-1]

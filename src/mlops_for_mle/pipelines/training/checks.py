@@ -16,7 +16,7 @@ from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.encoding import encoded_columns
 from mlops_for_mle.pipelines.training.nodes import Trained
 from mlops_for_mle.pipelines.training.options import DataCheckOptions
-from mlops_for_mle.releases.metrics import metric_text
+from mlops_for_mle.releases.metrics import format_metric
 
 # Features are scored on no more rows than these; on fewer, one may tell the target by chance.
 _LARGEST_SAMPLE = 5_000
@@ -77,7 +77,7 @@ def check(
     quality["single_feature_scores"] = scores
     limit = options.maximum_single_feature_score
     problems += [
-        f"{name} alone tells {target.column} (cross-validated score {metric_text(score)}), so it "
+        f"{name} alone tells {target.column} (cross-validated score {format_metric(score)}), so it "
         "probably holds the answer: leave it out of contract.features, or set "
         "data_checks.maximum_single_feature_score to null"
         for name, score in scores.items()
@@ -129,8 +129,8 @@ def remarks(
 ) -> Iterator[str]:
     """What a person should know of a model, its metrics, its search and its snapshot."""
     yield from _overlap(trained)
-    yield from _fit(metrics, data_quality.get("single_feature_scores", {}))
-    yield from _trials(trained)
+    yield from _overfitting(metrics, data_quality.get("single_feature_scores", {}))
+    yield from _search_remarks(trained)
     least = _LEAST_CONTRIBUTION * max(importance.values())
     idle = [name for name, size in importance.items() if size <= least]
     if idle:
@@ -162,7 +162,7 @@ def _overlap(trained: Trained) -> Iterator[str]:
             )
 
 
-def _fit(metrics: dict[str, float], scores: dict[str, float]) -> Iterator[str]:
+def _overfitting(metrics: dict[str, float], scores: dict[str, float]) -> Iterator[str]:
     """Overfitting; and a feature that alone does as well as all, by the snapshot's scores."""
     name = "r2" if "validation_rmse" in metrics else "balanced_accuracy"
     # R2 needs two rows.
@@ -172,20 +172,20 @@ def _fit(metrics: dict[str, float], scores: dict[str, float]) -> Iterator[str]:
     constant = metrics[f"baseline_{name}"]
     if validation - constant < _LEAST_KEPT * (training - constant):
         yield (
-            f"it overfits: {name} is {metric_text(training)} on the rows that it was trained on "
-            f"and {metric_text(validation)} on the others, where a constant answer has "
-            f"{metric_text(constant)}"
+            f"it overfits: {name} is {format_metric(training)} on the rows that it was trained on "
+            f"and {format_metric(validation)} on the others, where a constant answer has "
+            f"{format_metric(constant)}"
         )
     best = max(scores, key=lambda feature: scores[feature], default="")
     least = max(_NEARLY_ALL * (validation - constant), _LEAST_GAIN * (1 - constant))
     if len(scores) > 1 and validation > constant and scores[best] - constant >= least:
         yield (
-            f"{best} alone does it: {name} {metric_text(scores[best])}, and "
-            f"{metric_text(validation)} with all features"
+            f"{best} alone does it: {name} {format_metric(scores[best])}, and "
+            f"{format_metric(validation)} with all features"
         )
 
 
-def _trials(trained: Trained) -> Iterator[str]:
+def _search_remarks(trained: Trained) -> Iterator[str]:
     """What a search or ``auto`` has tried: folds that disagree, best values at the edge."""
     if trained.trials is not None:
         scores = trained.trials.filter(regex=r"^(split\d+_test_score|fold\d+)$").abs().to_numpy()
@@ -195,8 +195,8 @@ def _trials(trained: Trained) -> Iterator[str]:
             best = min(scores[1:], key=np.mean)
         if best.std(ddof=1) > _LARGEST_SPREAD * best.mean():
             yield (
-                f"the folds disagree: their scores lie between {metric_text(best.min())} and "
-                f"{metric_text(best.max())}, so rows are too few"
+                f"the folds disagree: their scores lie between {format_metric(best.min())} and "
+                f"{format_metric(best.max())}, so rows are too few"
             )
     search = trained.training.search
     for name, values in search.space.items() if search else ():

@@ -14,7 +14,7 @@ from mlops_for_mle.paths import project_path
 from mlops_for_mle.pipelines.dataset import ProjectDataset
 from mlops_for_mle.pipelines.training.nodes import Trained
 from mlops_for_mle.releases.manifest import CANDIDATE_TAG, ModelDescription
-from mlops_for_mle.releases.metrics import metric_text
+from mlops_for_mle.releases.metrics import format_metric
 
 _NEEDED_TO_LOAD = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops")
 _TRUSTED = ("sklearn", "numpy", "scipy", "lightgbm", "collections")
@@ -128,7 +128,7 @@ class CandidateDataset(ProjectDataset):
                 CANDIDATE_TAG: f"models:/{logged.model_id}",
             }
         )
-        metrics = {name: metric_text(value) for name, value in description.metrics.items()}
+        metrics = {name: format_metric(value) for name, value in description.metrics.items()}
         scores = ", ".join(f"{name} {metrics[name]}" for name in metrics if "validation" in name)
         details = (logged.run_id, description.estimator, scores, description.precision)
         _LOGGER.info("run=%s candidate %s (%s, ONNX %s)", *details)

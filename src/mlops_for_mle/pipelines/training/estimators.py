@@ -72,7 +72,7 @@ _DEFAULTS: Mapping[EstimatorName, Mapping[str, Any]] = {
 }
 
 
-def names_for(task: Task) -> list[EstimatorName]:
+def estimator_names(task: Task) -> list[EstimatorName]:
     """The short names that are for a task, the default first."""
     return [name for name, classes in ESTIMATOR_CLASSES.items() if task in classes]
 
@@ -82,7 +82,7 @@ def voting_members(task: Task) -> list[EstimatorOptions]:
     boosting = {"learning_rate": 0.05, "max_iter": 500, "max_leaf_nodes": 15}
     boosting |= {"l2_regularization": 1.0, "early_stopping": True, "n_iter_no_change": 20}
     trees: dict[str, Any] = {"name": "histogram_gradient_boosting", "parameters": boosting}
-    return [EstimatorOptions(name=names_for(task)[0]), EstimatorOptions(**trees)]
+    return [EstimatorOptions(name=estimator_names(task)[0]), EstimatorOptions(**trees)]
 
 
 def auto_candidates(task: Task) -> list[EstimatorOptions]:
@@ -103,7 +103,7 @@ def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) ->
     and close to one another. Losses that need positive numbers go with ``class_path``.
     """
     task = contract.target.task
-    name = options.name or names_for(task)[0]
+    name = options.name or estimator_names(task)[0]
     path = options.class_path or ESTIMATOR_CLASSES[name].get(task, "sklearn.")
     module, _, class_name = path.rpartition(".")
     estimator_class = getattr(import_module(module), class_name, None)
@@ -111,7 +111,7 @@ def build_estimator(options: EstimatorOptions, contract: Contract, seed: int) ->
     if not isinstance(estimator_class, type) or not issubclass(estimator_class, mixin):
         raise ConfigurationError(
             f"training.estimator: contract {contract.name} needs a model for {task}, found "
-            f"{options.class_path or name}; for name choose {', '.join(names_for(task))}, "
+            f"{options.class_path or name}; for name choose {', '.join(estimator_names(task))}, "
             "for class_path any such class of scikit-learn"
         )
     is_named = options.class_path is None

@@ -149,7 +149,7 @@ def train_model(
         fitted = estimators.build_estimator(estimator, contract, seed)
         model = fitted.fit(train.features, train.truth)
         if contract.target.classes:
-            model, is_calibrated, threshold = calibration.decide(
+            model, is_calibrated, threshold = calibration.calibrate(
                 fitted, train, training, cross_validated
             )
             if model is not fitted and hasattr(fitted, "predict_proba"):
@@ -159,7 +159,7 @@ def train_model(
     features = examples.validation.features
     predictions = {"validation": predictor.predict(features.to_numpy())}
     for name, compared_model in compared.items():
-        predictions[name] = onnx.trained_answers(compared_model, features)
+        predictions[name] = onnx.pipeline_predictions(compared_model, features)
     extras = estimator.parameters, trials, predictions, is_calibrated
     return Trained(examples, training, model, predictor, parity, *extras)
 

@@ -31,12 +31,17 @@ from mlops_for_mle.contract.rules import Precision
 from mlops_for_mle.errors import ReleaseError, UserError
 from mlops_for_mle.pipelines.training import estimators
 from mlops_for_mle.pipelines.training.estimators import inner_estimator
-from mlops_for_mle.releases import predictor as served
 from mlops_for_mle.releases.manifest import Parity
-from mlops_for_mle.releases.predictor import Predictions, Predictor
+from mlops_for_mle.releases.predictor import (
+    INPUT_NAME,
+    PREDICTION_OUTPUT,
+    PROBABILITY_OUTPUT,
+    Predictions,
+    Predictor,
+)
 
 _TOLERANCE = 1e-4
-_GRID_POINTS = 20_000
+_PROBE_POINTS = 20_000
 _FEW_VECTORS = 256
 # Rarely enough to leave most points complete, often enough to meet every column many times.
 _MISSING_SHARE = 0.05
@@ -44,7 +49,7 @@ _MISSING_SHARE = 0.05
 _ROUNDING = 1e-13
 
 
-def trained_answers(model: Pipeline, features: pd.DataFrame) -> Predictions:
+def pipeline_predictions(model: Pipeline, features: pd.DataFrame) -> Predictions:
     """The predictions of the scikit-learn model, in the form of served ones."""
     with estimators.threads_for(len(features)):
         probabilities = model.predict_proba(features) if hasattr(model, "predict_proba") else None
@@ -56,8 +61,8 @@ def export(model: Pipeline, features: pd.DataFrame, contract: Contract) -> tuple
 
     Compared are all rows and a dense grid over their ranges and categories.
     """
-    points = np.vstack([features, grid(features.to_numpy(), contract, _GRID_POINTS)])
-    expected = trained_answers(model, pd.DataFrame(points, columns=features.columns))
+    points = np.vstack([features, probe_points(features.to_numpy(), contract, _PROBE_POINTS)])
+    expected = pipeline_predictions(model, pd.DataFrame(points, columns=features.columns))
     failures = {}
     for precision in get_args(Precision):
         try:
@@ -65,10 +70,11 @@ def export(model: Pipeline, features: pd.DataFrame, contract: Contract) -> tuple
             return predictor, compare(predictor.predict(points), expected)
         except Exception as error:  # noqa: BLE001  (skl2onnx raises any of what it does not know)
             failures[precision] = str(error.__cause__ or error).strip().partition("\n")[0]
+    names = ", ".join(estimators.estimator_names(contract.target.task))
     raise UserError(
         f"{type(inner_estimator(model)).__name__} cannot be served as it is configured, because it "
         f"has no ONNX form that answers as it does {failures}: choose for training.estimator.name "
-        f"one of {', '.join(estimators.names_for(contract.target.task))}, or other parameters."
+        f"one of {names}, or other parameters."
     )
 
 
@@ -98,7 +104,7 @@ def compare(actual: Predictions, expected: Predictions) -> Parity:
     return Parity(point_count=count, largest_difference=difference)
 
 
-def grid(values: Matrix, contract: Contract, point_count: int) -> Matrix:
+def probe_points(values: Matrix, contract: Contract, point_count: int) -> Matrix:
     """Points whose columns each spread evenly over what they may hold, in random order."""
     random = np.random.default_rng(0)
     columns = encoded_columns(contract)
@@ -124,10 +130,10 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
     """Make the graph: one matrix in, predictions and, where there are any, probabilities out."""
     is_classifier = contract.target.task == "classification"
     # With their types, because skl2onnx 1.20 mistakes those of some trees.
-    outputs = [(served.PREDICTION_OUTPUT, types.DoubleTensorType())]
+    outputs = [(PREDICTION_OUTPUT, types.DoubleTensorType())]
     if is_classifier:
-        outputs = [(served.PREDICTION_OUTPUT, types.Int64TensorType())]
-        outputs.append((served.PROBABILITY_OUTPUT, types.FloatTensorType()))
+        outputs = [(PREDICTION_OUTPUT, types.Int64TensorType())]
+        outputs.append((PROBABILITY_OUTPUT, types.FloatTensorType()))
     input_type = types.FloatTensorType if precision == "float32" else types.DoubleTensorType
     prepared = _prepared(model)
     options: dict[int, Any] = {id(prepared): {"zipmap": False}} if is_classifier else {}
@@ -149,7 +155,7 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
         converted = convert_sklearn(
             prepared,
             name=contract.name,
-            initial_types=[(served.INPUT_NAME, input_type([None, len(encoded_columns(contract))]))],
+            initial_types=[(INPUT_NAME, input_type([None, len(encoded_columns(contract))]))],
             final_types=outputs,
             options=options,
             target_opset=opset,
@@ -158,7 +164,7 @@ def convert(model: Pipeline, contract: Contract, precision: Precision) -> bytes:
         )
     if is_classifier and not hasattr(model, "predict_proba"):
         # What decision functions answer are no probabilities.
-        wanted = [served.INPUT_NAME], [served.PREDICTION_OUTPUT]
+        wanted = [INPUT_NAME], [PREDICTION_OUTPUT]
         converted = Extractor(converted).extract_model(*wanted)
     # They come in the order of a set, by which the same model would have several digests.
     converted.opset_import.sort(key=lambda entry: entry.domain)
