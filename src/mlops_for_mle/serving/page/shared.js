@@ -8,14 +8,14 @@ export const byId = (id) => document.getElementById(id);
 
 // Text is always set as text, so nothing that the server sends can become markup.
 export function element(tag, attributes = {}, ...children) {
-  return fill_slots(document.createElement(tag), attributes, children);
+  return filled(document.createElement(tag), attributes, children);
 }
 
 export function drawn(tag, attributes = {}, ...children) {
-  return fill_slots(document.createElementNS(SVG, tag), attributes, children);
+  return filled(document.createElementNS(SVG, tag), attributes, children);
 }
 
-function fill_slots(made, attributes, children) {
+function filled(made, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
     else if (value === true) made.setAttribute(name, "");
