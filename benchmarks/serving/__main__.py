@@ -18,7 +18,7 @@ from benchmarks.serving.servers import CONTRACTS, KINDS, ROWS, Model, forget_log
 
 # A database takes rows in more slowly than large bodies are answered: after so many rows a load
 # of ours ends early, so that nobody waits for minutes until they are in the table.
-MOST_LOGGED_ROWS = 1_000_000
+MAX_LOGGED_ROWS = 1_000_000
 
 # How many times the requests a second of another server ours has to answer, by contract and number
 # of rows in a body.
@@ -67,7 +67,7 @@ def compare(side: Checkout, contract: str, names: Sequence[str], options: Namesp
 
 def measure(name: str, server: Server, model: Model, count: int, seconds: float) -> Load:
     """Load a server for some seconds."""
-    most = MOST_LOGGED_ROWS // count if name == "ours" else sys.maxsize
+    most = MAX_LOGGED_ROWS // count if name == "ours" else sys.maxsize
     body = KINDS[name].body(model, count)
     found = load(server.address + KINDS[name].path, body, seconds, most)
     if name == "ours":

@@ -18,9 +18,9 @@ import psutil
 from benchmarks.common import Checkout, interleave
 from benchmarks.serving.servers import Model, forget_logged, load
 
-MOST_MIB = 200
-MOST_GROWTH = 0.03
-MOST_SECONDS = 1.0
+MAX_MIB = 200
+MAX_GROWTH = 0.03
+MAX_SECONDS = 1.0
 RIGHT = {*range(200, 500), 503}
 
 TYPES = ("application/json",) * 9 + ("application/json; charset=utf-16", "text/csv", ";", "\xff")
@@ -45,8 +45,8 @@ def memory(side: Checkout, contract: str, options: Namespace) -> bool:
             readings.append(psutil.Process(server.process.pid).memory_info().rss / 2**20)
             print(f"{contract}: {number * step:11,} requests  {readings[-1]:7.1f} MiB", flush=True)
     growth = median(readings[5:]) / median(readings[:5]) - 1
-    print(f"{contract}: {growth:+.1%}; at most {MOST_GROWTH:.0%} and {MOST_MIB} MiB are allowed")
-    return growth <= MOST_GROWTH and max(readings) <= MOST_MIB
+    print(f"{contract}: {growth:+.1%}; at most {MAX_GROWTH:.0%} and {MAX_MIB} MiB are allowed")
+    return growth <= MAX_GROWTH and max(readings) <= MAX_MIB
 
 
 def first_answer(side: Checkout, contract: str, options: Namespace) -> bool:
@@ -65,8 +65,8 @@ def first_answer(side: Checkout, contract: str, options: Namespace) -> bool:
 
     found = interleave(options.rounds, {(contract, "first answer"): measure}, "{:.2f} s".format)
     seconds = median(found[contract, "first answer"])
-    print(f"{contract}: first answer after {seconds:.2f} s (at most {MOST_SECONDS} s)")
-    return seconds <= MOST_SECONDS
+    print(f"{contract}: first answer after {seconds:.2f} s (at most {MAX_SECONDS} s)")
+    return seconds <= MAX_SECONDS
 
 
 def fuzz(side: Checkout, contract: str, options: Namespace) -> bool:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import click
 from kedro.framework.cli.utils import KedroCliError, LazyGroup
 
-from mlops_for_mle.errors import explain, is_nothing_to_do, user_message
+from mlops_for_mle.errors import error_message, is_nothing_to_do, user_message
 
 _COMMANDS = "mlops_for_mle.commands"
 
@@ -24,14 +24,14 @@ def errors_as_sentences() -> Iterator[None]:
         raise
     except Exception as error:
         if is_nothing_to_do(error):
-            click.echo(explain(error))
+            click.echo(error_message(error))
             raise click.exceptions.Exit(0) from error
         if KedroCliError.VERBOSE_ERROR:
             raise
         sentence = user_message(error)
         if sentence is None:
             command = click.get_current_context().info_name
-            sentence = f"{explain(error)} (where it came from: kedro {command} --verbose …)"
+            sentence = f"{error_message(error)} (where it came from: kedro {command} --verbose …)"
         raise click.ClickException(sentence) from error
 
 

@@ -29,7 +29,7 @@ class NothingToDoError(UserError):
     """What was asked for is not needed now; the message says why. No failure."""
 
 
-def explain(error: BaseException) -> str:
+def error_message(error: BaseException) -> str:
     """What an error says to a person: our sentence among its causes, else a library's message."""
     if sentence := user_message(error):
         return sentence

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.columns import plain_column, read_column, to_array
-from mlops_for_mle.contract.notation import present
+from mlops_for_mle.contract.notation import mask_missing
 from mlops_for_mle.contract.rules import describe, fault, is_allowed
 from tests.contract.strategies import any_values, features
 
@@ -16,7 +16,7 @@ FEATURES = features().map(Feature.model_validate)
 def test_columns_are_held_to_the_rule_of_one_value(data):
     feature = data.draw(FEATURES)
     values = data.draw(st.lists(any_values(feature), min_size=1, max_size=8))
-    column = read_column(present(pd.Series(values, dtype=object)), feature)
+    column = read_column(mask_missing(pd.Series(values, dtype=object)), feature)
 
     allowed = is_allowed(to_array(column, feature), feature)
 

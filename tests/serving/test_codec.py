@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.rules import fault
 from mlops_for_mle.serving import documents, mlflow
-from mlops_for_mle.serving.codec import MOST_ROWS, Codec
+from mlops_for_mle.serving.codec import MAX_ROWS, Codec
 from mlops_for_mle.serving.errors import ProblemError
 from mlops_for_mle.serving.request import Request, current_request
 from tests.contract.strategies import any_values, contracts
@@ -75,8 +75,8 @@ def columns(**changes: Any) -> bytes:
         (columns(other=[1, 2, 3]), ["columns.other is an unknown field"]),
         (b'{"columns": {"petal_width": [1]}}', [f"columns.{one} is missing" for one in NAMES[:3]]),
         (b'{"columns": [1]}', [*(f"{one} is missing" for one in NAMES), "columns is an unknown"]),
-        (columns(**{name: [1] * (MOST_ROWS + 1) for name in NAMES}), ["columns has too many rows"]),
-        (json.dumps([IRIS_ROW] * (MOST_ROWS + 1)).encode(), ["has too many rows"]),
+        (columns(**{name: [1] * (MAX_ROWS + 1) for name in NAMES}), ["columns has too many rows"]),
+        (json.dumps([IRIS_ROW] * (MAX_ROWS + 1)).encode(), ["has too many rows"]),
     ],
     ids=lambda one: one[:40] if isinstance(one, bytes) else None,
 )
@@ -155,7 +155,7 @@ def test_long_bodies_are_read_in_pieces_as_short_ones_are(ascii_only):
 
     for document in both_forms(MANY):
         body = json.dumps(document, ensure_ascii=ascii_only).encode()
-        assert len(body) > 3 * documents.PIECE
+        assert len(body) > 3 * documents.CHUNK
         np.testing.assert_array_equal(matrix(MIXED, body), np.repeat(one, 3000, axis=0))
 
 

@@ -20,7 +20,7 @@ from benchmarks.serving.checks import wrong_request
 
 from mlops_for_mle.releases.predictor import Predictions
 from mlops_for_mle.serving import context, mlflow, oip, predict
-from mlops_for_mle.serving.codec import MOST_ROWS
+from mlops_for_mle.serving.codec import MAX_ROWS
 from mlops_for_mle.serving.database import Pool
 from mlops_for_mle.serving.predict import Answers, answer
 from mlops_for_mle.serving.request import Request, current_request
@@ -156,8 +156,8 @@ def test_a_large_body_of_faults_is_answered_shortly_and_in_little_memory(client,
     assert peak < 8 * len(body)
 
 
-ONES = {name: [1] * MOST_ROWS for name in IRIS_ROW}
-TENSOR = {"name": "features", "shape": [MOST_ROWS, 4], "datatype": "FP64"}
+ONES = {name: [1] * MAX_ROWS for name in IRIS_ROW}
+TENSOR = {"name": "features", "shape": [MAX_ROWS, 4], "datatype": "FP64"}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ TENSOR = {"name": "features", "shape": [MOST_ROWS, 4], "datatype": "FP64"}
             mlflow.read,
             {"dataframe_split": {"columns": [*ONES], "data": [[1] * 4] * 30_000}},
         ),
-        (INFER, oip.read, {"inputs": [TENSOR | {"data": [1] * 4 * MOST_ROWS}]}),
+        (INFER, oip.read, {"inputs": [TENSOR | {"data": [1] * 4 * MAX_ROWS}]}),
     ],
     ids=["columns", "rows", "MLflow's columns", "MLflow's table", "a tensor"],
 )

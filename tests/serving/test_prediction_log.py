@@ -163,7 +163,7 @@ def test_a_wait_for_the_database_is_rested_for_as_little_as_a_stop_waits_for_it(
     start_client, database, iris, monkeypatch
 ):
     monkeypatch.setattr(prediction_log, "_REST_TO_WORK", 1000)
-    monkeypatch.setattr(prediction_log, "_LONGEST_WORK_SECONDS", 0.0005)
+    monkeypatch.setattr(prediction_log, "_MAX_WORK_SECONDS", 0.0005)
     client = start_client(iris)
     log = client.services.log
     with engine_for(database.url).begin() as connection:

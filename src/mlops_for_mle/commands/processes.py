@@ -18,7 +18,7 @@ import click
 
 from mlops_for_mle.commands.project import Project, duration, until_stopped, with_project
 from mlops_for_mle.config import release_store
-from mlops_for_mle.errors import explain, without_secrets
+from mlops_for_mle.errors import error_message, without_secrets
 
 if TYPE_CHECKING:
     from mlops_for_mle.pipelines.monitoring.retraining import RetrainingDecision
@@ -215,7 +215,7 @@ def watch(project: Project, every: timedelta, rounds: int | None, webhook: str |
             except Exception as error:
                 if number == rounds:
                     raise
-                _LOGGER.warning("%s; will be tried again", " ".join(explain(error).split()))
+                _LOGGER.warning("%s; will be tried again", " ".join(error_message(error).split()))
             if number == rounds:
                 return
             if told:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from mlops_for_mle.contract.encoding import Encoder, Matrix, encoded_columns
 from mlops_for_mle.contract.model import EXACT_BELOW, Contract, Feature, Target
-from mlops_for_mle.contract.notation import Notation, NumberFormat, Series, present, read_times
+from mlops_for_mle.contract.notation import Notation, NumberFormat, Series, mask_missing, read_times
 from mlops_for_mle.contract.rules import Column, describe, fault, is_allowed
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ _BOOLEANS = {
     **dict.fromkeys(("true", "t", "yes", "y", "on", "1", "1.0"), True),
     **dict.fromkeys(("false", "f", "no", "n", "off", "0", "0.0"), False),
 }
-_LONGEST_SHOWN = 80
-_MOST_LEVELS = 50
+_MAX_SHOWN = 80
+_MAX_LEVELS = 50
 
 
 def check_columns(
@@ -46,7 +46,7 @@ def check_columns(
     columns = {}
     for name, feature in features.items():
         marks = notation.missing_marks.get(name, ())
-        raw = present(rows[name], _missing_texts(marks, feature))
+        raw = mask_missing(rows[name], _missing_texts(marks, feature))
         if name in notation.ignore_case:
             raw = _in_known_case(raw, feature)
         date_format = notation.date_formats.get(name)
@@ -67,7 +67,7 @@ def check_columns(
             else:
                 checked = str(raw_value) if is_unread[position] else value
                 reason = fault(checked, feature) or "cannot be read"
-            suffix = "" if reason == "is missing" else f", found {repr(raw_value)[:_LONGEST_SHOWN]}"
+            suffix = "" if reason == "is missing" else f", found {repr(raw_value)[:_MAX_SHOWN]}"
             message = f"{name}: {reason}{suffix}; allowed is {describe(feature)}"
             faults.setdefault(position, []).append(message)
     fitting_positions = np.delete(np.arange(len(rows)), list(faults))
@@ -93,7 +93,7 @@ def read_column(
     date_format: str | None = None,
     number_format: NumberFormat | None = None,
 ) -> Series:
-    """Read a column as ``present`` gives it; missing where it could not be read.
+    """Read a column as ``mask_missing`` gives it; missing where it could not be read.
 
     Numbers come as float64, so that ranges and whole numbers can be checked on them.
     """
@@ -128,7 +128,7 @@ def typed_marks(marks: Collection[str], feature: Feature) -> Series:
 
 def is_missing(values: Series, marks: Collection[str], feature: Feature) -> "pd.Series[bool]":
     """Which values are none, or marks that stand for none."""
-    given = present(values, _missing_texts(marks, feature))
+    given = mask_missing(values, _missing_texts(marks, feature))
     return given.isna() | read_column(given, feature).isin(typed_marks(marks, feature))
 
 
@@ -188,7 +188,7 @@ def as_json(value: Any) -> str:
     return json.dumps(plain(value), ensure_ascii=False)
 
 
-def plain(value: Any, levels: int = _MOST_LEVELS) -> Any:
+def plain(value: Any, levels: int = _MAX_LEVELS) -> Any:
     """A value in the types that JSON and ``jsonb`` have; of any other type, its text.
 
     What is nested deeper than ``levels`` becomes text too, shortened.

@@ -25,10 +25,10 @@ Task = Literal["classification", "regression"]
 
 NUMBER_TYPES: frozenset[FeatureType] = frozenset({"float", "integer", "decimal"})
 TIME_TYPES: frozenset[FeatureType] = frozenset({"date", "timestamp"})
-MAXIMUM_CATEGORIES = 1000
+MAX_CATEGORIES = 1000
 EXACT_BELOW = 2**53
 """From here on two whole numbers can have the same float64."""
-LONGEST_NAME = 63
+MAX_NAME_BYTES = 63
 """Bytes in UTF-8; PostgreSQL cuts longer identifiers."""
 
 MISSING_POLICIES: Mapping[FeatureType, tuple[MissingPolicy, ...]] = {
@@ -69,8 +69,8 @@ def as_utc(time: datetime) -> datetime:
 
 
 def _fits_postgres(name: str) -> str:
-    if len(name.encode()) > LONGEST_NAME:
-        raise ValueError(f"a name has up to {LONGEST_NAME} bytes: rename it by ingestion.rename")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise ValueError(f"a name has up to {MAX_NAME_BYTES} bytes: rename it by ingestion.rename")
     return name
 
 
@@ -117,7 +117,7 @@ class Feature(Configuration):
     earliest: UtcTime | None = None
     latest: UtcTime | None = None
     description: str | None = None
-    categories: tuple[DiscreteValue, ...] = Field(default=(), max_length=MAXIMUM_CATEGORIES)
+    categories: tuple[DiscreteValue, ...] = Field(default=(), max_length=MAX_CATEGORIES)
     unknown: Literal["reject", "other"] = "reject"
     missing: MissingPolicy = "reject"
     constant: bool | int | float | str | None = None

@@ -121,7 +121,7 @@ def read_times(raw: Series, date_format: str | None = None) -> Series:
     return naive.where(naive.dt.year.between(1, 9999)).astype("datetime64[us]")
 
 
-def present(raw: Series, marks: Collection[str] = ()) -> Series:
+def mask_missing(raw: Series, marks: Collection[str] = ()) -> Series:
     """A column with None for what stands for a missing value: null, only spaces, or a mark.
 
     Bytes are text; NUL, which is refused everywhere, stands for what is no UTF-8 in them.

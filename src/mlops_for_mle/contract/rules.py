@@ -23,10 +23,10 @@ Precision = Literal["float32", "float64"]
 """The element type in which a model computes."""
 Column = npt.NDArray[Any]
 
-LONGEST_TEXT = 1000
+MAX_TEXT_LENGTH = 1000
 # Models compute in float32, or may do so after the next training.
-_LARGEST = float(np.finfo(np.float32).max)
-_LONGEST_TIME = 64
+_MAX_NUMBER = float(np.finfo(np.float32).max)
+_MAX_TIME_LENGTH = 64
 # PostgreSQL holds no NUL, and blank text stands for a missing value.
 _TEXT_PATTERN = r"^[^\x00]*[^\s\x00][^\x00]*$"
 _SHOWN_CATEGORIES = 20
@@ -35,7 +35,7 @@ _MIDNIGHT = time()
 
 def bounds(feature: Feature) -> tuple[float, float]:
     """The smallest and the largest number of a feature, inclusive."""
-    limit = EXACT_BELOW - 1.0 if feature.type in ("integer", "category") else _LARGEST
+    limit = EXACT_BELOW - 1.0 if feature.type in ("integer", "category") else _MAX_NUMBER
     lower = -limit if feature.minimum is None else max(feature.minimum, -limit)
     upper = limit if feature.maximum is None else min(feature.maximum, limit)
     return lower, upper
@@ -120,7 +120,7 @@ def json_type(feature: Feature) -> Any:
         step = 1.0 if feature.type == "integer" else None
         value = Annotated[float, msgspec.Meta(ge=lower, le=upper, multiple_of=step)]
     elif feature.is_time:
-        value = Annotated[str, msgspec.Meta(max_length=_LONGEST_TIME)]
+        value = Annotated[str, msgspec.Meta(max_length=_MAX_TIME_LENGTH)]
     elif feature.type == "boolean":
         value = bool
     elif feature.unknown == "reject":
@@ -129,7 +129,7 @@ def json_type(feature: Feature) -> Any:
         value = Annotated[int, msgspec.Meta(gt=-EXACT_BELOW, lt=EXACT_BELOW)]
     else:
         schema = {"pattern": _TEXT_PATTERN}
-        value = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT, extra_json_schema=schema)]
+        value = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_LENGTH, extra_json_schema=schema)]
     return value | None if feature.is_optional else value
 
 
@@ -196,7 +196,7 @@ def _number_fault(value: Any, feature: Feature) -> str | None:
 
 def _time_fault(value: Any, feature: Feature) -> str | None:
     try:
-        if not isinstance(value, str) or len(value) > _LONGEST_TIME:
+        if not isinstance(value, str) or len(value) > _MAX_TIME_LENGTH:
             raise ValueError
         moment = read_time(value)
     except ValueError:
@@ -228,6 +228,6 @@ def _is_known(value: Any, feature: Feature) -> bool:
 def _can_be_kept(text: str) -> bool:
     """PostgreSQL can hold neither NUL nor half of a surrogate pair."""
     try:
-        return len(text) <= LONGEST_TEXT and "\x00" not in text and bool(text.encode())
+        return len(text) <= MAX_TEXT_LENGTH and "\x00" not in text and bool(text.encode())
     except UnicodeEncodeError:
         return False

@@ -22,20 +22,20 @@ from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.contract.rules import Precision, describe, fault, json_type, text_check
 from mlops_for_mle.releases.manifest import Manifest
 from mlops_for_mle.serving.documents import (
+    CHUNK,
     DECODE_ERRORS,
-    PIECE,
     ROWS,
     VALUES,
+    decode_fields,
     encode,
-    fields,
-    pieces,
     plain,
     read_json,
+    split_list,
 )
 from mlops_for_mle.serving.errors import Faults, refused
 
 COLUMNS_KEY, OUTSIDE_KEY = "columns", "outside_training"
-MOST_ROWS = 100_000
+MAX_ROWS = 100_000
 """Of one request, which bounds its memory: an answer may be many times as long as its rows."""
 
 # So many are predicted at once, which bounds the memory of the model.
@@ -45,7 +45,7 @@ _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _BY_COLUMNS = re.compile(rb'\{\s*"columns"\s*:\s*\{')
 
 Value = TypeVar("Value")
-Given = msgspec.Raw | Values
+RawValues = msgspec.Raw | Values
 """The values of a feature: the JSON of a list, or themselves."""
 
 
@@ -118,7 +118,7 @@ class Codec:
         text, reader = text.strip(), RowsReader(self)
         if _BY_COLUMNS.match(text):
             reader.where = COLUMNS_KEY
-            return reader.read_columns(fields(text, _COLUMNS_BODY).columns, text)
+            return reader.read_columns(decode_fields(text, _COLUMNS_BODY).columns, text)
         return reader.read_list(text) if text[:1] == b"[" else reader.read_row(text)
 
     def encode(self, rows: Iterable[Rows]) -> Matrix:
@@ -164,7 +164,7 @@ class RowsReader:
     def read_list(self, text: bytes) -> Rows:
         """Read the JSON of a list of objects."""
         codec, start, texts = self._codec, 0, list[bytes]()
-        for piece in pieces(text, ROWS):
+        for piece in split_list(text, ROWS):
             columns: list[tuple[Any, ...]]
             try:
                 decoded = map(msgspec.structs.astuple, codec.decode_rows(piece))
@@ -183,7 +183,7 @@ class RowsReader:
             start += len(columns[0]) if columns else 0
         return self.done(Form.LIST, b"[%b]" % b",".join(texts))
 
-    def read_columns(self, given: Mapping[str, Given], text: bytes = b"") -> Rows:
+    def read_columns(self, given: Mapping[str, RawValues], text: bytes = b"") -> Rows:
         """Read a list for each feature, one value a row; ``text`` is the JSON of the body."""
         features = self._codec.features
         columns = _by_known_names(given, features)
@@ -261,13 +261,13 @@ class RowsReader:
         values = check_fields(given, codec.features, self.faults, path)
         return [values.get(name) for name in codec.names]
 
-    def _add_column(self, name: str, given: Given) -> None:
+    def _add_column(self, name: str, given: RawValues) -> None:
         path, start = f"{self.where}.{name}", 0
         if not isinstance(given, msgspec.Raw):
             parts: Iterable[Any] = [given.tolist() if isinstance(given, np.ndarray) else given]
         elif (text := bytes(given))[:1] == b"[":
             # Each different value is looked at once a piece.
-            parts = pieces(text, VALUES, 2 * PIECE)
+            parts = split_list(text, VALUES, 2 * CHUNK)
         else:
             allowed = f"a list in which each is {describe(self._codec.features[name])}"
             self.faults.add(path, "is no list", allowed)
@@ -278,8 +278,8 @@ class RowsReader:
     def _add(self, name: str, values: Sequence[Any], text: bytes | None = None) -> None:
         """Append values that were checked; ``text`` is their JSON, if it is there already."""
         self._lengths[name] = length = self._lengths.get(name, 0) + len(values)
-        if length > MOST_ROWS:
-            raise refused(self.where, "has too many rows", f"at most {MOST_ROWS} a request")
+        if length > MAX_ROWS:
+            raise refused(self.where, "has too many rows", f"at most {MAX_ROWS} a request")
         self._encoded[name].append(self._codec.encoder.feature(name, values))
         if self._writes_columns:
             self._texts[name] += [b",", (text or encode(values)).strip()[1:-1]]

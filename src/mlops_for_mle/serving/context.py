@@ -41,7 +41,7 @@ PROTECTIVE_HEADERS = (
     (b"cache-control", b"no-store"),
 )
 
-_LARGEST_MESSAGE = 1024 * 1024
+_MAX_MESSAGE_BYTES = 1024 * 1024
 _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 
 logger = logging.getLogger("mlops_for_mle.serving.access")
@@ -200,7 +200,7 @@ def response(answer: Answer, http_version: str = "1.1") -> Response:
     """An answer as FastAPI sends it; what is long in it is made when it is sent, in a thread."""
     # Older clients know no answer in parts, without its length.
     is_whole = http_version < "1.1"
-    messages = _messages(answer.parts, math.inf if is_whole else _LARGEST_MESSAGE)
+    messages = _messages(answer.parts, math.inf if is_whole else _MAX_MESSAGE_BYTES)
     first, second = next(messages), next(messages, None)
     headers = [(b"content-type", answer.content_type), *answer.headers]
     result: Response

@@ -7,12 +7,12 @@ from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mlops_for_mle.errors import UserError, explain
+from mlops_for_mle.errors import UserError, error_message
 from mlops_for_mle.releases.manifest import Deployment
 from mlops_for_mle.releases.store import ReleaseStore
 from mlops_for_mle.serving.context import json_body
 from mlops_for_mle.serving.database import Pool
-from mlops_for_mle.serving.errors import MOST_FAULTS, ProblemError, not_ready
+from mlops_for_mle.serving.errors import MAX_FAULTS, ProblemError, not_ready
 from mlops_for_mle.serving.openapi import json_request
 from mlops_for_mle.serving.request import current_request
 
@@ -55,7 +55,7 @@ def router(services: "Services") -> APIRouter:
         try:
             return facts | measured(row.contract, row.release)
         except UserError as error:
-            return facts | {"problem": explain(error), "estimator": None, "metrics": {}}
+            return facts | {"problem": error_message(error), "estimator": None, "metrics": {}}
 
     @routes.get("", summary="The audit trail of deployments")
     @database.endpoint
@@ -100,7 +100,7 @@ def router(services: "Services") -> APIRouter:
                     expected=wanted.current_deployment,
                 )
             except UserError as error:
-                raise ProblemError(409, explain(error)) from None
+                raise ProblemError(409, error_message(error)) from None
 
     return routes
 
@@ -110,7 +110,7 @@ def body_as(model: type[Body]) -> Body:
     try:
         return model.model_validate(json_body())
     except ValidationError as error:
-        raise RequestValidationError(error.errors()[:MOST_FAULTS]) from None
+        raise RequestValidationError(error.errors()[:MAX_FAULTS]) from None
 
 
 def followed_contract(services: "Services") -> str:

@@ -15,21 +15,20 @@ import msgspec
 from mlops_for_mle.serving.errors import refused
 from mlops_for_mle.serving.request import current_request
 
-PIECE = 64 * 1024
+CHUNK = 64 * 1024
 # Where the text of a list may be cut, by what it holds.
 VALUES = re.compile(rb",")
 ROWS = re.compile(rb"(?<=})\s*,\s*(?={)")
 LISTS = re.compile(rb"(?<=\])\s*,\s*(?=\[)")
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 Result = TypeVar("Result")
 
 encode = msgspec.json.Encoder().encode
 
 _BOM = b"\xef\xbb\xbf"
-_LONGEST_EXPLAINED = 4 * PIECE
-_MOST_FIELDS = 5000
+_MAX_EXPLAINED_BYTES = 4 * CHUNK
+_MAX_FIELDS = 5000
 _KEY = re.compile(rb'"\s*:')
 # A text that does not end matches, too: a search from each of its quotes would take for ever.
 _TEXT_OR_NAN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|NaN', re.DOTALL)
@@ -47,20 +46,20 @@ def read_json(body: bytes, read: Callable[[bytes], Result], allowed: str = "an o
         raise refused("", str(error), allowed) from None
 
 
-def fields(text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[Result]) -> Result:
+def decode_fields(text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[Result]) -> Result:
     """Decode an object with the raw texts of its fields, unless there are very many."""
     text = bytes(text)
     # Colons are counted at once, while a look behind each quote takes six times as long as reading.
-    is_suspect = len(text) > _LONGEST_EXPLAINED and text.count(b":") > _MOST_FIELDS
-    if is_suspect and any(islice(_KEY.finditer(text), _MOST_FIELDS, None)):
-        raise msgspec.ValidationError(f"there are more than {_MOST_FIELDS} fields")
+    is_suspect = len(text) > _MAX_EXPLAINED_BYTES and text.count(b":") > _MAX_FIELDS
+    if is_suspect and any(islice(_KEY.finditer(text), _MAX_FIELDS, None)):
+        raise msgspec.ValidationError(f"there are more than {_MAX_FIELDS} fields")
     return decoder.decode(text)
 
 
 def plain(text: bytes | msgspec.Raw, form: Any = Any) -> Any:
     """Decode a text that is not long, which must have a form such as ``list[str]``."""
-    if len(text := bytes(text)) > _LONGEST_EXPLAINED:
-        raise msgspec.ValidationError(f"is wrong, or longer than {_LONGEST_EXPLAINED >> 10} KiB")
+    if len(text := bytes(text)) > _MAX_EXPLAINED_BYTES:
+        raise msgspec.ValidationError(f"is wrong, or longer than {_MAX_EXPLAINED_BYTES >> 10} KiB")
     return msgspec.json.decode(text, type=form)
 
 
@@ -72,13 +71,13 @@ def joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield piece
 
 
-def pieces(text: bytes, boundary: re.Pattern[bytes], size: int = PIECE) -> Iterator[bytes]:
+def split_list(text: bytes, boundary: re.Pattern[bytes], size: int = CHUNK) -> Iterator[bytes]:
     """Cut the text of a long list into texts of lists, unless nobody waits for the answer."""
     start, first = 0, b""
     while True:
         cut = following = len(text)
         counted, is_inside = start, False
-        for match in boundary.finditer(text, start + size, start + _LONGEST_EXPLAINED):
+        for match in boundary.finditer(text, start + size, start + _MAX_EXPLAINED_BYTES):
             # Nothing is cut inside of a text, which an odd number of quotes tells.
             passed = text[counted : match.start()]
             if b"\\" in passed:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 JSON_TYPE = b"application/json"
-MOST_FAULTS = 50
+MAX_FAULTS = 50
 """So many faults of a body are reported; then the search ends."""
 
 
@@ -77,7 +77,7 @@ class Faults:
         """Note one fault; ``given`` is the value itself, where there is one."""
         text = None if given is msgspec.UNSET else shown(given)
         self._errors.append(FieldError(path[:200], message, text, allowed))
-        if len(self._errors) >= MOST_FAULTS:
+        if len(self._errors) >= MAX_FAULTS:
             self.raise_if_any()
 
     def raise_if_any(self) -> None:
@@ -91,7 +91,7 @@ def unprocessable(*errors: FieldError) -> ProblemError:
     first = errors[0]
     where = f"{first.path}: " if first.path else ""
     given = f", found {first.given}" if first.given is not None else ""
-    more = f"{len(errors) - 1} more" if len(errors) < MOST_FAULTS else "more"
+    more = f"{len(errors) - 1} more" if len(errors) < MAX_FAULTS else "more"
     rest = f" ({more})" if len(errors) > 1 else ""
     detail = f"{where}{first.message}{given}; allowed: {first.allowed}{rest}"
     return ProblemError(422, detail, errors)

@@ -32,11 +32,11 @@ _START = b"POST %b HTTP/1.1\r\n" % PATH.encode()
 # Requests with these (compressed, in parts, from a page) are for the ordinary path.
 _UNUSUAL = frozenset({b"content-encoding", b"transfer-encoding", b"origin", b"sec-fetch-site"})
 # Beside what arrives in one read, which uvloop makes 256 KiB at most.
-_LARGEST_HEAD = 64 * 1024
+_MAX_HEAD_BYTES = 64 * 1024
 # After which Linux ends a connection whose client takes nothing of its answer.
 _UNREAD_SECONDS = 30.0
 # So many requests of a connection may wait for the one before them; each takes some kilobytes.
-_MOST_WAITING = 100
+_MAX_WAITING = 100
 # What the spool, the database and the rest of the process need beside connections.
 _RESERVED_FILES = 96
 # What a client says when it would rather speak another protocol.
@@ -245,8 +245,8 @@ class ServingProtocol(HttpToolsProtocol):
             # Its context is what has failed in one of the methods below.
             self._refuse("Invalid HTTP request received.", error.__context__)
         else:
-            if self._head_bytes > _LARGEST_HEAD:
-                self._refuse(f"The head of the request is larger than {_LARGEST_HEAD} bytes.")
+            if self._head_bytes > _MAX_HEAD_BYTES:
+                self._refuse(f"The head of the request is larger than {_MAX_HEAD_BYTES} bytes.")
 
     def eof_received(self) -> None:
         """Answer what waits before the transport closes: the client may still read."""
@@ -265,7 +265,7 @@ class ServingProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin to answer a request."""
         self._head_bytes = 0
-        if len(self.pipeline) == _MOST_WAITING:
+        if len(self.pipeline) == _MAX_WAITING:
             raise httptools.HttpParserError("too many requests wait")
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":

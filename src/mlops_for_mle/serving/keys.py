@@ -26,7 +26,7 @@ import click
 from pydantic import ConfigDict, Field, ValidationError
 
 from mlops_for_mle.contract import Configuration
-from mlops_for_mle.errors import ConfigurationError, UserError, explain
+from mlops_for_mle.errors import ConfigurationError, UserError, error_message
 from mlops_for_mle.releases.manifest import sha256_of
 from mlops_for_mle.serving.errors import ProblemError
 from mlops_for_mle.serving.settings import ServingSettings
@@ -266,4 +266,4 @@ if __name__ == "__main__":
     try:
         commands()
     except (UserError, ValidationError, OSError) as error:
-        sys.exit(explain(error))
+        sys.exit(error_message(error))

@@ -21,7 +21,7 @@ from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.serving import predict
 from mlops_for_mle.serving.codec import Codec, Form, Rows, RowsReader
 from mlops_for_mle.serving.context import CONTENT_TYPE, media_type
-from mlops_for_mle.serving.documents import FIELDS, LISTS, PIECE, fields, pieces, plain, read_json
+from mlops_for_mle.serving.documents import LISTS, decode_fields, plain, read_json, split_list
 from mlops_for_mle.serving.errors import Answer, refused
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import TEXT, json_answer, json_request, list_of, object_of
@@ -30,7 +30,7 @@ from mlops_for_mle.serving.request import Request
 from mlops_for_mle.serving.services import Services
 
 _LINES_A_PIECE = 1000
-_LONGEST_RECORD = 4 * PIECE
+_MAX_RECORD_LENGTH = 256 * 1024
 _Part = msgspec.Raw | msgspec.UnsetType
 
 
@@ -47,6 +47,7 @@ class _Body(msgspec.Struct):
 
 
 _BODY = msgspec.json.Decoder(_Body)
+_COLUMNS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def router(services: Services) -> APIRouter:
@@ -111,14 +112,14 @@ def _read_json(codec: Codec, text: bytes) -> Rows:
         raise refused("", "the body has not one form", allowed, ", ".join(given) or None)
     ((name, content),) = given.items()
     if isinstance(content, _Split):
-        parts = (plain(piece, list) for piece in pieces(bytes(content.data), LISTS))
+        parts = (plain(piece, list) for piece in split_list(bytes(content.data), LISTS))
         return _read_table(codec, plain(content.columns, list), parts, f"{name}.data")
     rows, reader = bytes(content), RowsReader(codec, name, lenient=True)
     if rows[:1] == b"[":
         return reader.read_list(rows)
     if name == "dataframe_records":
         raise refused(name, "is no list", "a list of objects, one a row")
-    columns = fields(rows, FIELDS)
+    columns = decode_fields(rows, _COLUMNS)
     if any(bytes(columns[feature])[:1] == b"[" for feature in codec.names if feature in columns):
         return reader.read_columns(columns)
     # One row, as TensorFlow Serving has it.
@@ -144,8 +145,8 @@ def _records(text: Iterable[str]) -> Iterator[list[str]]:
         for line in text:
             size += len(line)
             # Cells take many times the memory of their text.
-            if size > _LONGEST_RECORD:
-                raise csv.Error(f"a line has more than {_LONGEST_RECORD} characters")
+            if size > _MAX_RECORD_LENGTH:
+                raise csv.Error(f"a line has more than {_MAX_RECORD_LENGTH} characters")
             yield line
 
     for record in csv.reader(lines(), strict=True):

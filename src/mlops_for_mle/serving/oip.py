@@ -23,9 +23,9 @@ from mlops_for_mle.contract.encoding import is_plain
 from mlops_for_mle.contract.model import normalised
 from mlops_for_mle.releases.predictor import INPUT_NAME, PROBABILITY_OUTPUT
 from mlops_for_mle.serving import predict
-from mlops_for_mle.serving.codec import MOST_ROWS, Codec, Form, Given, Rows, RowsReader
+from mlops_for_mle.serving.codec import MAX_ROWS, Codec, Form, RawValues, Rows, RowsReader
 from mlops_for_mle.serving.context import CONTENT_TYPE, media_type
-from mlops_for_mle.serving.documents import PIECE, VALUES, pieces, read_json
+from mlops_for_mle.serving.documents import CHUNK, VALUES, read_json, split_list
 from mlops_for_mle.serving.errors import Answer, ProblemError, refused, shown
 from mlops_for_mle.serving.health import require_ready
 from mlops_for_mle.serving.openapi import OBJECT, TEXT, json_answer, json_request, object_of
@@ -213,7 +213,7 @@ def _inference(
 
 def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
     """The rows of tensors, whose binary data follow each other in ``binary``."""
-    columns, rows = dict[str, Given](), None
+    columns, rows = dict[str, RawValues](), None
     is_matrix = len(tensors) == 1 and tensors[0].name not in codec.features
     for tensor in tensors:
         name, datatype = tensor.name, tensor.datatype
@@ -249,15 +249,15 @@ def _rows(codec: Codec, tensors: Sequence[_Tensor], binary: memoryview) -> Rows:
     return rows
 
 
-def _read_matrix(codec: Codec, data: Given) -> Rows:
+def _read_matrix(codec: Codec, data: RawValues) -> Rows:
     """Rows of numbers, row by row; a part of them at a time, as they take more than their text."""
     if isinstance(data, np.ndarray):
-        starts = range(0, len(data), PIECE)
-        parts: Iterable[list[float]] = (data[start : start + PIECE].tolist() for start in starts)
+        starts = range(0, len(data), CHUNK)
+        parts: Iterable[list[float]] = (data[start : start + CHUNK].tolist() for start in starts)
     else:
         # A list of lists is read as a flat one is.
         text = b"[%b]" % bytes(data).translate(None, b"[]")
-        parts = map(_decode_numbers, pieces(text, VALUES))
+        parts = map(_decode_numbers, split_list(text, VALUES))
     reader, start, width = RowsReader(codec, "inputs", lenient=True), 0, len(codec.names)
     rest: list[float] = []
     for part in parts:
@@ -272,11 +272,11 @@ def _read_matrix(codec: Codec, data: Given) -> Rows:
     return reader.done(Form.COLUMNS)
 
 
-def _unpacked(datatype: str, data: memoryview) -> Given:
+def _unpacked(datatype: str, data: memoryview) -> RawValues:
     if datatype != "BYTES":
         return np.frombuffer(data, ELEMENT_TYPES[datatype])
     texts, offset = list[str](), 0
-    while offset < len(data) and len(texts) <= MOST_ROWS:
+    while offset < len(data) and len(texts) <= MAX_ROWS:
         # Texts are UTF-8, each behind its length in four bytes.
         (length,) = struct.unpack_from("<I", data, offset)
         (text,) = struct.unpack_from(f"{length}s", data, offset + 4)

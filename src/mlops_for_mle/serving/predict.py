@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mlops_for_mle.serving.services import Services
 
 PATH = "/predict"
-MOST_EXPLAINED = 100
+MAX_EXPLAINED = 100
 
 # Marks where a number, a list or an id goes in a document; JSON itself has no such byte.
 _NUL = b"\x00"
@@ -49,7 +49,7 @@ _PREDICT_WORDS = (
 )
 _EXPLAIN_WORDS = (
     "Shapley values: how much each feature moves the answer from `base`, the mean over rows of the "
-    f"training snapshot, to `value`, that of this row. A row, or a list of up to {MOST_EXPLAINED}; "
+    f"training snapshot, to `value`, that of this row. A row, or a list of up to {MAX_EXPLAINED}; "
     "nothing of it is logged or counted, and there is no prediction_id."
 )
 
@@ -286,7 +286,7 @@ def router(services: "Services") -> fastapi.APIRouter:
         summary="Predict rows and say why",
         max_inline_body_bytes=-1,
         description=_EXPLAIN_WORDS,
-        openapi_extra=json_request(row, list_of(row, maxItems=MOST_EXPLAINED)),
+        openapi_extra=json_request(row, list_of(row, maxItems=MAX_EXPLAINED)),
         responses={200: json_answer("Predictions and why they were made", reply, list_of(reply))},
     )
     return routes
@@ -335,10 +335,10 @@ def read_predict(services: "Services", request: Request) -> Inference:
 
 def _read_to_explain(services: "Services", request: Request) -> Inference:
     inference = read_predict(services, request)
-    allowed = f"a row, or a list of up to {MOST_EXPLAINED}"
+    allowed = f"a row, or a list of up to {MAX_EXPLAINED}"
     if inference.rows.form is Form.COLUMNS:
         raise refused(COLUMNS_KEY, "cannot be explained", allowed)
-    if inference.rows.count > MOST_EXPLAINED:
+    if inference.rows.count > MAX_EXPLAINED:
         raise refused("", "holds too many rows", allowed)
     matrix = inference.served.codec.matrix(inference.rows)
     inference.write, inference.is_logged = partial(_write_explained, matrix=matrix), False

@@ -87,7 +87,7 @@ ON CONFLICT (prediction_id) DO NOTHING
 _SEGMENT_BYTES, _BATCH_BYTES = 8 * 1024 * 1024, 256 * 1024
 # Long enough for the largest request.
 _STATEMENT_SECONDS = 240.0
-_REST_TO_WORK, _LONGEST_WORK_SECONDS, _QUIET_SECONDS = 3.0, 0.25, 0.1
+_REST_TO_WORK, _MAX_WORK_SECONDS, _QUIET_SECONDS = 3.0, 0.25, 0.1
 # Errors of the data, by their SQLSTATE; others are the database's, and so is a missing partition.
 _DATA_FAULTS = re.compile("22|23(?!514)|54")
 _LINE = re.compile(rb"[0-9a-f]{8}\t[a-z]")
@@ -312,7 +312,7 @@ class PredictionLog:
         """
         is_busy = time.monotonic() - self.answered_at < _QUIET_SECONDS
         if is_busy and self.stored_bytes * 2 < self.max_bytes:
-            self._stopping.wait(min(worked_seconds, _LONGEST_WORK_SECONDS) * _REST_TO_WORK)
+            self._stopping.wait(min(worked_seconds, _MAX_WORK_SECONDS) * _REST_TO_WORK)
 
     def _payload(self, line: bytes) -> bytes:
         """The undamaged part of a line, which is what COPY takes; empty where there is none.

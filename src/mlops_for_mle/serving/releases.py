@@ -18,7 +18,7 @@ from uuid import uuid4
 import msgspec
 
 from mlops_for_mle.contract import Configuration
-from mlops_for_mle.errors import UserError, explain
+from mlops_for_mle.errors import UserError, error_message
 from mlops_for_mle.paths import project_path
 from mlops_for_mle.releases.explain import Explainer, Ranges
 from mlops_for_mle.releases.manifest import Deployment, Release
@@ -203,7 +203,7 @@ class Releases:
             self.serve(ServedRelease(release, deployment, "store"))
         except Exception as error:
             self._retry_at = time.monotonic() + 10 * self._settings.poll_seconds
-            reason = explain(error)
+            reason = error_message(error)
             self.failure = LoadFailure(deployment=deployment.id, release=name, reason=reason)
             if is_new:
                 self._metrics.failures.inc()

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import prepare
-from mlops_for_mle.errors import UserError, explain
+from mlops_for_mle.errors import UserError, error_message
 from mlops_for_mle.pipelines.data_ingestion.datasets import WriteResult
 from tests.pipelines.data_ingestion.observations import (
     GOOD_ROW,
@@ -87,7 +87,9 @@ def lose_the_connection(url: str, contract: Contract, rows: pd.DataFrame) -> Non
         error = writing.exception(timeout=90)
         other.rollback()
     assert isinstance(error, OperationalError)
-    assert explain(error).startswith("OperationalError: server closed the connection unexpectedly")
+    assert error_message(error).startswith(
+        "OperationalError: server closed the connection unexpectedly"
+    )
 
 
 def test_a_connection_that_is_lost_in_the_middle_leaves_nothing_and_says_so(

@@ -22,7 +22,7 @@ from sklearn.datasets import load_iris
 from mlops_for_mle.contract import Feature
 from mlops_for_mle.contract.columns import check_columns
 from mlops_for_mle.contract.infer.decide import infer_column
-from mlops_for_mle.errors import explain
+from mlops_for_mle.errors import error_message
 from mlops_for_mle.pipelines.data_ingestion.sources import (
     FileSourceDataset,
     SklearnTableDataset,
@@ -198,7 +198,7 @@ def refusal(kind: Any, place: Path | str) -> str:
     """What a person is shown."""
     with pytest.raises(DatasetError) as caught:
         FileSourceDataset(kind, str(place)).load()
-    return explain(caught.value)
+    return error_message(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from mlops_for_mle.contract.columns import encode_examples, frame_digest
-from mlops_for_mle.errors import UserError, explain
+from mlops_for_mle.errors import UserError, error_message
 from mlops_for_mle.pipelines.registry.datasets import LoggedCandidateDataset
 from mlops_for_mle.pipelines.registry.nodes import GateOptions, LoggedCandidate, compare_models
 from mlops_for_mle.pipelines.training.datasets import CandidateDataset
@@ -155,7 +155,7 @@ def test_a_run_that_fails_says_why_is_marked_as_failed_and_leaves_no_candidate(
     with pytest.raises(Exception, match="") as caught:
         train(project, **parameters)
 
-    said = explain(caught.value)
+    said = error_message(caught.value)
     assert "\n" not in said
     assert all(part in said for part in told), said
     (failed,) = newest(project)

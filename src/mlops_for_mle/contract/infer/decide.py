@@ -13,9 +13,9 @@ import pandas as pd
 
 from mlops_for_mle.contract import Feature, notation
 from mlops_for_mle.contract.columns import is_exact, read_column, typed_marks
-from mlops_for_mle.contract.model import MAXIMUM_CATEGORIES, NUMBER_TYPES, TIME_TYPES
+from mlops_for_mle.contract.model import MAX_CATEGORIES, NUMBER_TYPES, TIME_TYPES
 from mlops_for_mle.contract.notation import Dates, DecimalMark, Series
-from mlops_for_mle.contract.rules import LONGEST_TEXT, bounds
+from mlops_for_mle.contract.rules import MAX_TEXT_LENGTH, bounds
 
 Kind = Literal["float", "integer", "decimal", "boolean", "text", "date", "timestamp", "other"]
 
@@ -31,7 +31,7 @@ _FEW_VALUES, _ROWS_A_VALUE = 20, 5
 _SHARE_OF_A_MISTAKE, _SHARE_OF_A_KIND = 0.05, 0.5
 
 # Few rows say nothing: twenty different values are usual in twenty rows.
-_FEWEST_ROWS = 20
+_MIN_ROWS = 20
 _IDENTIFIER_WORDS = r"id|uuid|guid|key|no|nr|num|number|seq|index|idx|row|pk|번호|아이디|식별자"
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|(?:번호|아이디|식별자)$")
 _YEARS = (1500, 2200)
@@ -103,7 +103,7 @@ def infer_column(
     """
     if isinstance(raw.dtype, pd.CategoricalDtype):
         raw = raw.astype(raw.cat.categories.dtype)
-    values = raw.where(notation.present(raw, marks).notna())
+    values = raw.where(notation.mask_missing(raw, marks).notna())
     match pd.api.types.infer_dtype(values, skipna=True):
         case "boolean":
             column = Column(name, "boolean", values.astype("boolean"))
@@ -126,7 +126,7 @@ def infer_column(
         case _:
             problem = f"holds values such as {reprlib.repr(values.dropna().iloc[0])}"
             return Column(name, "other", values, left_out=f"{problem}, which no contract can hold")
-    unread = raw[column.values.isna() & notation.present(raw).notna()].unique()
+    unread = raw[column.values.isna() & notation.mask_missing(raw).notna()].unique()
     all_marks = [mark for mark in unread if isinstance(mark, str)]
     values = column.values
     if column.kind in NUMBER_TYPES | TIME_TYPES:
@@ -210,14 +210,14 @@ def _reason_against(column: Column) -> str:
     row_count, value_count = len(column.present), len(column.counts)
     if value_count == 1 and column.missing_count == 0:
         return f"has the same value in every row ({column.counts.index[0]})"
-    if column.kind not in ("integer", "text") or row_count < _FEWEST_ROWS:
+    if column.kind not in ("integer", "text") or row_count < _MIN_ROWS:
         return ""
     # The last word tells: "number of trades" is no identifier.
     last_word = "".join(_WORDS.findall(column.name)[-1:])
     is_named = re.fullmatch(_IDENTIFIER_WORDS, last_word, re.IGNORECASE) is not None
     if column.kind == "text":
-        is_long = column.present.str.len().max() > LONGEST_TEXT
-        is_identifier = is_long or value_count > min(row_count / 2, MAXIMUM_CATEGORIES)
+        is_long = column.present.str.len().max() > MAX_TEXT_LENGTH
+        is_identifier = is_long or value_count > min(row_count / 2, MAX_CATEGORIES)
         if (
             is_identifier
             and column.present.str.contains(notation.DATE_LIKE).mean() > _SHARE_OF_DATES

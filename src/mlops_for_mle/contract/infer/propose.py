@@ -20,7 +20,7 @@ from mlops_for_mle.contract.infer.decide import (
     one_line,
 )
 from mlops_for_mle.contract.model import (
-    LONGEST_NAME,
+    MAX_NAME_BYTES,
     NUMBER_TYPES,
     RESERVED_RESPONSE_NAMES,
     TIME_TYPES,
@@ -37,10 +37,10 @@ _TIME_NAMES = re.compile(
     r"|(생성|관측|수집|기록|등록|측정)[ _]?(일시|시각)|일시|타임스탬프",
     re.IGNORECASE,
 )
-_MAXIMUM_CLASSES = 100
+_MAX_CLASSES = 100
 _FEW_NUMBERS = 20
 # With a larger share of bad rows, ingestion holds everything back.
-_MAXIMUM_MISSING = 0.5
+_MAX_MISSING = 0.5
 # Every table of PostgreSQL has columns of these names.
 _SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
 
@@ -162,8 +162,8 @@ def _check_request(rows: pd.DataFrame, source: str, target: str, options: InferO
 def _name_in_postgres(name: str, taken: Collection[str]) -> str:
     """A column's name in the contract: its own where PostgreSQL allows it, else one not taken."""
     # Postgres counts bytes; a few are left for a number behind the name.
-    short = one_line(name).encode()[: LONGEST_NAME - 6].decode(errors="ignore").strip()
-    fits = short and len(name.encode()) <= LONGEST_NAME and name.isprintable()
+    short = one_line(name).encode()[: MAX_NAME_BYTES - 6].decode(errors="ignore").strip()
+    fits = short and len(name.encode()) <= MAX_NAME_BYTES and name.isprintable()
     if fits and name not in _SYSTEM_COLUMNS:
         return name
     return _free_name((short or "column",), {*taken, *_SYSTEM_COLUMNS})
@@ -236,7 +236,7 @@ def _task(column: Column, options: InferOptions) -> Task:
     row_count = len(column.values)
     if column.left_out:
         problem = column.left_out
-    elif column.missing_count > _MAXIMUM_MISSING * row_count and not options.drop_missing_target:
+    elif column.missing_count > _MAX_MISSING * row_count and not options.drop_missing_target:
         missing = f"is missing in {column.missing_count:,} of {row_count:,} rows"
         problem = f"{missing}: learn from the others with --drop-missing-target"
     elif column.kind in TIME_TYPES or (task == "regression" and column.kind not in NUMBER_TYPES):
@@ -245,8 +245,8 @@ def _task(column: Column, options: InferOptions) -> Task:
         problem = "holds fractions, which are no classes"
     elif len(column.counts) < 2:
         problem = f"has the same value in every row ({column.counts.index[0]})"
-    elif task == "classification" and len(column.counts) > _MAXIMUM_CLASSES:
-        problem = f"has {len(column.counts):,} classes, more than {_MAXIMUM_CLASSES}: group them"
+    elif task == "classification" and len(column.counts) > _MAX_CLASSES:
+        problem = f"has {len(column.counts):,} classes, more than {_MAX_CLASSES}: group them"
     else:
         return task
     raise UserError(f"Target column {column.name!r} {problem}.")

@@ -26,7 +26,7 @@ _FAULTS = {"missing": "are missing", "unknown": "are categories that training ha
 # names both.
 _CONFIDENCE, _SIGNIFICANCE = 0.95, 0.01
 # Bins that have fewer rows of both samples together are merged into one.
-_LEAST_ROWS = 5
+_MIN_ROWS = 5
 _PSEUDO_COUNT = 0.5
 
 
@@ -303,7 +303,7 @@ def compare(reference: Sequence[int], current: Sequence[int]) -> tuple[float, fl
     from scipy.stats import chi2_contingency
 
     table = np.array([reference, current], dtype=np.int64)
-    is_rare = table.sum(axis=0) < _LEAST_ROWS
+    is_rare = table.sum(axis=0) < _MIN_ROWS
     table = np.column_stack([table[:, ~is_rare], table[:, is_rare].sum(axis=1)])
     table = table[:, table.any(axis=0)]
     bins, sizes = table.shape[1], table.sum(axis=1, keepdims=True)

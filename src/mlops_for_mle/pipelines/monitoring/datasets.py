@@ -18,7 +18,7 @@ from mlops_for_mle.errors import NothingToDoError, UserError
 from mlops_for_mle.pipelines.dataset import ContractDataset
 from mlops_for_mle.pipelines.monitoring.checks import MonitoringRun
 from mlops_for_mle.pipelines.monitoring.counting import RunQuery
-from mlops_for_mle.pipelines.monitoring.options import MOST_WINDOWS
+from mlops_for_mle.pipelines.monitoring.options import MAX_WINDOWS
 from mlops_for_mle.pipelines.monitoring.reference import DeployedRelease
 from mlops_for_mle.pipelines.monitoring.retraining import (
     History,
@@ -161,7 +161,7 @@ class MonitoringHistoryDataset(ContractDataset):
 
     def load(self) -> History:
         """Read no more of it than a decision may need."""
-        parameters = {"contract": self._contract.name, "most": MOST_WINDOWS}
+        parameters = {"contract": self._contract.name, "most": MAX_WINDOWS}
         history = {}
         with self._engine.connect() as connection:
             for kind, statement in _WINDOWS_BY_KIND.items():

@@ -6,7 +6,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
 from mlops_for_mle.contract import Configuration
 
-MOST_WINDOWS = 100
+MAX_WINDOWS = 100
 
 # The least urgent first.
 Action = Literal["none", "investigate", "retrain"]
@@ -73,7 +73,7 @@ class AreaActions(Configuration):
 class RetrainingOptions(Configuration):
     """In how many of the newest windows an area must be an alarm before anything is done."""
 
-    windows: int = Field(default=3, ge=1, le=MOST_WINDOWS)
+    windows: int = Field(default=3, ge=1, le=MAX_WINDOWS)
     alarms: int = Field(default=2, ge=1)
     actions: AreaActions = AreaActions()
     minimum_labelled: int = Field(default=200, ge=20)

@@ -193,8 +193,8 @@ def _database_source(url: str, source: str, size: int) -> Source:
             read = partial(_read_range, url, query, schema, snapshot)
             yield [Part(first, partial(read, where)) for first, where in ranges or [(1, "")]]
 
-    typed = frozenset(column.name for column in description if column.type_code in _AS_TEXT)
-    return Source(schema, parts(), typed)
+    as_text = frozenset(column.name for column in description if column.type_code in _AS_TEXT)
+    return Source(schema, parts(), as_text)
 
 
 def _read_range(

@@ -22,13 +22,13 @@ from mlops_for_mle.contract import Contract, Feature
 from mlops_for_mle.contract.columns import as_json, plain
 from mlops_for_mle.database.engine import database_url, engine_for, execute_raw, literal, quoted
 from mlops_for_mle.database.tables import prediction_table
-from mlops_for_mle.errors import UserError, explain
+from mlops_for_mle.errors import UserError, error_message
 from mlops_for_mle.pipelines.scoring.scorer import Scorer, load_scorer
 from mlops_for_mle.releases.deployments import require_deployment
 
 Record = dict[str, Any]
 
-_POLL_SECONDS, _LONGEST_PAUSE = 0.25, 4.0
+_POLL_SECONDS, _MAX_PAUSE = 0.25, 4.0
 # What passes by itself, or once somebody has mended it.
 _TRANSIENT = (DBAPIError, psycopg2.Error, UserError, OSError)
 
@@ -140,8 +140,9 @@ class Follower:
             except _TRANSIENT as error:
                 if not follow:
                     raise
-                rows, pause = [], min(2 * pause, _LONGEST_PAUSE)
-                _LOGGER.warning("%s; tried again in %g s", " ".join(explain(error).split()), pause)
+                rows, pause = [], min(2 * pause, _MAX_PAUSE)
+                message = " ".join(error_message(error).split())
+                _LOGGER.warning("%s; tried again in %g s", message, pause)
             if rows is None and not follow:
                 return
             if not rows:

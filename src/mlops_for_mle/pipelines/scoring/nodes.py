@@ -64,12 +64,12 @@ class Part(NamedTuple):
 class Source(NamedTuple):
     """Rows that are too many to hold at once; there is at least one part, if without rows.
 
-    Columns that are ``typed`` hold the database's own text of numbers and times.
+    The columns ``database_text`` hold the text of numbers and times as the database writes it.
     """
 
     schema: pa.Schema
     parts: AbstractContextManager[list[Part]]
-    typed: frozenset[str] = frozenset()
+    database_text: frozenset[str] = frozenset()
 
 
 class Batch(NamedTuple):
@@ -96,8 +96,8 @@ def score_rows(source: Source, scorer: Scorer, ingestion: Mapping[str, Any]) -> 
         raise UserError(f"scoring.source: missing column(s) {', '.join(missing)}; found {present}")
     wanted = (*contract.features, contract.key)
     columns = {name: available[name] for name in wanted if name in available}
-    typed = {name for name, given_name in columns.items() if given_name in source.typed}
-    notation = Notation.model_validate(ingestion, extra="ignore").without(typed)
+    as_text = {name for name, given_name in columns.items() if given_name in source.database_text}
+    notation = Notation.model_validate(ingestion, extra="ignore").without(as_text)
     empty = scorer.score_table(_named(source.schema.empty_table(), columns), 1, notation)
     score = partial(_score_part, scorer, columns, notation)
     return Batch(scorer.manifest.release, empty, source.parts, score)

@@ -30,7 +30,7 @@ _RARE = 1 / 3
 # Of each class.
 _QUANTILES = 100
 # As scikit-learn's temperature scaling has it.
-_LEAST_PROBABILITY = 1e-12
+_MIN_PROBABILITY = 1e-12
 # Of estimators that have a decision function, skl2onnx and onnxmltools know those of these.
 _WITH_SCORES = (
     *("GradientBoostingClassifier", "HistGradientBoostingClassifier", "LGBMClassifier"),
@@ -120,9 +120,9 @@ def _scores(model: Pipeline, outputs: Matrix) -> Matrix:
     if not hasattr(model, "predict_proba"):
         return outputs.reshape(len(outputs), -1)
     if outputs.shape[1] > 2:
-        return np.log(outputs + _LEAST_PROBABILITY)
+        return np.log(outputs + _MIN_PROBABILITY)
     if hasattr(model, "decision_function"):
-        return np.asarray(logit(outputs[:, 1:].clip(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)))
+        return np.asarray(logit(outputs[:, 1:].clip(_MIN_PROBABILITY, 1 - _MIN_PROBABILITY)))
     return outputs[:, 1:]
 
 

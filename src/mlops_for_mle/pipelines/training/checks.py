@@ -19,25 +19,25 @@ from mlops_for_mle.pipelines.training.options import DataCheckOptions
 from mlops_for_mle.releases.metrics import format_metric
 
 # Features are scored on no more rows than these; on fewer, one may tell the target by chance.
-_LARGEST_SAMPLE = 5_000
-_SMALLEST_SAMPLE = 50
+_MAX_SAMPLE = 5_000
+_MIN_SAMPLE = 50
 # A column with no more values than these holds categories, not identifiers; and a value that more
 # than one in so many rows has identifies no row.
-_MOST_CATEGORIES = 50
+_MAX_CATEGORIES = 50
 
 # A model that keeps less of its gain over a constant answer on validation rows overfits.
-_LEAST_KEPT = 0.5
+_MIN_KEPT = 0.5
 # The standard deviation over the folds, as a share of their mean.
-_LARGEST_SPREAD = 0.25
+_MAX_SPREAD = 0.25
 # Of what all features gain; and of what could be gained, or the best of many that are noise would
 # do what a poor model does.
 _NEARLY_ALL = 0.98
-_LEAST_GAIN = 0.5
-_LARGEST_OVERLAP = 0.05
+_MIN_GAIN = 0.5
+_MAX_OVERLAP = 0.05
 _MANY_TIMESTAMPS = 20
 # As a share of the largest contribution: where many features share, each has little of their sum.
-_LEAST_CONTRIBUTION = 0.02
-_LONGEST_REMARK = 200
+_MIN_CONTRIBUTION = 0.02
+_MAX_REMARK_LENGTH = 200
 
 
 def check(
@@ -70,9 +70,9 @@ def check(
             f"{target.column} has the same value in all {len(truth)} rows, so there is nothing to "
             "learn: ingest other rows, or choose another target"
         )
-    if len(features) < _SMALLEST_SAMPLE or problems:
+    if len(features) < _MIN_SAMPLE or problems:
         return quality, problems
-    sample = features.sample(min(len(features), _LARGEST_SAMPLE), random_state=0)
+    sample = features.sample(min(len(features), _MAX_SAMPLE), random_state=0)
     scores = _single_feature_scores(sample, truth[sample.index], contract)
     quality["single_feature_scores"] = scores
     limit = options.maximum_single_feature_score
@@ -109,7 +109,7 @@ def _single_feature_scores(
             scores[name] = 0.0
             continue
         sizes = np.bincount(equal)
-        is_rare = (len(sizes) > _MOST_CATEGORIES) & (sizes * _MOST_CATEGORIES <= len(equal))
+        is_rare = (len(sizes) > _MAX_CATEGORIES) & (sizes * _MAX_CATEGORIES <= len(equal))
         groups = np.where(is_rare[equal], equal, len(sizes) + np.arange(len(equal)))
         answers = cross_val_predict(tree, column.values, truth, groups=groups, cv=folds)
         score = metric(truth, answers)
@@ -131,10 +131,10 @@ def remarks(
     yield from _overlap(trained)
     yield from _overfitting(metrics, data_quality.get("single_feature_scores", {}))
     yield from _search_remarks(trained)
-    least = _LEAST_CONTRIBUTION * max(importance.values())
+    least = _MIN_CONTRIBUTION * max(importance.values())
     idle = [name for name, size in importance.items() if size <= least]
     if idle:
-        yield shorten(f"does nothing for the answers: {', '.join(idle)}", _LONGEST_REMARK)
+        yield shorten(f"does nothing for the answers: {', '.join(idle)}", _MAX_REMARK_LENGTH)
 
 
 def _overlap(trained: Trained) -> Iterator[str]:
@@ -147,7 +147,7 @@ def _overlap(trained: Trained) -> Iterator[str]:
     if group in rows:
         training_groups = rows[group][~is_validation].dropna()
         share = rows[group][is_validation].isin(training_groups).mean()
-        if share > _LARGEST_OVERLAP:
+        if share > _MAX_OVERLAP:
             yield (
                 f"{share:.0%} of the validation rows share their {group} with training rows: "
                 "split.by: group would keep each on one side"
@@ -170,14 +170,14 @@ def _overfitting(metrics: dict[str, float], scores: dict[str, float]) -> Iterato
         return
     training, validation = metrics[f"training_{name}"], metrics[f"validation_{name}"]
     constant = metrics[f"baseline_{name}"]
-    if validation - constant < _LEAST_KEPT * (training - constant):
+    if validation - constant < _MIN_KEPT * (training - constant):
         yield (
             f"it overfits: {name} is {format_metric(training)} on the rows that it was trained on "
             f"and {format_metric(validation)} on the others, where a constant answer has "
             f"{format_metric(constant)}"
         )
     best = max(scores, key=lambda feature: scores[feature], default="")
-    least = max(_NEARLY_ALL * (validation - constant), _LEAST_GAIN * (1 - constant))
+    least = max(_NEARLY_ALL * (validation - constant), _MIN_GAIN * (1 - constant))
     if len(scores) > 1 and validation > constant and scores[best] - constant >= least:
         yield (
             f"{best} alone does it: {name} {format_metric(scores[best])}, and "
@@ -193,7 +193,7 @@ def _search_remarks(trained: Trained) -> Iterator[str]:
         if "estimator" in trained.trials:
             # The first is a constant answer; smaller errors are better.
             best = min(scores[1:], key=np.mean)
-        if best.std(ddof=1) > _LARGEST_SPREAD * best.mean():
+        if best.std(ddof=1) > _MAX_SPREAD * best.mean():
             yield (
                 f"the folds disagree: their scores lie between {format_metric(best.min())} and "
                 f"{format_metric(best.max())}, so rows are too few"

@@ -24,9 +24,9 @@ _FONTS = (
     *("DejaVu Sans", "Noto Sans CJK KR", "Noto Sans KR", "NanumGothic"),
     *("Apple SD Gothic Neo", "AppleGothic", "Malgun Gothic", "UnDotum"),
 )
-_MOST_FEATURES = 30
+_MAX_FEATURES = 30
 # With more of them the numbers cannot be read, and would take minutes to draw.
-_MOST_CLASSES = 40
+_MAX_CLASSES = 40
 
 
 def draw(
@@ -56,7 +56,7 @@ def draw(
             return errors, report
         names = drawable(list(target.labels.values()), "class")
         style: dict[str, Any] = {"labels": target.class_codes, "display_labels": names}
-        style |= {"include_values": len(names) <= _MOST_CLASSES, "cmap": "Blues", "colorbar": False}
+        style |= {"include_values": len(names) <= _MAX_CLASSES, "cmap": "Blues", "colorbar": False}
         show = partial(ConfusionMatrixDisplay.from_predictions, truth, predicted, **style)
         show(ax=axes).ax_.set_title(f"Confusion matrix, {rows}")
         show(ax=report_axes, normalize="true").ax_.set_title("Shares of each true class")
@@ -83,7 +83,7 @@ def _draw_reliability(
 
 def draw_importance(importance: Mapping[str, float]) -> Figure:
     """Draw the mean size of each feature's contribution to a prediction, the largest ones."""
-    largest = pd.Series(importance).nlargest(_MOST_FEATURES)[::-1]
+    largest = pd.Series(importance).nlargest(_MAX_FEATURES)[::-1]
     figure = Figure(figsize=(5.2, 1.2 + 0.28 * len(largest)), layout="constrained")
     title = "Mean contribution to an answer (Shapley values)"
     with rc_context({"font.family": _families()}):

@@ -12,7 +12,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, TimeSeries
 
 from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.model import Target
-from mlops_for_mle.contract.notation import present
+from mlops_for_mle.contract.notation import mask_missing
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.training.nodes import Examples
 from mlops_for_mle.pipelines.training.options import TrainingOptions
@@ -20,7 +20,7 @@ from mlops_for_mle.pipelines.training.options import TrainingOptions
 # With more rows, fewer folds tell as much.
 _MANY_ROWS = 20_000
 # With fewer, such as those of large requests, no two folds have something earlier to learn from.
-_FEWEST_TIMES = 3
+_MIN_TIMES = 3
 
 Folds = list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 """Positions of the train and of the test rows of each fold."""
@@ -42,7 +42,7 @@ def split_values(
     if by == "group":
         texts = rows[column].astype("str").fillna("")
         group_hashes = _hashes((text.encode() for text in texts), training.seed)
-        is_unknown = present(rows[column]).isna()
+        is_unknown = mask_missing(rows[column]).isna()
         # Rows whose group is not known belong to none: all that a retraining has may be such rows.
         return np.where(is_unknown, row_hashes(features, training.seed), group_hashes)
     if rows[column].dtype.kind != "M":
@@ -103,7 +103,7 @@ def folds(train: Examples, training: TrainingOptions, count: int | None = None) 
     """
     truth, is_classifier = train.truth, bool(train.contract.target.classes)
     values, is_by_time = train.split_values, training.split.by == "time"
-    if is_by_time and len(np.unique(values)) < _FEWEST_TIMES:
+    if is_by_time and len(np.unique(values)) < _MIN_TIMES:
         values, is_by_time = row_hashes(train.features, training.seed), False
     distinct, positions = np.unique(values, return_inverse=True)
     if count is None:
