@@ -41,15 +41,15 @@ ROUTERS = (
 
 def create_app(services: Services) -> ASGIApp:
     """Make the application; it starts and stops the services."""
-    spans = logs.make_provider()
+    tracer_provider = logs.make_tracer_provider()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.start()
         yield
         await run_in_threadpool(services.stop)
-        if spans is not None:
-            await run_in_threadpool(spans.shutdown)
+        if tracer_provider is not None:
+            await run_in_threadpool(tracer_provider.shutdown)
 
     application = FastAPI(
         title="mlops-for-mle",
@@ -67,10 +67,10 @@ def create_app(services: Services) -> ASGIApp:
         application.include_router(module.router(services))
     application.include_router(openapi.router(services, ROUTERS))
     _answer_errors(application)
-    context = RequestMiddleware(application, services)
+    middleware = RequestMiddleware(application, services)
     # The fast path has no spans.
-    context.fast_path = FastPath(services, context) if spans is None else None
-    return context if spans is None else logs.traced(context, spans)
+    middleware.fast_path = FastPath(services, middleware) if tracer_provider is None else None
+    return middleware if tracer_provider is None else logs.traced(middleware, tracer_provider)
 
 
 def _answer_errors(application: FastAPI) -> None:

@@ -87,17 +87,17 @@ class _Parsed:
 class FastPath:
     """Gives the answers that the application would give; for one event loop."""
 
-    def __init__(self, services: Services, surrounding: context.RequestMiddleware) -> None:
-        self._services, self._context = services, surrounding
-        self._largest = min(context.MAX_INLINE_BODY_BYTES, services.settings.max_body_bytes)
+    def __init__(self, services: Services, middleware: context.RequestMiddleware) -> None:
+        self._services, self._middleware = services, middleware
+        self._max_bytes = min(context.MAX_INLINE_BODY_BYTES, services.settings.max_body_bytes)
         self._waiting: list[_Pending] = []
 
     def take(self, connection: "ServingProtocol", data: bytes) -> bool:
         """Have a POST /predict answered, one row in the next turn; False if it is anything else."""
         if (
-            len(data) > self._largest
+            len(data) > self._max_bytes
             or not data.startswith(_START)
-            or self._context.is_full
+            or self._middleware.is_full
             or self._services.log.refuses
         ):
             return False
@@ -122,9 +122,9 @@ class FastPath:
             inference = read_predict(self._services, request)
         except Exception:  # noqa: BLE001  (the ordinary path says what is wrong)
             return False
-        asked = _Pending(connection, inference, data)
+        pending = _Pending(connection, inference, data)
         if inference.rows.matrices:
-            self._answer([asked])
+            self._answer([pending])
             return True
         if not self._waiting:
             # A turn later, so that what others send meanwhile is answered with it.
@@ -133,30 +133,30 @@ class FastPath:
         elif self._waiting[0].inference.served is not inference.served:
             self.flush()
         connection.is_waiting = True
-        self._waiting.append(asked)
+        self._waiting.append(pending)
         return True
 
     def flush(self) -> None:
         """Answer all that wait."""
-        asked, self._waiting = self._waiting, []
-        if asked:
-            self._answer(asked)
+        pending, self._waiting = self._waiting, []
+        if pending:
+            self._answer(pending)
 
-    def _answer(self, asked: Sequence[_Pending]) -> None:
+    def _answer(self, pending: Sequence[_Pending]) -> None:
         try:
-            answers = answer(self._services, [one.inference for one in asked])
+            answers = answer(self._services, [one.inference for one in pending])
         except Exception:  # noqa: BLE001  (what is wrong with one must not refuse the others)
-            for one in asked:
+            for one in pending:
                 one.connection.is_waiting = False
                 if not one.connection.transport.is_closing():
                     one.connection.pass_to_uvicorn(one.data)
             return
-        for one, result in zip(asked, answers, strict=True):
+        for one, result in zip(pending, answers, strict=True):
             self._send(one.connection, one.inference.request, result.body)
 
     def _send(self, connection: "ServingProtocol", request: Request, body: bytes) -> None:
         token = current_request.set(request)
-        self._context.answered(request, 200)
+        self._middleware.answered(request, 200)
         # What is logged next is of another request.
         current_request.reset(token)
         connection.is_waiting = False

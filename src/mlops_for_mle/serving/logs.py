@@ -72,7 +72,7 @@ def log_configuration(level: str) -> dict[str, Any]:
     }
 
 
-def make_provider() -> Any | None:
+def make_tracer_provider() -> Any | None:
     """What sends spans, or None; to be shut down at the end, so that it sends what is left."""
     if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         return None
