@@ -4,7 +4,7 @@ import atexit
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import local
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -199,11 +199,14 @@ class ProjectHooks(local):
 
     def _release_run(self) -> None:
         import mlflow
+        from sqlalchemy.exc import DBAPIError
 
         atexit.unregister(mlflow.end_run)
-        # Another process has it, where a run is continued by its id.
+        # Another process has it, where a run is continued by its id. One that was lost with the
+        # server's connections is no failure of a run that has come to its end.
         if self._lock:
-            self._lock.close()
+            with suppress(DBAPIError):
+                self._lock.close()
 
 
 def use_server(loader: Any) -> None:

@@ -34,6 +34,10 @@ from tests.releases import SMALL_CONTRACT
 from tests.servers import connection_to, eventually, query
 
 HELD = "mlops.held_in"
+END_OTHERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 SMALL_FOREST = {
     "training": {
         "estimator": {"class_path": "sklearn.ensemble.RandomForestClassifier"},
@@ -264,6 +268,18 @@ def test_the_run_of_a_killed_process_is_ended_by_the_next_and_no_other_is(projec
     for other in others:
         assert project.client.get_run(other.info.run_id).info.status == "RUNNING"
         project.client.set_terminated(other.info.run_id)
+
+
+def test_a_run_whose_database_restarts_in_the_middle_ends_well(project, shipped, monkeypatch):
+    log_metrics = mlflow.log_metrics
+
+    def log_after_a_restart(*metrics: Any, **of: Any) -> None:
+        # Its lock is lost, too.
+        query(project.url, END_OTHERS)
+        log_metrics(*metrics, **of)
+
+    monkeypatch.setattr("mlflow.log_metrics", log_after_a_restart)
+    assert train(project, from_nodes=["evaluate_model"]).info.status == "FINISHED"
 
 
 def test_a_run_that_another_process_holds_can_be_logged_to_and_has_one_candidate(project, forest):
