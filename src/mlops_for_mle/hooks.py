@@ -138,8 +138,15 @@ class ProjectHooks(local):
         # Of one run the registry has one version.
         active: Any = mlflow.active_run()
         is_trained = CANDIDATE_TAG in active.data.tags
-        if is_trained and "candidate@trained" in pipeline.datasets():
+        names = pipeline.datasets()
+        if is_trained and "candidate@trained" in names:
             raise UserError(f"Run {hook.run_id} has its candidate: unset MLFLOW_RUN_ID, or end it.")
+        # It would conclude that its own candidate, which there is not, was rejected.
+        if not is_trained and "retraining_outcome" in names and "candidate@trained" not in names:
+            raise UserError(
+                f"Run {hook.run_id} has no candidate to go on with: set MLFLOW_RUN_ID to the "
+                "retraining's run that has one, or begin no later than at assemble_candidate."
+            )
 
     @hook_impl
     def before_node_run(

@@ -156,9 +156,11 @@ def a_changed_world_is_noticed_learned_and_told_by_the_tables(
     )
     traffic.serve(500, truth=swapped)
     assert monitor(project) == ("alarm", "retrain")
-    # One that fails ends nothing, and lets go.
+    # One that fails ends nothing, and lets go; so does one that has trained nothing itself.
     with pytest.raises(Exception, match="not fit to train on"):
         project.run("retrain", data_checks={"minimum_rows": 10_000})
+    with refused(UserError, "set MLFLOW_RUN_ID"):
+        project.run("retrain", from_nodes=["compare_models"])
     assert query(project.url, "SELECT max(acted_at) FROM retraining_decisions") == [(None,)]
 
     watch_retrains_tells_it_and_outlives_its_database(project)
