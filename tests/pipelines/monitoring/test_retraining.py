@@ -73,15 +73,17 @@ def test_the_table_joins_in_where_labels_are_few(labelled, options, count):
     assert found["timestamp"].notna().all(), "by which rows may be split"
 
 
-def trained_by(run_id: str, served: Deployment | None = None) -> Champion:
+def served(hour: float) -> Deployment:
+    """What somebody has put in service."""
+    return Deployment(1, "iris", "rollback", "iris-v1", 1, "any", "bad", "ada", at(hour))
+
+
+def trained_by(run_id: str, deployment: Deployment | None = None) -> Champion:
     """The champion that a run has trained."""
-    return Champion(**dict(changed(iris_release(2), run_id=run_id)), deployment=served)
+    return Champion(**dict(changed(iris_release(2), run_id=run_id)), deployment=deployment)
 
 
 def test_only_the_own_champion_is_deployed_and_only_where_nobody_else_has_deployed():
-    def served(hour: float) -> Deployment:
-        return Deployment(1, "iris", "rollback", "iris-v1", 1, "any", "bad", "ada", at(hour))
-
     own = trained_by("own", served(8))
     assert admit_champion(OPEN, own) is own
     assert admit_champion(OPEN, trained_by("own")) == trained_by("own")
@@ -95,6 +97,9 @@ def test_only_the_own_champion_is_deployed_and_only_where_nobody_else_has_deploy
         # Another one became champion after that.
         (trained_by("any"), "own", "version 2 was promoted"),
         (trained_by("own"), "any", "version 2 was promoted; not deployed, since another release"),
+        # A person has chosen it; what the gates have said is not known.
+        (trained_by("any", served(9.5)), "any", "nothing was deployed, since another release"),
+        (trained_by("any", served(8)), "any", "the candidate was rejected"),
     ],
 )
 def test_a_decision_is_concluded_with_what_has_become_of_the_candidate(champion, run_id, outcome):

@@ -172,7 +172,7 @@ def conclude_decision(
     decision: RetrainingDecision, champion: Champion | None, deployments: pd.DataFrame
 ) -> RetrainingDecision:
     """Say how the retraining ended that a decision has called for."""
-    # The champion may be another one by now.
+    # The champion may be another one by now, by a person's hand, whatever the gates said.
     deployed = deployments[deployments["run_id"] == decision.run_id]
     outcome = "the candidate was rejected"
     if len(deployed):
@@ -180,6 +180,8 @@ def conclude_decision(
     elif champion and champion.manifest.run_id == decision.run_id:
         outcome = f"version {champion.manifest.version} was promoted"
         outcome += "; not deployed, since another release was put in service meanwhile"
+    elif champion and _is_superseded(decision, champion.deployment):
+        outcome = "nothing was deployed, since another release was put in service meanwhile"
     return replace(decision, outcome=outcome)
 
 
