@@ -40,6 +40,15 @@ def test_before_anything_was_monitored_nothing_is_called_for():
         require_open(None, None)
 
 
+@pytest.mark.parametrize(
+    ("run_id", "said"),
+    [("own", "decision 7 has had iris-v1 deployed"), ("any", "another release was put in service")],
+)
+def test_what_was_deployed_meanwhile_is_told_from_what_a_killed_run_has_deployed(run_id, said):
+    with pytest.raises(NothingToDoError, match=said):
+        require_open(replace(OPEN, decision="retrain"), replace(served(9.5), run_id=run_id))
+
+
 def source(contract: Contract, count: int) -> pd.DataFrame:
     line = pd.DataFrame({"width": range(150), "y": range(150)}, dtype=float)
     made = iris_rows() if contract is IRIS_CONTRACT else line

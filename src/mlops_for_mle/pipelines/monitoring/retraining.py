@@ -97,6 +97,9 @@ def require_open(
     elif decision.decision != "retrain":
         reasons = " ".join(decision.reasons).rstrip(".")
         why = f"decision {decision.id} says {decision.decision}. {reasons}"
+    elif deployment and deployment.run_id == decision.run_id:
+        # Its run was ended before it could conclude the decision.
+        why = f"decision {decision.id} has had {deployment.release} deployed"
     elif _is_superseded(decision, deployment):
         why = f"another release was put in service after decision {decision.id}"
     else:
