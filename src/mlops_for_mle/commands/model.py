@@ -117,7 +117,8 @@ def project_summary(
                 for tried in manifest.candidates
             )
             measure = "log loss" if manifest.contract.target.classes else "rmse"
-            lines["chosen"] = f"{manifest.estimator}, by {measure}: {errors}"
+            rule = f"the simplest within a standard error of the best {measure}"
+            lines["chosen"] = f"{manifest.estimator}, {rule}: {errors}"
         if manifest.remarks:
             lines["look at"] = "; ".join(manifest.remarks)
         decision = version.tags.get(registry.DECISION_TAG, "undecided")
