@@ -290,6 +290,9 @@ class Contract(Configuration):
         names = (self.key, self.timestamp, self.group, *self.features, self.target.column)
         columns = tuple(name for name in names if name is not None)
         _check_distinct("key, timestamp, group, features and target", columns)
+        written = ("row_number", "label", "probabilities", "model_version", "release")
+        if self.key in (*written, self.target.response_name):
+            raise ValueError(f"key: {self.key} stands beside it in predictions: name it otherwise")
         return self
 
     @cached_property
