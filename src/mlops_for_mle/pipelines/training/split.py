@@ -1,4 +1,4 @@
-"""Which rows of a snapshot are held back, and the folds of those that are not."""
+"""Which rows of a snapshot are held out for validation, and the folds of those that are not."""
 
 import hashlib
 import warnings
@@ -57,7 +57,7 @@ def choose_validation(
     """Choose the validation rows, so that rows with equal ``split_values`` fall on one side.
 
     Distinct values are put in order, hashes as they are and times with the newest first, and the
-    first are held back: ``validation_fraction`` of the rows, or of the distinct rows of each class
+    first are held out: ``validation_fraction`` of the rows, or of the distinct rows of each class
     where these are what is split. So the order of the rows does not matter, and most rows keep
     their side when the table grows.
     """
@@ -73,7 +73,7 @@ def choose_validation(
                 np.bincount(positions[truth == code], minlength=len(distinct)) for code in codes
             ]
             strata = np.argmax(counts, axis=0)
-    is_held_back = np.zeros(len(distinct), dtype=bool)
+    is_held_out = np.zeros(len(distinct), dtype=bool)
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
         if by == "time":
@@ -81,8 +81,8 @@ def choose_validation(
         middles = weights[members].cumsum() - weights[members] / 2
         wanted = training.validation_fraction * weights[members].sum()
         count = int((middles <= wanted).sum())
-        is_held_back[members[: min(max(1, count), len(members) - 1)]] = True
-    is_validation = np.asarray(is_held_back[positions])
+        is_held_out[members[: min(max(1, count), len(members) - 1)]] = True
+    is_validation = np.asarray(is_held_out[positions])
     trained, validated = set(truth[~is_validation].tolist()), set(truth[is_validation].tolist())
     lacking = set(target.class_codes) - (trained & validated if by == "hash" else trained)
     if lacking or not validated:
