@@ -5,12 +5,7 @@ from typing import Any, get_args
 from hypothesis import strategies as st
 
 from mlops_for_mle.contract import Contract, Feature
-from mlops_for_mle.contract.model import (
-    MISSING_POLICIES,
-    NUMBER_TYPES,
-    TIME_TYPES,
-    FeatureType,
-)
+from mlops_for_mle.contract.model import MISSING_POLICIES, NUMBER_TYPES, TIME_TYPES, FeatureType
 
 _SYSTEM_COLUMNS = {"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"}
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=15).filter(

@@ -8,13 +8,7 @@ from sqlalchemy import Connection
 
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.errors import ReleaseError, UserError
-from mlops_for_mle.releases.deployments import (
-    Deployment,
-    current,
-    deploy,
-    history,
-    roll_back,
-)
+from mlops_for_mle.releases.deployments import Deployment, current, deploy, history, roll_back
 from mlops_for_mle.releases.manifest import Manifest, release_name
 from mlops_for_mle.releases.store import ReleaseStore
 from tests.releases import changed

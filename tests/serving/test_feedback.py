@@ -46,7 +46,7 @@ def test_a_late_label_is_joined_to_its_prediction(client, database):
     }
     joined = database.rows(
         "SELECT p.label, f.label, f.target FROM predictions p JOIN feedback f "
-        "ON f.prediction_id = p.prediction_id AND f.superseded_at IS NULL",
+        "ON f.prediction_id = p.prediction_id AND f.superseded_at IS NULL"
     )
     assert joined == [("virginica", "versicolor", 1.0)]
 

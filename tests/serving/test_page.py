@@ -19,13 +19,7 @@ from mlops_for_mle.serving.page import FOLDER
 from tests import PROJECT
 from tests.releases import iris_release, trained_iris_release
 from tests.servers import eventually, free_port
-from tests.serving.conftest import (
-    IRIS_ROW,
-    Database,
-    ServerProcess,
-    server_processes,
-    wait_until,
-)
+from tests.serving.conftest import IRIS_ROW, Database, ServerProcess, server_processes, wait_until
 from tests.serving.monitored import record_run
 
 CHROMIUM = next(

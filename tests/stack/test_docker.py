@@ -20,12 +20,7 @@ from tests import PROJECT
 from tests.expectations import run, succeed
 from tests.servers import eventually, free_port
 from tests.serving.conftest import IRIS_ROW, Serving
-from tests.stack.compose_file import (
-    SECRETS,
-    STRONG,
-    TUTORIAL_ENVIRONMENT,
-    environment_file,
-)
+from tests.stack.compose_file import SECRETS, STRONG, TUTORIAL_ENVIRONMENT, environment_file
 
 LARGEST = {"api": 350 * 1000**2, "pipeline": 1100 * 1000**2}
 PORTS = ("API_PORT", "MLFLOW_PORT", "S3_CONSOLE_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")

@@ -31,9 +31,7 @@ _MAX_LEVELS = 50
 
 
 def check_columns(
-    rows: pd.DataFrame,
-    features: Mapping[str, Feature],
-    notation: Notation | None = None,
+    rows: pd.DataFrame, features: Mapping[str, Feature], notation: Notation | None = None
 ) -> tuple[pd.DataFrame, dict[int, str]]:
     """Read the column of each feature in its notation, and find the rows that do not fit.
 

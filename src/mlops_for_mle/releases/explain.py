@@ -116,10 +116,7 @@ class Ranges:
     """Finds values outside the ranges of the training rows."""
 
     def __init__(
-        self,
-        contract: Contract,
-        ranges: dict[str, TrainingRange],
-        precision: Precision = "float64",
+        self, contract: Contract, ranges: dict[str, TrainingRange], precision: Precision = "float64"
     ) -> None:
         """Take ranges by the names of columns; a column without one has no bounds.
 

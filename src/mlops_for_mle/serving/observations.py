@@ -104,9 +104,7 @@ def router(services: Services) -> APIRouter:
         return Response(body, media_type=_JSON)
 
     @routes.get(
-        "/{key}",
-        summary="Read an observation",
-        responses={200: json_answer("The row", _ROW)},
+        "/{key}", summary="Read an observation", responses={200: json_answer("The row", _ROW)}
     )
     @reading.endpoint
     def read(key: int) -> Response:

@@ -59,9 +59,7 @@ def router(services: Services) -> APIRouter:
     _add_files(routes, "/docs", "/docs", docs, DOCS_POLICY)
 
     @routes.get(
-        "/predictions/recent",
-        tags=["prediction"],
-        summary="What was predicted in the last minutes",
+        "/predictions/recent", tags=["prediction"], summary="What was predicted in the last minutes"
     )
     @database.endpoint
     def latest() -> dict[str, Any]:

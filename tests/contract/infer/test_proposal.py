@@ -17,14 +17,7 @@ from mlops_for_mle.contract.infer.propose import Proposal, propose
 from mlops_for_mle.contract.infer.write import as_key, as_value
 from mlops_for_mle.pipelines.registry.nodes import GateOptions
 from mlops_for_mle.pipelines.training.options import TrainingOptions
-from tests.contract.infer.tables import (
-    ROWS,
-    contract_text,
-    infer,
-    ingest,
-    parameters_text,
-    table,
-)
+from tests.contract.infer.tables import ROWS, contract_text, infer, ingest, parameters_text, table
 from tests.mixed import TARGET
 from tests.mixed import orders as mixed_orders
 

@@ -24,13 +24,7 @@ from tests.pipelines.data_ingestion.observations import (
     window_of,
     write,
 )
-from tests.servers import (
-    connection_to,
-    eventually,
-    query,
-    scalar,
-    waiting_for_a_lock,
-)
+from tests.servers import connection_to, eventually, query, scalar, waiting_for_a_lock
 
 ALL = "SELECT sepal_length, target FROM iris_data ORDER BY id"
 REJECTS = "SELECT row_number, reason FROM rejected_rows ORDER BY row_number"

@@ -98,10 +98,7 @@ def test_more_threads_than_pooled_connections_wait_for_none(stage, monkeypatch):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [
-        ("timestamptz", "now() + n * interval '1 us'"),
-        ('text COLLATE "C"', "chr(39) || n"),
-    ],
+    [("timestamptz", "now() + n * interval '1 us'"), ('text COLLATE "C"', "chr(39) || n")],
 )
 def test_a_table_is_divided_by_whatever_its_key_is(stage, key, value):
     table = f"keyed_{key[:4]}"

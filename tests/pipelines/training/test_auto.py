@@ -13,13 +13,7 @@ from mlops_for_mle.pipelines.training.options import TrainingOptions
 from mlops_for_mle.releases.metrics import LABEL_METRICS
 from mlops_for_mle.releases.predictor import Predictor
 from tests.mixed import MIXED_CONTRACT, mixed_rows
-from tests.pipelines.training.examples import (
-    LINE_CONTRACT,
-    SMALL,
-    assemble,
-    line_rows,
-    train,
-)
+from tests.pipelines.training.examples import LINE_CONTRACT, SMALL, assemble, line_rows, train
 from tests.releases import IRIS_CONTRACT, SMALL_CONTRACT, iris_rows
 
 AUTO = {"name": "auto"}

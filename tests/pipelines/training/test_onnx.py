@@ -21,10 +21,7 @@ from tests.pipelines.training.examples import LINE_CONTRACT, SMALL, assemble, fi
 from tests.releases import IRIS_CONTRACT, iris_rows
 
 ROWS = mixed_rows()
-PLAIN = {
-    "classification": (iris_rows(), IRIS_CONTRACT),
-    "regression": (line_rows(), LINE_CONTRACT),
-}
+PLAIN = {"classification": (iris_rows(), IRIS_CONTRACT), "regression": (line_rows(), LINE_CONTRACT)}
 MIXED = {"classification": (ROWS, MIXED_CONTRACT), "regression": (ROWS, MIXED_REGRESSION)}
 
 

@@ -100,9 +100,7 @@ def propose(rows: pd.DataFrame, name: str, target: str, source: str, **options: 
     for column in rows.columns:
         names[column] = _name_in_postgres(column, {*rows.columns, *names.values()})
     columns = _columns(rows, names, target, infer_options)
-    ingestion: dict[str, Any] = {
-        "rename": {old: new for old, new in names.items() if new != old},
-    }
+    ingestion: dict[str, Any] = {"rename": {old: new for old, new in names.items() if new != old}}
     for option in ("number_formats", "date_formats", "missing_marks"):
         written = {column.name: column.written.get(option) for column in columns.values()}
         ingestion[option] = {column: value for column, value in written.items() if value}

@@ -11,10 +11,7 @@ from matplotlib import font_manager, rc_context
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from sklearn.calibration import CalibrationDisplay
-from sklearn.metrics import (
-    ConfusionMatrixDisplay,
-    PredictionErrorDisplay,
-)
+from sklearn.metrics import ConfusionMatrixDisplay, PredictionErrorDisplay
 
 from mlops_for_mle.contract import Target
 from mlops_for_mle.contract.encoding import Matrix
