@@ -78,7 +78,7 @@ def classes(*values: Any, **changes: Any) -> dict[str, Any]:
 MISTAKES: list[tuple[str, str, Any]] = [
     (f"features.{'가' * 22}.[key]", "63 bytes", raw_contract(features={"가" * 22: {}})),
     ("", "features and target has id twice", raw_contract(features={"id": {}})),
-    ("", "key: release stands beside it", raw_contract(key="release")),
+    ("", "key: predictions have a column release", raw_contract(key="release")),
     ("features.a", "2.0 must be below 1.0", with_feature(minimum=2, maximum=1)),
     ("features.a", "categories needs at least 1", category()),
     ("features.a", "categories must be all text or all whole numbers", category("x", 1)),

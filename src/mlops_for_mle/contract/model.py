@@ -290,9 +290,10 @@ class Contract(Configuration):
         names = (self.key, self.timestamp, self.group, *self.features, self.target.column)
         columns = tuple(name for name in names if name is not None)
         _check_distinct("key, timestamp, group, features and target", columns)
-        written = ("row_number", "label", "probabilities", "model_version", "release")
-        if self.key in (*written, self.target.response_name):
-            raise ValueError(f"key: {self.key} stands beside it in predictions: name it otherwise")
+        # A batch writes the key beside these.
+        batch_columns = ("row_number", "label", "probabilities", "model_version", "release")
+        if self.key in (*batch_columns, self.target.response_name):
+            raise ValueError(f"key: predictions have a column {self.key}, too: name it otherwise")
         return self
 
     @cached_property

@@ -23,8 +23,7 @@ START = datetime(2026, 5, 1, tzinfo=UTC)
 
 def judged(north: Window, south: Window) -> MonitoringRun:
     """Judge a whole that looks like the reference, and two parts of it."""
-    columns = reference().columns
-    columns = dict.fromkeys(("", "region=north", "region=south"), columns)
+    columns = dict.fromkeys(("", "region=north", "region=south"), reference().columns)
     windows = {"": window(rated=rated(190, 10)), "region=north": north, "region=south": south}
     return judge(replace(reference(), columns_by_segment=columns), windows)
 
