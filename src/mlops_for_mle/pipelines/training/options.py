@@ -17,8 +17,9 @@ class EstimatorOptions(Configuration):
     """Which estimator is trained: ``class_path``, else ``name``.
 
     With neither it is ``logistic`` for classification and ``ridge`` for regression. ``voting`` is
-    the mean of these and gradient boosting, ``auto`` the best of all three by cross-validation.
-    ``svc`` takes long on more than about 10,000 rows; ``lightgbm`` needs the extra ``boosting``.
+    the mean of these and gradient boosting, ``auto`` the simplest of all three that is within a
+    standard error of the best by cross-validation. ``svc`` takes long on more than about 10,000
+    rows; ``lightgbm`` needs the extra ``boosting``.
     """
 
     name: EstimatorName | None = None
