@@ -20,7 +20,7 @@ CHUNK = 64 * 1024
 VALUES = re.compile(rb",")
 ROWS = re.compile(rb"(?<=})\s*,\s*(?={)")
 LISTS = re.compile(rb"(?<=\])\s*,\s*(?=\[)")
-DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+DECODE_ERRORS = (msgspec.MsgspecError, RecursionError)
 
 Result = TypeVar("Result")
 
