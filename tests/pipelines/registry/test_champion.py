@@ -72,8 +72,11 @@ def test_a_candidate_is_registered_once_by_several_at_once(project, good):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(promote, [project] * 4, [good] * 4))
 
-    assert len(project.client.search_model_versions("name = 'iris'")) == 1
+    (version,) = project.client.search_model_versions("name = 'iris'")
     assert project.champion() == good
+    logged = project.client.get_logged_model(version.source.removeprefix("models:/"))
+    shown = [{"name": "iris", "version": version.version}]
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == shown
 
 
 def test_a_good_candidate_becomes_champion_and_a_poor_one_does_not_for_reasons_that_are_recorded(

@@ -3,6 +3,7 @@
 A registered model is called like its contract; versions, aliases and tags are MLflow's.
 """
 
+import json
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from mlops_for_mle.database.engine import lock
 from mlops_for_mle.errors import UserError
@@ -96,6 +98,9 @@ class ChampionDataset(ContractDataset):
                 saved = [
                     client.create_model_version(name, data.model_uri, data.run_id, model_id=logged)
                 ]
+                # By this, MLflow's page shows it at the logged model. A server does so itself.
+                link = json.dumps([{"name": name, "version": saved[0].version}])
+                client.set_logged_model_tags(logged, {MLFLOW_MODEL_VERSIONS: link})
             number = str(saved[0].version)
             client.set_model_version_tag(name, number, DECISION_TAG, outcome)
             client.set_model_version_tag(name, number, REASONS_TAG, reasons)
