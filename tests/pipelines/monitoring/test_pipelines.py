@@ -105,6 +105,17 @@ def test_a_run_is_told_and_recorded_with_its_numbers_and_its_report(project, fir
     assert "MLFLOW_TRACKING_URI" not in os.environ, "that is what a person has set"
 
 
+def test_a_release_is_compared_with_its_own_rows_whatever_was_done_to_its_version_in_mlflow(
+    project, first
+):
+    Traffic(project.url, first, seed=1).serve(500)
+    project.client.rename_registered_model("iris", "former_iris")
+    try:
+        assert monitor(project) == ("healthy", "none")
+    finally:
+        project.client.rename_registered_model("former_iris", "iris")
+
+
 class Hook(BaseHTTPRequestHandler):
     """Keeps what it is told."""
 

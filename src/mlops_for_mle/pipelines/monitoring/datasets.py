@@ -27,6 +27,7 @@ from mlops_for_mle.pipelines.monitoring.retraining import (
     require_open,
 )
 from mlops_for_mle.releases import deployments
+from mlops_for_mle.releases.manifest import CANDIDATE_TAG
 from mlops_for_mle.releases.store import ReleaseStore
 
 # The windows of a contract's newest release that no retraining has answered, since no other release
@@ -85,15 +86,19 @@ class DeployedReleaseDataset(ContractDataset):
 
     def load(self) -> DeployedRelease:
         """Fetch all; a ``UserError`` where nothing is deployed."""
+        from mlflow import MlflowClient
         from mlflow.artifacts import download_artifacts
 
-        name = self._contract.name
+        name, client = self._contract.name, MlflowClient()
         with self._engine.connect() as connection:
             deployment = deployments.require_deployment(connection, name)
         release = self._store.fetch(name, deployment.release)
+        run = client.get_run(release.manifest.run_id)
+        # By the run: its version may be deleted, or its number that of another model by now.
+        logged = client.get_logged_model(run.data.tags[CANDIDATE_TAG].removeprefix("models:/"))
         uris = [
-            f"runs:/{release.manifest.run_id}/snapshot/snapshot.parquet",
-            f"models:/{name}/{release.manifest.version}/extra_files/validation.parquet",
+            f"{run.info.artifact_uri}/snapshot/snapshot.parquet",
+            f"{logged.artifact_location}/extra_files/validation.parquet",
         ]
         with TemporaryDirectory() as folder:
             files = [download_artifacts(uri, dst_path=folder) for uri in uris]
