@@ -31,8 +31,10 @@ def test_missing_values_of_a_feature_are_an_alarm_beyond_their_limit():
     assert alarms(found) == {("width", "missing_fraction")}
     assert "10 % of the values of width are missing (at most 5 %)" in found.reasons[0]
     assert run(bad, quality={"maximum_missing": 1.0}).status == "healthy"
-    # Gaps that the reference has, too, are none.
+    # Gaps that the reference has, too, are none, nor are as many more as chance gives.
     assert run(bad, reference(width=replace(WIDTH, missing=20))).status == "healthy"
+    many = window(widths(31, 31, 31, 31, missing=76))
+    assert run(many, reference(width=replace(WIDTH, missing=69))).status == "healthy"
 
 
 def test_categories_that_training_has_not_seen_are_bad_but_no_drift_of_the_others():

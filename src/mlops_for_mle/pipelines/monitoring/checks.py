@@ -177,6 +177,7 @@ def _check_data_quality(reference: Reference, window: Window) -> Iterator[Metric
     limits = dict(reference.options.quality)
     for name in reference.contract.features:
         column, current = reference.columns[name], window.columns[name]
+        total = sum(column.counts) + column.missing
         # Only what is missing beyond the reference's gaps counts, and what is unknown beyond those
         # that it lacks by chance: about the share of those that it has once (Good 1953).
         counts = {"missing": (current.missing, column.missing)}
@@ -184,11 +185,13 @@ def _check_data_quality(reference: Reference, window: Window) -> Iterator[Metric
             counts["unknown"] = current.counts[0], column.counts.count(1)
         for fault, (count, usual) in counts.items():
             share, limit = count / window.row_count, limits[f"maximum_{fault}"]
-            limit = min(1.0, limit + usual / (sum(column.counts) + column.missing))
+            limit = min(1.0, limit + usual / total)
+            p_value, _ = compare((usual, total - usual), (count, window.row_count - count))
             measured = Metric("data_quality", name, f"{fault}_fraction", share, threshold=limit)
             message = f"{percent(share)} of the values of {name} {_FAULTS[fault]}"
             message += f" (at most {percent(limit)})"
-            yield replace(measured, severity="alarm" if share > limit else "none", message=message)
+            severity: Severity = "alarm" if share > limit else "none"
+            yield replace(measured, p_value=p_value, severity=severity, message=message)
 
 
 def _check_drift(segment: str, reference: Reference, window: Window) -> Iterator[Metric]:
