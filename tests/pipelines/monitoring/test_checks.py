@@ -46,9 +46,10 @@ def test_categories_that_training_has_not_seen_are_bad_but_no_drift_of_the_other
     assert any("a makes up 0 % instead of 50 %" in one for one in found.reasons)
 
 
-def test_rows_of_a_long_tail_of_categories_are_neither_bad_nor_drift():
+@pytest.mark.parametrize("length", [300, 10_000])
+def test_rows_of_a_long_tail_of_categories_are_neither_bad_nor_drift(length):
     """Each sample has some of them that the other has not, from the same distribution."""
-    random, shares = np.random.default_rng(1), 1 / np.arange(1, 301)
+    random, shares = np.random.default_rng(1), 1 / np.arange(1, length + 1)
     for _ in range(5):
         before, now = (random.multinomial(n, shares / shares.sum()) for n in (1000, 500))
         is_seen = before > 0
@@ -56,7 +57,7 @@ def test_rows_of_a_long_tail_of_categories_are_neither_bad_nor_drift():
         tail = BinnedColumn("category", (), names, counts=(0, *before[is_seen].tolist()))
         counts = (int(now[~is_seen].sum()), *now[is_seen].tolist())
         found = run(window(replace(tail, counts=counts), (250, 250)), reference(width=tail))
-        assert not alarms(found)
+        assert found.status == "healthy"
 
 
 def test_a_feature_that_is_to_be_ignored_may_move_as_far_as_it_likes():

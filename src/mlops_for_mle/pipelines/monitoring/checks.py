@@ -201,9 +201,17 @@ def _check_drift(segment: str, reference: Reference, window: Window) -> Iterator
         if name in options.ignore:
             continue
         current = window.columns[name]
-        # New rows have some category that is rare and not in the reference: `quality` limits these.
-        first = 0 if column.is_number else 1
-        p_value, index = compare(column.counts[first:], current.counts[first:])
+        table = np.array([column.counts, current.counts])
+        if not column.is_number:
+            # Of rare categories each sample has others, so those of which the reference is expected
+            # to have few rows are one bin, with the unknown ones; where it has none that are rare,
+            # `quality` alone judges the unknown.
+            unknown, known = table[:, 0], table[:, 1:]
+            is_rare = known.sum(axis=0) * table[0].sum() < _MIN_ROWS * table.sum()
+            rare = known[:, is_rare].sum(axis=1)
+            rare += unknown * bool(rare[0])
+            table = np.column_stack([known[:, ~is_rare], rare])
+        p_value, index = compare(*table)
         severity: Severity = "warning" if index >= options.warning else "none"
         if index >= options.alarm:
             severity = "alarm"
