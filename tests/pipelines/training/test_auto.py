@@ -137,6 +137,15 @@ def test_what_cannot_be_calibrated_is_told(caplog):
     assert {one.partition("_")[2] for one in plain.description.metrics} == set(LABEL_METRICS)
 
 
+def test_a_calibration_that_would_turn_the_scores_round_is_left_out(caplog):
+    # Out of fold, a model of so few rows of a class knows less than nothing of it.
+    trained = train(rare_rows(100), SMALL_CONTRACT, estimator={"name": "svc"})
+
+    assert not trained.is_calibrated
+    assert not trained.predictor.has_probabilities
+    assert "left as they are: out of fold, rows of the second class have no higher" in caplog.text
+
+
 def test_classes_need_not_count_from_zero_and_calibration_leaves_the_answers():
     values = np.array([-3, 5, 70])
     classes = [{"value": value, "label": f"c{value}"} for value in values.tolist()]

@@ -143,6 +143,9 @@ def _calibrated(model: Pipeline, scores: Matrix, labels: Indices) -> tuple[Pipel
     calibrator = CalibratedClassifierCV(FrozenEstimator(identity), method=method, cv=KFold(2))
     probabilities = calibrator.fit(scores, labels).predict_proba(scores)
     (fitted,) = calibrator.calibrated_classifiers_
+    if count == 2 and fitted.calibrators[0].a_ >= 0:
+        # Such a sigmoid answers with the other class.
+        raise ValueError("out of fold, rows of the second class have no higher scores")
     fitted.estimator = estimator
     # scikit-learn's temperature takes only classes that count from zero.
     fitted.classes = calibrator.classes_ = estimator.classes_
