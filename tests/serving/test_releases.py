@@ -1,4 +1,5 @@
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from sqlalchemy.engine import make_url
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.database.schema import upgrade
 from mlops_for_mle.releases.manifest import Manifest, Release
-from mlops_for_mle.releases.store import MODEL_FILE
+from mlops_for_mle.releases.store import MANIFEST_FILE, MODEL_FILE
 from mlops_for_mle.serving.releases import Cache, LoadFailure
 from mlops_for_mle.serving.services import Services
 from tests.releases import changed, house_release, iris_release
@@ -90,6 +91,27 @@ def test_a_release_that_fails_is_told_once_and_the_old_one_stays(
     failures = "mlops_release_failures_total"
     assert services.metrics.registry.get_sample_value(failures) == 1
     assert sum("cannot be served" in one for one in caplog.messages) == 1
+
+
+def test_a_store_that_does_not_answer_is_told_before_its_client_gives_up(
+    services, database, store, deploy, iris, iris_second
+):
+    deploy(iris)
+    services.start()
+    wait_for_release(services, iris)
+    manifest = Path(store.url) / "iris" / iris_second.manifest.release / MANIFEST_FILE
+    manifest.parent.mkdir()
+    # Whoever reads it waits for somebody who writes.
+    os.mkfifo(manifest)
+
+    deployment = database.deploy(iris_second)
+
+    first = wait_for_failure(services, deployment)
+    assert "has not answered yet" in first.reason
+    assert services.releases.current.manifest == iris.manifest
+    with manifest.open("w"):
+        manifest.unlink()
+    wait_for_failure(services, deployment, after=first)
 
 
 def test_a_login_that_may_only_read_the_audit_trail_follows_it_and_notices_a_store_that_heals(

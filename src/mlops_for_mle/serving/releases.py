@@ -198,6 +198,12 @@ class Releases:
         if not is_new and time.monotonic() < self._retry_at:
             return
         name = deployment.release
+        reason = f"{self._store.url} has not answered yet"
+        late = LoadFailure(deployment=deployment.id, release=name, reason=reason)
+        # The client of a store that hangs fails after minutes only.
+        telling = threading.Timer(_PATIENCE_SECONDS, setattr, (self, "failure", late))
+        telling.daemon = True
+        telling.start()
         try:
             release = self._store.fetch(deployment.contract, name)
             self.serve(ServedRelease(release, deployment, "store"))
@@ -211,6 +217,8 @@ class Releases:
                 message = "Deployment %d cannot be served: %s"
                 logger.exception(message, deployment.id, reason, exc_info=trace)
             return
+        finally:
+            telling.cancel()
         try:
             self._cache.keep(release, deployment)
         except (OSError, UserError) as error:
