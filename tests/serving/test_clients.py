@@ -18,6 +18,7 @@ from mlops_for_mle.releases.store import ReleaseStore
 from tests import PROJECT
 from tests.mixed import MIXED_ROW
 from tests.releases import IRIS_CONTRACT
+from tests.servers import query
 from tests.serving.conftest import IRIS_ROW, Client, Database, ServerProcess, server_processes
 
 NAMES = list(IRIS_ROW)
@@ -61,6 +62,8 @@ def test_traffic_is_drawn_from_the_rows_and_tilted_by_a_number(
     server, server_url, monkeypatch, capsys
 ):
     ensure_observations(server_url, IRIS_CONTRACT)
+    # What other tests have sent to this server.
+    query(server_url, "TRUNCATE iris_data")
     main = run_path(str(PROJECT / "scripts/send_traffic.py"))["main"]
 
     def send(*options: str) -> None:
