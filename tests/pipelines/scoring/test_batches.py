@@ -14,6 +14,7 @@ from psycopg2.errors import LockNotAvailable
 
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.errors import UserError
+from mlops_for_mle.pipelines.data_ingestion.nodes import IngestionOptions
 from mlops_for_mle.pipelines.scoring.datasets import (
     PredictionsDataset,
     ScoringReleaseDataset,
@@ -289,7 +290,9 @@ def test_no_rows_give_an_empty_output_in_place_of_what_was_there(stage, output):
     assert "iris_class" in found.columns
 
 
-def test_names_and_text_are_read_as_ingestion_reads_them(stage, tmp_path):
+# Kedro gives what data_ingestion makes of the block where both pipelines run.
+@pytest.mark.parametrize("kind", [dict, IngestionOptions.model_validate])
+def test_names_and_text_are_read_as_ingestion_reads_them(stage, tmp_path, kind):
     rows = {
         "sepal_length": ["5,1 cm", "6,7 cm", "?"],
         # Written with a combining mark, as file systems of macOS do.
@@ -300,6 +303,7 @@ def test_names_and_text_are_read_as_ingestion_reads_them(stage, tmp_path):
     }
     pd.DataFrame(rows).to_parquet(tmp_path / "rows.parquet")
     ingestion = {
+        "source": "parquet",
         "rename": {"Br\u00e9ite": "sepal_width", "other": "petal_length"},
         "missing_marks": {"sepal_length": ["?"]},
         "number_formats": {
@@ -309,7 +313,7 @@ def test_names_and_text_are_read_as_ingestion_reads_them(stage, tmp_path):
     }
 
     found = stage.batch(
-        ingestion, source=str(tmp_path / "rows.parquet"), output="scores", chunk_rows=1
+        kind(ingestion), source=str(tmp_path / "rows.parquet"), output="scores", chunk_rows=1
     )
 
     assert found.row_number.tolist() == [1, 2]

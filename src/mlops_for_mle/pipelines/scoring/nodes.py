@@ -86,10 +86,11 @@ class Batch(NamedTuple):
 
 def score_rows(source: Source, scorer: Scorer, ingestion: Mapping[str, Any]) -> Batch:
     """Have a release score rows, which are named and written as ``ingestion`` says."""
-    contract = scorer.manifest.contract
+    # In a run with data_ingestion, Kedro gives the class that this has for the block.
+    contract, options = scorer.manifest.contract, dict(ingestion)
     names = {normalised(name): name for name in source.schema.names}
     # A column that has a name of the contract keeps it, since its own table is a source, too.
-    renamed = {new: names[old] for old, new in ingestion.get("rename", {}).items() if old in names}
+    renamed = {new: names[old] for old, new in options.get("rename", {}).items() if old in names}
     available = renamed | names
     if missing := [name for name in contract.features if name not in available]:
         present = ", ".join(source.schema.names)
@@ -97,7 +98,7 @@ def score_rows(source: Source, scorer: Scorer, ingestion: Mapping[str, Any]) -> 
     wanted = (*contract.features, contract.key)
     columns = {name: available[name] for name in wanted if name in available}
     as_text = {name for name, given_name in columns.items() if given_name in source.database_text}
-    notation = Notation.model_validate(ingestion, extra="ignore").without(as_text)
+    notation = Notation.model_validate(options, extra="ignore").without(as_text)
     empty = scorer.score_table(_named(source.schema.empty_table(), columns), 1, notation)
     score = partial(_score_part, scorer, columns, notation)
     return Batch(scorer.manifest.release, empty, source.parts, score)
