@@ -69,3 +69,9 @@ def test_a_wheel_keeps_its_data_in_the_folder_that_it_is_called_in(tmp_path, mon
 
     assert in_wheel.stdout == f"{tmp_path.resolve()}\n"
     assert run(code, tmp_path).stdout == f"{PROJECT}\n"
+
+
+def test_a_program_that_imports_main_runs_what_it_asks_for():
+    code = "from mlops_for_mle.__main__ import main\nmain(['--help'])"
+
+    assert "--only-missing-outputs" in run(code, PROJECT, KEDRO_ENV="of nobody").stdout
