@@ -14,6 +14,7 @@ import pytest
 from kedro.framework.session import KedroServiceSession, KedroSession
 from kedro.runner import SequentialRunner
 from kedro_viz.data_access import data_access_manager
+from kedro_viz.integrations.kedro.hooks import DatasetStatsHook
 from kedro_viz.server import load_and_populate_data
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
@@ -301,6 +302,7 @@ def test_kedro_viz_can_show_what_people_look_at(project, shipped):
         assert len(catalog["validation_rows"].preview(nrows=3)["data"]) == 3
         assert catalog["confusion_matrix"].preview()
         assert "validation_accuracy" in catalog["metrics"].preview()
+        assert DatasetStatsHook().get_file_size(catalog["metrics"])
 
     # It shows no layers at all where one comes both before and after another.
     load_and_populate_data(project.folder)

@@ -40,7 +40,7 @@ class RunFileDataset(ProjectDataset):
     ) -> None:
         """Take the library's entry, with a local ``filepath``, and where the run logs the file."""
         super().__init__(metadata, filepath=dataset["filepath"], artifact_path=artifact_path)
-        self._path, self._artifact_path = Path(dataset["filepath"]), artifact_path
+        self._filepath, self._artifact_path = Path(dataset["filepath"]), artifact_path
         self._config, self._dataset = dataset, AbstractDataset.from_config("file", dataset)
         self._written: Any = None
         if hasattr(self._dataset, "preview"):
@@ -50,14 +50,15 @@ class RunFileDataset(ProjectDataset):
         """Write the file, log it to the active run and move it to its path."""
         import mlflow
 
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f"{self._path.stem}.", dir=self._path.parent) as folder:
-            written = Path(folder) / self._path.name
+        path = self._filepath
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f"{path.stem}.", dir=path.parent) as folder:
+            written = Path(folder) / path.name
             config = self._config | {"filepath": str(written)}
             AbstractDataset.from_config("file", config).save(data)
             if self._artifact_path is not None:
                 mlflow.log_artifact(str(written), self._artifact_path)
-            written.replace(self._path)
+            written.replace(path)
         self._written = data
 
     def load(self) -> Any:
