@@ -90,6 +90,7 @@ def test_the_summary_tells_where_the_project_stands(kedro_model, project, good):
     assert f"  release    iris-v1-{good[:8]}, deployed 20" in after
     assert after.endswith("\n  serve it   kedro serve --env wine, then http://127.0.0.1:8000")
     assert "make serve, then" in kedro_model("summary").output
+    assert " 0 in wine_data, 0 rejected\n" in kedro_model("summary", "-e", "wine").output
 
 
 def test_a_version_is_downloaded_whole_into_a_folder_of_its_own(kedro_model, good, tmp_path):

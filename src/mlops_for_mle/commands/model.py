@@ -16,7 +16,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
-from sqlalchemy import func, select, table
+from sqlalchemy import func, inspect, select, table
 
 from mlops_for_mle.commands.project import Project, with_project
 from mlops_for_mle.config import public_address, release_store
@@ -101,8 +101,10 @@ def project_summary(
     client, name = MlflowClient(), contract.name
     with engine_for(database_url()).connect() as connection:
         deployment = deployments.current(connection, name)
-        count = select(func.count())
-        rows = connection.scalar(count.select_from(table(contract.table)))
+        count, rows = select(func.count()), 0
+        # A part of a pipeline may have run before there were rows.
+        if inspect(connection).has_table(contract.table):
+            rows = connection.scalar(count.select_from(table(contract.table))) or 0
         rejected = connection.scalar(count.where(rejected_rows.c.table_name == contract.table))
     lines = {"rows": f"{rows} in {contract.table}, {rejected} rejected"}
     versions = registry.versions(client, name)[:1]
