@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from kedro.framework.session import KedroServiceSession, KedroSession
+from kedro.ipython import _prepare_imports
 from kedro.runner import SequentialRunner
 from kedro_viz.data_access import data_access_manager
 from kedro_viz.integrations.kedro.hooks import DatasetStatsHook
@@ -21,10 +22,12 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
+from mlops_for_mle.contract import Contract
 from mlops_for_mle.contract.columns import encode_examples, frame_digest
 from mlops_for_mle.errors import UserError, error_message
 from mlops_for_mle.pipelines.registry.datasets import LoggedCandidateDataset
 from mlops_for_mle.pipelines.registry.nodes import GateOptions, LoggedCandidate, compare_models
+from mlops_for_mle.pipelines.training import nodes
 from mlops_for_mle.pipelines.training.datasets import CandidateDataset
 from mlops_for_mle.releases.metrics import GREATER_IS_BETTER
 from mlops_for_mle.releases.predictor import Predictor
@@ -308,3 +311,11 @@ def test_kedro_viz_can_show_what_people_look_at(project, shipped):
     load_and_populate_data(project.folder)
     for name in ("__default__", "training", "monitoring", "retrain", "scoring"):
         assert data_access_manager.get_sorted_layers_for_registered_pipeline(name), name
+
+
+def test_load_node_of_kedro_finds_the_imports_of_a_step():
+    # It takes every line that begins with import, also that of an argument called importance.
+    found: dict[str, object] = {}
+    exec(_prepare_imports(nodes.train_model), found)
+
+    assert found["Contract"] is Contract

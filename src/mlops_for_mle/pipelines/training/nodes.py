@@ -208,7 +208,7 @@ def assemble_candidate(
     example = validation.features.head(_EXAMPLE_ROWS)
     predictions = predictor.predict(example.to_numpy())
     probabilities = predictions.probabilities
-    background, importance = _background_and_importance(trained)
+    explanation = _explanation(trained)
     scores: list[Any] = []
     if trained.training.estimator.is_auto and trained.trials is not None:
         scores = trained.trials[[*manifest.EstimatorScore.model_fields]].to_dict("records")
@@ -222,7 +222,7 @@ def assemble_candidate(
         candidates=tuple(map(manifest.EstimatorScore.model_validate, scores)),
         calibrated=trained.is_calibrated,
         threshold=predictor.threshold,
-        remarks=tuple(checks.remarks(trained, metrics, data_quality, importance)),
+        remarks=tuple(checks.remarks(trained, metrics, data_quality, explanation["importance"])),
         parity=trained.parity,
         example=manifest.Example(
             rows=plain_rows(validation.rows.head(_EXAMPLE_ROWS), contract),
@@ -232,14 +232,13 @@ def assemble_candidate(
         training=trained.training.model_dump(mode="json"),
         model_sha256=manifest.sha256_of(predictor.model),
         model_bytes=len(predictor.model),
-        importance=importance,
         training_ranges=training_ranges(examples.train.features.to_numpy(), contract),
-        background=background,
+        **explanation,
     )
-    return (trained, description), report.draw_importance(importance)
+    return (trained, description), report.draw_importance(explanation["importance"])
 
 
-def _background_and_importance(trained: Trained) -> tuple[Any, dict[str, float]]:
+def _explanation(trained: Trained) -> dict[str, Any]:
     """The background rows of explanations, and the importance of each feature."""
     examples, predictor = trained.examples, trained.predictor
     rows = examples.features.to_numpy()
@@ -252,4 +251,5 @@ def _background_and_importance(trained: Trained) -> tuple[Any, dict[str, float]]
     chosen = order[(np.arange(count) * len(rows) + len(rows) // 2) // count]
     background = plain_rows(examples.rows.iloc[chosen], examples.contract)
     explained = chosen[:: 1 + len(examples.contract.features) // 100]
-    return background, Explainer(predictor, background[::5]).importance(rows[explained])
+    scores = Explainer(predictor, background[::5]).importance(rows[explained])
+    return {"background": background, "importance": scores}
