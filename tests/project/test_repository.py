@@ -1,4 +1,6 @@
 import re
+import shutil
+import subprocess
 import sys
 
 import pytest
@@ -42,3 +44,13 @@ def test_the_release_builds_images_that_the_dockerfile_has():
     release = yaml.safe_load((PROJECT / ".github/workflows/release.yml").read_text("utf-8"))
     stages = re.findall(r"AS (\S+)", (PROJECT / "Dockerfile").read_text("utf-8"))
     assert set(release["jobs"]["images"]["strategy"]["matrix"]["target"]) <= set(stages)
+
+
+def test_git_leaves_the_empty_folders_alone_that_postgres_needs(tmp_path):
+    (tmp_path / "data/postgres/pgdata/pg_notify").mkdir(parents=True)
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    shutil.copy(PROJECT / ".gitignore", tmp_path)
+
+    cleaned = subprocess.check_output(["git", "clean", "-nd"], cwd=tmp_path, text=True)
+
+    assert cleaned == "Would remove .gitignore\n"
