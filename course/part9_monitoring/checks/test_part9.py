@@ -142,7 +142,7 @@ def test_a_small_sample_alone_is_no_drift(learner):
     with hint(
         "Two samples of one world must have a drift near 0, however small they are: take away (bins - 1) "
         "* (1 / rows of one + 1 / rows of the other), and give nothing below 0.",
-        "같은 세계에서 뽑은 두 표본은 아무리 작아도 드리프트가 0에 가까워야 합니다. "
+        "같은 세상에서 뽑은 두 표본은 아무리 작아도 드리프트가 0에 가까워야 합니다. "
         "(구간 수 - 1) * (1 / 한쪽의 행 수 + 1 / 다른 쪽의 행 수)를 빼고, 0보다 작으면 0으로 하십시오.",
     ):
         by_chance = learner.measures.by_chance(sample(1, 10) ** 0 * 40, sample(1, 10) ** 0 * 5)
@@ -356,7 +356,7 @@ def test_a_better_model_replaces_the_champion(learner):
     rows = pd.concat([machines(7, changed=True), machines(8, changed=True)])
     with hint(
         "In a changed world retrain() must give the new model, and a sentence that begins with `promoted`.",
-        "세계가 바뀌었으면 retrain()은 새 모델과 `promoted`로 시작하는 문장을 내놓아야 합니다.",
+        "세상이 바뀌었으면 retrain()은 새 모델과 `promoted`로 시작하는 문장을 내놓아야 합니다.",
     ):
         winner, verdict = learner.retraining.retrain(champion, rows, 50)
         assert winner is not champion
