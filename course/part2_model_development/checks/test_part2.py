@@ -80,11 +80,12 @@ def test_the_leak_is_counted(learner, flowers):
 
 def test_a_hash_split_does_not_leak(learner, repeated):
     with hint(
-        "Equal features must fall on one side, so only the features may decide: neither the index, nor "
-        "the order of the rows, nor chance.",
-        "특성이 같은 행은 같은 쪽에 들어가야 합니다. 인덱스나 행의 순서, 우연이 아니라 특성만으로 정하십시오.",
+        "Equal features must fall on one side, so only the features may decide: neither the target, nor "
+        "the index, nor the order of the rows, nor chance.",
+        "특성이 같은 행은 같은 쪽에 들어가야 합니다. 타깃이나 인덱스, 행의 순서, 우연이 아니라 특성만으로 정하십시오.",
     ):
-        training, validation = learner.data.hash_split(repeated, 0.25)
+        # Every row with a target of its own, which decides nothing either.
+        training, validation = learner.data.hash_split(repeated.assign(target=range(600)), 0.25)
         assert len(training) + len(validation) == 600
         assert 60 < len(validation) < 240
         assert training[learner.data.FEATURES].merge(validation[learner.data.FEATURES]).empty
@@ -222,12 +223,17 @@ def test_the_program_trains_from_a_file_and_from_the_table(
 
 
 def test_the_kedro_pipeline_stores_model_and_metrics(typed, work: Path):
+    import joblib
+    import yaml
+
     path = work / "models/metrics.json"
     path.unlink(missing_ok=True)
     with hint(
-        "The pipeline must have three nodes (hash_split, fit, measure) and store `metrics` in models/metrics.json.",
-        "파이프라인에는 노드 세 개(hash_split, fit, measure)가 있어야 하고, `metrics`를 models/metrics.json에 "
-        "저장해야 합니다.",
+        "The pipeline must have three nodes (hash_split, fit, measure), store `metrics` in models/metrics.json, and `model`, too.",
+        "파이프라인에는 노드 세 개(hash_split, fit, measure)가 있어야 하고, `metrics`를 models/metrics.json에, "
+        "`model`도 models 안에 저장해야 합니다.",
     ):
         typed("kedro_training.py")
         assert json.loads(path.read_text("utf-8"))["accuracy"] > 0.9
+        entry = yaml.safe_load((work / "catalog.yml").read_text("utf-8"))["model"]
+        assert hasattr(joblib.load(work / entry["filepath"]), "predict")

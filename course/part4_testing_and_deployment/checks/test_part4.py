@@ -282,6 +282,7 @@ def test_an_event_is_not_lost_when_answering_fails(learner, router, tmp_path):
         (0.90, 0.93, False, "champion"),
         (0.75, 0.5, False, "minimum"),
         (0.33, 0.33, False, "guessing"),
+        (0.33, 0.93, False, "champion"),
     ],
     ids=[
         "as_good",
@@ -289,6 +290,7 @@ def test_an_event_is_not_lost_when_answering_fails(learner, router, tmp_path):
         "worse",
         "below_the_minimum",
         "no_better_than_guessing",
+        "every_reason_is_told",
     ],
 )
 def test_the_gate_says_why(learner, candidate, champion, accepted, word):
