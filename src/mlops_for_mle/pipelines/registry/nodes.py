@@ -38,7 +38,7 @@ class GateOptions(Configuration):
         metric: The metric that decides. For classification ``accuracy``, ``balanced_accuracy``,
             ``macro_f1``, and of models with probabilities ``log_loss``, ``roc_auc``, ``brier``;
             for regression ``rmse``, ``mae``, ``r2``.
-        threshold: The candidate must reach it on its validation rows; None sets no such bound.
+        threshold: The candidate must reach it on its validation rows; null sets no such bound.
         tolerance: By how much the candidate may be worse than the champion on the same rows.
     """
 

@@ -25,11 +25,11 @@ class ScoringOptions(Configuration):
     Attributes:
         source: A table of the project's database, a query that begins with SELECT or WITH, or the
             path in the project or URL of a Parquet file or a folder of them, which ends in
-            ``.parquet``; None for the contract's table.
+            ``.parquet``; null for the contract's table.
         output: A table, or the path in the project or URL of a folder that ends in ``.parquet``.
             Rows that do not fit the contract go to another one beside it, whose name has
             ``_rejects`` at its end.
-        release: The release to score with; None for the one that is deployed.
+        release: The release to score with; null for the one that is deployed.
         chunk_rows: How many rows of a table are one task, and how many of a file are read at once.
         engine: What scores.
     """

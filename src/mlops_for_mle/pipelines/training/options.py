@@ -51,7 +51,7 @@ class SearchOptions(Configuration):
     Attributes:
         space: Values to try by parameter.
         folds: Of the same kind as the split.
-        maximum_trials: Try this many random combinations; None tries them all.
+        maximum_trials: Try this many random combinations; null tries them all.
         scoring: A name of ``sklearn.metrics.get_scorer_names``.
         engine: What fits and scores the combinations.
     """
@@ -70,8 +70,8 @@ class TrainingOptions(Configuration):
         calibrate: Whether the probabilities of classes are made to agree with how often they are
             right; ``auto``: where that helps on held-out rows.
         threshold: From which probability on the second of two classes is answered: ``auto``
-            chooses where one class is rare, None takes the more probable class.
-        metric: What ``auto`` chooses the threshold by; None: that of ``gates``.
+            chooses where one class is rare, null takes the more probable class.
+        metric: What ``auto`` chooses the threshold by; null: that of ``gates``.
     """
 
     validation_fraction: float = Field(default=0.25, gt=0, lt=1)
