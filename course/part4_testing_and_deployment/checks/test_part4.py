@@ -208,10 +208,10 @@ def test_a_customer_is_always_answered_by_the_same_release(router, program):
 
 
 def test_a_shadow_is_compared_and_answers_nobody(router):
-    router.shadow = True
+    router.shadow, router.share = True, 1.0
     with hint(
-        "As a shadow the candidate's answer must only be noted in `differences`: (customer, champion's class, candidate's class).",
-        "섀도에서 후보의 응답은 `differences`에 (고객, 챔피언의 클래스, 후보의 클래스)로 기록만 되어야 합니다.",
+        "As a shadow, whatever `share` is, the candidate's answer must only be noted in `differences`: (customer, champion's class, candidate's class).",
+        "섀도에서는 `share`와 관계없이 후보의 응답이 `differences`에 (고객, 챔피언의 클래스, 후보의 클래스)로 기록만 되어야 합니다.",
     ):
         assert router.answer("kim", FLOWER) == (2, "A")
         assert router.differences == [("kim", 2, 1)]

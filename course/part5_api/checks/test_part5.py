@@ -21,12 +21,21 @@ FLOWER = {
 }
 
 
+NOTHING_IS_SHARED = (
+    "Make the store inside of create_app(): a global one is shared by all tests.",
+    "저장소는 create_app() 안에서 만드십시오. 전역 저장소는 모든 테스트가 함께 쓰게 됩니다.",
+)
+
+
 @pytest.fixture
 def api(learner):
     """A client of the learner's application, without a network."""
     from fastapi.testclient import TestClient
 
-    return TestClient(learner.app.create_app(), raise_server_exceptions=False)
+    client = TestClient(learner.app.create_app(), raise_server_exceptions=False)
+    with hint(*NOTHING_IS_SHARED):
+        assert client.get("/flowers/1").status_code != 200
+    return client
 
 
 @pytest.fixture
@@ -217,10 +226,7 @@ def test_a_number_is_never_given_again(api, add):
 def test_two_applications_share_nothing(api, learner):
     from fastapi.testclient import TestClient
 
-    with hint(
-        "Make the store inside of create_app(): a global one is shared by all tests.",
-        "저장소는 create_app() 안에서 만드십시오. 전역 저장소는 모든 테스트가 함께 쓰게 됩니다.",
-    ):
+    with hint(*NOTHING_IS_SHARED):
         assert api.post("/flowers", json=FLOWER).status_code == 201
         assert TestClient(learner.app.create_app()).get("/flowers/1").status_code == 404
 
