@@ -158,10 +158,15 @@ def test_a_small_sample_alone_is_no_drift(learner):
 
 def test_a_wrong_instrument_is_drift(learner):
     with hint(
-        "Values that are larger by a standard deviation must have a drift far above 0.25.",
-        "값이 표준편차만큼 커지면 드리프트는 0.25를 훨씬 넘어야 합니다.",
+        "Values that are larger by a standard deviation must have a drift far above 0.25, over the bins of the "
+        "reference.",
+        "값이 표준편차만큼 커지면, 기준 표본으로 정한 구간에서 드리프트는 0.25를 훨씬 넘어야 합니다.",
     ):
-        assert learner.measures.drift(sample(1, 400), sample(2, 150, shift=1), 10) > 0.5
+        both, mine = (sample(1, 400), sample(2, 150, shift=1)), learner.measures
+        found, edges = mine.drift(*both, 10), mine.find_edges(both[0], 10)
+        assert found > 0.5
+        counts = [mine.count(one, edges) for one in both]
+        assert found == pytest.approx(mine.stability_index(*counts) - mine.by_chance(*counts))
 
 
 def test_nothing_is_known_of_an_empty_sample(learner):
