@@ -173,10 +173,13 @@ def test_a_version_below_the_threshold_is_no_champion(learner, client, save, nam
 
 def test_a_worse_version_leaves_the_champion_where_it_is(learner, client, save, name):
     with hint(
-        "A version that is worse than the champion on the same rows must be rejected.",
-        "같은 행에서 챔피언보다 나쁜 버전은 거부해야 합니다.",
+        "A version that is worse than the champion on the same rows must be rejected: measure the champion, too, for "
+        "what its run recorded is of other rows.",
+        "같은 행에서 챔피언보다 나쁜 버전은 거부해야 합니다. 챔피언의 실행이 기록한 값은 다른 행의 것이므로 챔피언도 다시 "
+        "측정하십시오.",
     ):
         assert learner.registry.promote(name, save()).startswith("promoted: ")
+        client.log_metric(run_of(client, name, 1).info.run_id, "accuracy", 0)
         worse = save(0.01)
         assert learner.registry.promote(name, worse, least=0.1).startswith("rejected: ")
         assert champion_of(client, name) == "1"
