@@ -166,7 +166,7 @@ def test_the_api_predicts_what_is_a_flower_and_refuses_the_rest(learner):
         "POST /predict는 두 질문으로 응답하고, 길이가 null이거나 0이거나 30보다 크면 422로 응답해야 합니다.",
     ):
         client = TestClient(learner.api.app)
-        for petals, number in (((1.4, 0.2), 0), ((4.7, 1.4), 1), ((6.0, 2.5), 2)):
+        for petals, number in (((1.4, 0.2), 0), ((5.0, 1.4), 1), ((6.0, 2.5), 2)):
             flower = FLOWER | dict(zip(("petal_length", "petal_width"), petals, strict=True))
             assert client.post("/predict", json=flower).json()["iris_class"] == number
         for bad in (None, 0, 31):
