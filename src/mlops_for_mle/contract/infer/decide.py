@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from mlops_for_mle.contract import Feature, notation
@@ -225,7 +224,7 @@ def _reason_against(column: Column) -> str:
             example = f"such as {column.present.iloc[0]!r}"
             return f"looks like dates in a form that is not read, {example}; see --date-format"
     else:
-        is_counter = (np.diff(column.present.to_numpy()) == 1).all()
+        is_counter = column.present.max() - column.present.min() == row_count - 1
         is_year = column.present.between(*_YEARS).all()
         is_identifier = value_count == row_count and (is_named or (is_counter and not is_year))
     if is_identifier or (is_named and value_count > max(100, row_count / 50)):
