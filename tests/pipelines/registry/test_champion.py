@@ -151,7 +151,7 @@ def test_without_a_champion_nothing_is_deployed_and_that_is_said(project, poor, 
 
     project.run("deployment")
 
-    said = "nothing deployed: no candidate was promoted by `kedro run --pipeline registry`"
+    said = "nothing deployed: the registry has no champion that is to be put in service"
     assert said in caplog.text
     assert query(project.url, TRAIL) == []
     assert list(tmp_path.iterdir()) == []

@@ -40,7 +40,7 @@ class DeploymentDataset(ContractDataset):
         """Append a row for each release that is not served already."""
         if not data:
             _LOGGER.warning(
-                "nothing deployed: no candidate was promoted by `kedro run --pipeline registry`"
+                "nothing deployed: the registry has no champion that is to be put in service"
             )
         for champion in data:
             manifest, deployment = champion.manifest, champion.deployment
