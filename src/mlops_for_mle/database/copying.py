@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator, Sequence
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import psycopg2
 from sqlalchemy import Connection, text
@@ -78,9 +78,8 @@ def copy_out(
     from pyarrow import csv
 
     column_types = {str(position): type_ for position, type_ in enumerate(types)}
-    session: Any = connection.connection
-    with session.cursor() as cursor, TemporaryFile() as file:
-        cursor.copy_expert(f"COPY ({select}\n) TO STDOUT WITH (FORMAT csv)", file)
+    with TemporaryFile() as file:
+        _copy(connection, f"COPY ({select}\n) TO STDOUT WITH (FORMAT csv)", file)
         size, block, row_count = file.tell(), _BLOCK_BYTES, 0
         parsing = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
         # An empty text is quoted, a null is not.
@@ -129,11 +128,22 @@ def copy_in(connection: Connection, table: str, rows: "pa.Table") -> None:
     content.seek(0)
     listed = ", ".join(map(quoted, columns))
     statement = f"COPY {table} ({listed}) FROM STDIN WITH (FORMAT csv)"
+    _copy(connection, statement, content)
+
+
+def _copy(connection: Connection, statement: str, file: IO[bytes]) -> None:
+    """Have a COPY read or write a file; a lost connection is told as such."""
     session: Any = connection.connection
     try:
         with session.cursor() as cursor:
-            cursor.copy_expert(statement, content)
-    except psycopg2.OperationalError as error:
+            cursor.copy_expert(statement, file)
+    except psycopg2.DatabaseError as error:
+        reason = error
+        # In the middle of COPY TO, libpq says nothing of it.
+        if session.closed and not isinstance(error, psycopg2.OperationalError):
+            reason = psycopg2.OperationalError(f"the connection was lost: {error}")
+        if not isinstance(reason, psycopg2.OperationalError):
+            raise
         # Otherwise the end of the transaction would fail too, and hide why.
         connection.invalidate()
-        raise OperationalError(statement, None, error) from error
+        raise OperationalError(statement, None, reason) from error

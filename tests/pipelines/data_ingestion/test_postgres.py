@@ -1,5 +1,6 @@
 """Tables and queries of a database as sources: read only, as they are, whatever the query says."""
 
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from mlops_for_mle.contract.infer.read import read_database
 from mlops_for_mle.database.engine import engine_for
 from mlops_for_mle.pipelines.data_ingestion.sources import PostgresSourceDataset
 from tests.pipelines.data_ingestion.observations import batch_of
-from tests.servers import query
+from tests.relay import Relay
+from tests.servers import eventually, query
 
 _TABLES = """
 CREATE TABLE orders (id int, note text);
@@ -80,6 +82,24 @@ def test_a_query_is_one_select_and_anything_else_is_refused_and_changes_nothing(
         # Nor is the pool left with a connection that can only read, or could write.
         assert len(rows_of(shop, table="orders")) == 3
     query(shop, "INSERT INTO orders VALUES (4)")
+
+
+def test_a_connection_that_is_lost_half_way_is_told_as_such(shop):
+    port = make_url(shop).port
+    network = Relay(port or 0)
+    Thread(target=_cut_while_copying, args=(network, shop)).start()
+    with pytest.raises(DatasetError, match=r"connection was lost|closed the connection"):
+        rows_of(
+            shop.replace(f":{port}/", f":{network.port}/"),
+            query="SELECT repeat('x', 999), CASE n WHEN 9999 THEN pg_sleep(60)::text END "
+            "FROM generate_series(1, 9999) AS n",
+        )
+    network.close()
+
+
+def _cut_while_copying(network: Relay, url: str) -> None:
+    assert eventually(lambda: query(url, "SELECT FROM pg_stat_progress_copy"))
+    network.cut()
 
 
 def test_values_are_those_of_the_server(shop):
