@@ -183,15 +183,16 @@ def apply_gates(
         comparison = "there is no champion to compare with"
     elif "champion" in measured:
         champion, by_chance = measured["champion"], ""
-        gain = sign * (value - champion)
+        allowed = -gates.tolerance - _ROUNDING * abs(champion)
+        is_no_worse = is_within = sign * (value - champion) >= allowed
         if gain_interval is not None:
-            gain = max(gain, gain_interval[1])
+            is_no_worse |= gain_interval[1] >= allowed
             low, high = map(format_metric, gain_interval)
-            by_chance = f" (on rows drawn again it gains from {low} to {high})"
-        is_no_worse = gain >= -gates.tolerance - _ROUNDING * abs(champion)
+            by_chance = ", which may be chance" if is_no_worse > is_within else ""
+            by_chance += f" (on rows drawn again it gains from {low} to {high})"
         comparison = (
             f"champion version {champion_version} has {format_metric(champion)} on the same rows: "
-            f"{'no worse within' if is_no_worse else 'worse by more than'} the tolerance "
+            f"{'no worse within' if is_within else 'worse by more than'} the tolerance "
             f"{format_metric(gates.tolerance)}{by_chance}"
         )
 
