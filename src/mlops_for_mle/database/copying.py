@@ -26,6 +26,12 @@ DO $$ DECLARE rows refcursor := 'mlops_rows';
 BEGIN OPEN rows FOR EXECUTE current_setting('mlops.query'); END $$;
 FETCH 0 FROM mlops_rows
 """
+_PRIMARY_KEY = """
+SELECT attname FROM pg_index
+CROSS JOIN unnest(indkey::int2[]) WITH ORDINALITY AS part (number, place)
+JOIN pg_attribute ON attrelid = indrelid AND attnum = number
+WHERE indrelid = to_regclass(%s) AND indisprimary AND place <= indnkeyatts ORDER BY place
+"""
 _BLOCK_BYTES = 4 * 2**20
 
 
@@ -36,6 +42,11 @@ def relation(connection: Connection, name: str) -> str:
     """
     is_whole = connection.scalar(text("SELECT to_regclass(:name)"), {"name": quoted(name)})
     return quoted(name) if is_whole else ".".join(map(quoted, name.split(".", 1)))
+
+
+def primary_key(connection: Connection, table: str) -> Sequence[str]:
+    """The columns of a table's primary key; none where it has no such key."""
+    return connection.exec_driver_sql(_PRIMARY_KEY, (table,)).scalars().all()
 
 
 def begin_read_only(connection: Connection, query: str, snapshot: str | None = None) -> Any:

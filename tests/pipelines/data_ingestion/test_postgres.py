@@ -84,6 +84,15 @@ def test_a_query_is_one_select_and_anything_else_is_refused_and_changes_nothing(
     query(shop, "INSERT INTO orders VALUES (4)")
 
 
+def test_a_table_that_was_written_again_is_the_same_batch(shop):
+    query(shop, 'CREATE TABLE "Or ders" (n int, "Part" int, note text, PRIMARY KEY ("Part", n))')
+    query(shop, """INSERT INTO "Or ders" SELECT n / 2, n % 2, 'a' FROM generate_series(1, 9) n""")
+    before = rows_of(shop, table="Or ders")
+    query(shop, 'UPDATE "Or ders" SET note = note WHERE n < 3')
+
+    pd.testing.assert_frame_equal(rows_of(shop, table="Or ders"), before)
+
+
 def test_a_connection_that_is_lost_half_way_is_told_as_such(shop):
     port = make_url(shop).port
     network = Relay(port or 0)

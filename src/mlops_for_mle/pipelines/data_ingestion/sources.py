@@ -26,7 +26,13 @@ from sqlalchemy import Connection
 
 from mlops_for_mle.contract.columns import to_frame
 from mlops_for_mle.contract.model import EXACT_BELOW, normalised
-from mlops_for_mle.database.copying import arrow_type, begin_read_only, copy_out, relation
+from mlops_for_mle.database.copying import (
+    arrow_type,
+    begin_read_only,
+    copy_out,
+    primary_key,
+    relation,
+)
 from mlops_for_mle.database.engine import engine_for, normalise_url, quoted
 from mlops_for_mle.errors import ConfigurationError, UserError
 from mlops_for_mle.paths import project_path
@@ -333,7 +339,12 @@ class PostgresSourceDataset(ProjectDataset):
             return "\n".join(connection.exec_driver_sql("FETCH ALL FROM mlops_rows").scalars())
 
     def _select(self, connection: Connection) -> str:
-        return self._query or f"SELECT * FROM {relation(connection, self._table)}"  # noqa: S608
+        if self._query:
+            return self._query
+        table = relation(connection, self._table)
+        # In another order, which an UPDATE leaves, the same rows would be another batch.
+        keys = ", ".join(map(quoted, primary_key(connection, table)))
+        return f"SELECT * FROM {table}{' ORDER BY ' * bool(keys)}{keys}"  # noqa: S608
 
 
 def read_query(connection: Connection, query: str) -> pd.DataFrame:

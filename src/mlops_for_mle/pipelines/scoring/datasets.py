@@ -11,7 +11,13 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 
-from mlops_for_mle.database.copying import arrow_type, begin_read_only, copy_out, relation
+from mlops_for_mle.database.copying import (
+    arrow_type,
+    begin_read_only,
+    copy_out,
+    primary_key,
+    relation,
+)
 from mlops_for_mle.database.engine import engine_for, execute_raw, literal, quoted, try_lock
 from mlops_for_mle.errors import UserError
 from mlops_for_mle.pipelines.dataset import ContractDataset
@@ -24,10 +30,6 @@ _BUFFER_BYTES = 2**20  # of each column
 # By the object ids of Postgres's own types. Numbers and times of other types are read as text,
 # since they may be larger than any type of a file.
 _AS_TEXT = (1700, 1082, 1114, 1184)
-_PRIMARY_KEY = """
-SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
-WHERE indrelid = to_regclass(%s) AND indisprimary AND indnkeyatts = 1
-"""
 # The number of each part's first row, and the condition of the keys that it has.
 _PARTS = """
 SELECT number, format(
@@ -170,11 +172,12 @@ def _read_fragment(fragment: Any, size: int, columns: list[str]) -> Iterator[pa.
 def _database_source(url: str, source: str, size: int) -> Source:
     """A table or query, all of one moment; parts are ranges of a primary key of one column."""
     with engine_for(url).connect() as connection:
-        key, query = None, source.strip().removesuffix(";")
+        keys: Sequence[str] = ()
+        query = source.strip().removesuffix(";")
         if location_kind(source) == "table":
             table = relation(connection, source)
             query = f"SELECT * FROM {table}"  # noqa: S608  (quoted)
-            key = connection.exec_driver_sql(_PRIMARY_KEY, (table,)).scalar()
+            keys = primary_key(connection, table)
         description = begin_read_only(connection, query)
     schema = pa.schema([(column.name, arrow_type(column.type_code)) for column in description])
 
@@ -186,8 +189,8 @@ def _database_source(url: str, source: str, size: int) -> Source:
             connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout TO 0")
             snapshot = connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one()
             ranges: Sequence[Any] = []
-            if key is not None:
-                names = {"key": quoted(key), "name": literal(key)}
+            if len(keys) == 1:
+                names = {"key": quoted(keys[0]), "name": literal(keys[0])}
                 statement = _PARTS.format(query=query, size=size, **names)
                 ranges = execute_raw(connection, statement).all()
             read = partial(_read_range, url, query, schema, snapshot)
